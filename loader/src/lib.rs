@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! detour: ELF bytes to running tc programs, every effect a value that can be read first.
+#![forbid(unsafe_code)]
+
+pub mod demo;
+pub mod dnat;
+pub mod load;
+pub mod object;
+pub mod ui;
