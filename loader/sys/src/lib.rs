@@ -1,2 +1,16 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! All unsafe code of detour: typed bpf(2) commands and nothing else.
+//! All unsafe code of detour: turns typed bpf(2) commands into the one system call, and its answer into owned values.
+//!
+//! What a reader has to check here:
+//! * [`attr`] is safe code: tables of `union bpf_attr` and the encoder. Every pointer in an attribute names a buffer
+//!   whose length the encoder itself writes into the attribute's count field, so the two cannot disagree.
+//! * [`call`] makes the system call for commands whose attribute says all lengths by itself.
+//! * [`map`] makes it for element commands, where the kernel takes the lengths from the map: it allocates every buffer
+//!   by the sizes that the kernel reported for that very descriptor.
+pub mod attr;
+pub mod call;
+pub mod map;
+
+pub use attr::{Command, Field, Kind, Value};
+pub use call::{call, Answer};
+pub use map::{possible_cpus, Map};

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! A map's descriptor to safe element access: every buffer has the size that the kernel takes for this map.
+use crate::attr::{self, Attr, Value};
+use crate::call::{bpf, call};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// A map together with the sizes that the kernel uses when it copies keys and values.
+#[derive(Debug)]
+pub struct Map {
+    fd: OwnedFd,
+    key: usize,
+    value: usize,
+}
+
+/// Map types whose value is one record for each possible CPU, each rounded up to 8 bytes: `bpf_map_value_size()` in
+/// kernel/bpf/syscall.c (PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH, PERCPU_CGROUP_STORAGE).
+const PER_CPU: [u32; 4] = [5, 6, 10, 21];
+
+impl Map {
+    /// `BPF_MAP_CREATE` with the arguments given; the sizes are those of the arguments, which the kernel has accepted.
+    pub fn create(arguments: &[(&str, Value<'_>)]) -> io::Result<Map> {
+        let attr = Attr::encode(&attr::MAP_CREATE, arguments)?;
+        let (map_type, key, value) = (attr.u32_at(0), attr.u32_at(4), attr.u32_at(8));
+        let answer = call(&attr::MAP_CREATE, arguments).map_err(|(error, _)| error)?;
+        let fd = answer.fd.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+        Map::sized(fd, map_type, key, value)
+    }
+
+    /// A map by a descriptor from elsewhere (`OBJ_GET`, `MAP_GET_FD_BY_ID`): asks the kernel for its sizes.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Map> {
+        let info = info(fd.as_fd(), 16)?;
+        let number = |at: usize| {
+            let bytes = info.get(at..at.saturating_add(4)).and_then(|b| b.try_into().ok());
+            bytes.map(u32::from_ne_bytes).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+        };
+        // struct bpf_map_info: type, id, key_size, value_size.
+        let (map_type, key, value) = (number(0)?, number(8)?, number(12)?);
+        Map::sized(fd, map_type, key, value)
+    }
+
+    fn sized(fd: OwnedFd, map_type: u32, key: u32, value: u32) -> io::Result<Map> {
+        let mut size = value as usize;
+        if PER_CPU.contains(&map_type) {
+            let overflow = || io::Error::from(io::ErrorKind::OutOfMemory);
+            size = size.next_multiple_of(8).checked_mul(possible_cpus()?).ok_or_else(overflow)?;
+        }
+        Ok(Map { fd, key: key as usize, value: size })
+    }
+
+    /// Bytes in a key.
+    pub fn key_size(&self) -> usize {
+        self.key
+    }
+
+    /// Bytes that a look-up gives and an update takes: all CPUs' records for per-CPU maps.
+    pub fn value_size(&self) -> usize {
+        self.value
+    }
+
+    /// The value at `key`, or None where there is none.
+    pub fn lookup(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        self.element(&attr::MAP_LOOKUP_ELEM, Some(key), Some(vec![0; self.value]), 0)
+    }
+
+    /// Writes `value` at `key`. `flags`: 0 any, 1 only new (`BPF_NOEXIST`), 2 only existing (`BPF_EXIST`).
+    pub fn update(&self, key: &[u8], value: &[u8], flags: u64) -> io::Result<()> {
+        self.element(&attr::MAP_UPDATE_ELEM, Some(key), Some(value.to_vec()), flags)?;
+        Ok(())
+    }
+
+    /// Writes the descriptor of a map or program into a slot of a map of maps or programs.
+    pub fn update_fd(&self, key: &[u8], fd: BorrowedFd<'_>) -> io::Result<()> {
+        use std::os::fd::AsRawFd;
+        self.update(key, &fd.as_raw_fd().to_ne_bytes(), 0)
+    }
+
+    /// Deletes `key`; false where it was not there.
+    pub fn delete(&self, key: &[u8]) -> io::Result<bool> {
+        Ok(self.element(&attr::MAP_DELETE_ELEM, Some(key), None, 0)?.is_some())
+    }
+
+    /// The key after `key`, or the first one; None at the end.
+    pub fn next_key(&self, key: Option<&[u8]>) -> io::Result<Option<Vec<u8>>> {
+        self.element(&attr::MAP_GET_NEXT_KEY, key, Some(vec![0; self.key]), 0)
+    }
+
+    /// One element command; ENOENT is None. The returned buffer is the value (or next key) after the call.
+    fn element(
+        &self,
+        command: &'static attr::Command,
+        key: Option<&[u8]>,
+        value: Option<Vec<u8>>,
+        flags: u64,
+    ) -> io::Result<Option<Vec<u8>>> {
+        let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what.to_string());
+        if key.is_some_and(|k| k.len() != self.key) {
+            return Err(wrong("the key does not have the map's key size"));
+        }
+        let room = if command == &attr::MAP_GET_NEXT_KEY { self.key } else { self.value };
+        if value.as_ref().is_some_and(|v| v.len() != room) {
+            return Err(wrong("the value does not have the map's value size"));
+        }
+        let mut arguments = vec![("map_fd", Value::Fd(self.fd.as_fd()))];
+        arguments.extend(key.map(|k| ("key", Value::Bytes(k))));
+        arguments.extend(value.as_deref().map(|v| ("value", Value::Bytes(v))));
+        if flags != 0 {
+            arguments.push(("flags", Value::Num(flags)));
+        }
+        // The lengths were checked above against what the kernel reported for this descriptor.
+        let (_, mut buffers, result) = bpf(command, Attr::encode(command, &arguments)?);
+        match result {
+            Ok(_) => Ok(Some(buffers.pop().map(|b| b.bytes).unwrap_or_default())),
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+impl AsFd for Map {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The first `size` bytes of `struct bpf_prog_info`, `bpf_map_info`, `bpf_btf_info` or `bpf_link_info`.
+pub fn info(fd: BorrowedFd<'_>, size: usize) -> io::Result<Vec<u8>> {
+    let arguments = [("bpf_fd", Value::Fd(fd)), ("info", Value::Room(size))];
+    let answer = call(&attr::OBJ_GET_INFO_BY_FD, &arguments).map_err(|(error, _)| error)?;
+    Ok(answer.room("info").to_vec())
+}
+
+/// How many CPUs this kernel can ever have: the highest number in /sys/devices/system/cpu/possible, plus one.
+pub fn possible_cpus() -> io::Result<usize> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    let last = text.trim().rsplit([',', '-']).next().and_then(|n| n.parse::<usize>().ok());
+    last.and_then(|n| n.checked_add(1)).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
