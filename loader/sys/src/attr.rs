@@ -51,7 +51,7 @@ pub struct Field {
 
 impl Field {
     /// Bytes that the field takes in the attribute.
-    pub const fn len(&self) -> usize {
+    pub const fn width(&self) -> usize {
         match self.kind {
             Kind::U32 | Kind::Fd => 4,
             Kind::Name => 16,
@@ -61,7 +61,7 @@ impl Field {
 
     /// The attribute has to be this long for the kernel to see the field (and its count, where it has one).
     pub fn end(&self) -> usize {
-        let own = self.at + self.len();
+        let own = self.at + self.width();
         match self.kind {
             Kind::Records { count, .. } => own.max(count + 4),
             Kind::Room { size } => own.max(size + 4),

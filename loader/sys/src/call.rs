@@ -45,10 +45,11 @@ pub fn call(
     let (image, rooms, result) = bpf(command, attr);
     match result {
         Err(error) => Err((error, Answer { fd: None, image, rooms })),
-        // SAFETY: commands with `gives_fd` return a descriptor that the kernel has just made for this process
-        // (anon_inode_getfd(), bpf_map_new_fd() …, always O_CLOEXEC), and nobody else has seen its number.
         Ok(fd) if command.gives_fd => {
-            Ok(Answer { fd: Some(unsafe { OwnedFd::from_raw_fd(fd) }), image, rooms })
+            // SAFETY: commands with `gives_fd` return a descriptor that the kernel has just made for this process
+            // (bpf_map_new_fd(), bpf_prog_new_fd() …, always O_CLOEXEC), and nobody else has seen its number.
+            let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+            Ok(Answer { fd: Some(fd), image, rooms })
         }
         Ok(_) => Ok(Answer { fd: None, image, rooms }),
     }
