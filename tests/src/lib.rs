@@ -1,2 +1,16 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! Helpers for the tests.
+//! What the tests share: namespaces to work in, packets to send, people to talk to, and other programs' view of the kernel.
+//!
+//! * [`netns`], [`lab`]: a client and a gateway that nobody else sees and that vanish with the test;
+//! * [`serve`], [`talk`]: servers on the gateway and what a client hears when it asks;
+//! * [`packet`], [`capture`]: frames built, read and their checksums computed, all independent of the code under test;
+//! * [`detour`]: the program; [`testrun`]: one of its programs run on one packet;
+//! * [`tools`], [`strace`], [`snapshot`]: what `tc`, `bpftool`, `nft`, `strace` and the file system say.
+//!
+//! A test that cannot run fails; none is skipped.
+pub mod capture;
+pub mod lab;
+pub mod netns;
+pub mod packet;
+pub mod serve;
+pub mod talk;

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! The usual cast: a client whose only way out is a gateway, and on request a server behind the gateway.
+use crate::netns::Netns;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::process::{Command, Stdio};
+
+/// The client's address.
+pub const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 51);
+/// The gateway's address towards the client, its primary one.
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 2);
+/// A second address of the gateway on the same link.
+pub const SECOND: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 3);
+/// The server behind the gateway, see [`Lab::server`].
+pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 2);
+/// The client's IPv6 address.
+pub const CLIENT6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x51);
+/// The gateway's IPv6 address.
+pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+
+/// Two namespaces joined by a veth pair; the gateway's end is the device under test.
+pub struct Lab {
+    /// Has the default route to [`GATEWAY`] and [`GATEWAY6`].
+    pub client: Netns,
+    /// Owns [`GATEWAY`], [`SECOND`] and [`GATEWAY6`].
+    pub gateway: Netns,
+    /// Name of the gateway's end.
+    pub device: String,
+}
+
+impl Lab {
+    /// The usual lab, device `eth0`.
+    pub fn new() -> Lab {
+        Lab::on(Netns::new(), "eth0")
+    }
+
+    /// A lab whose gateway is `gateway` and whose device is called `device`.
+    pub fn on(gateway: Netns, device: &str) -> Lab {
+        let client = gateway.beside();
+        let lab = Lab { client, gateway, device: device.to_string() };
+        let peer = lab.client.path();
+        ip(
+            &lab.gateway,
+            &format!(
+                "link add {device} address 02:00:00:00:00:02 type veth peer name eth0 address 02:00:00:00:00:51 netns {}
+                 address add {GATEWAY}/24 dev {device}
+                 address add {SECOND}/24 dev {device}
+                 address add {GATEWAY6}/64 dev {device} nodad
+                 link set {device} up",
+                peer.display()
+            ),
+        );
+        ip(
+            &lab.client,
+            &format!(
+                "address add {CLIENT}/24 dev eth0
+                 address add {CLIENT6}/64 dev eth0 nodad
+                 link set eth0 up
+                 route add default via {GATEWAY}
+                 route add default via {GATEWAY6}"
+            ),
+        );
+        lab
+    }
+
+    /// Transmit checksum offload at both ends. On, a veth hides wrong checksums; off, it shows them.
+    pub fn tx_checksum(self, on: bool) -> Lab {
+        let state = if on { "on" } else { "off" };
+        self.gateway.run("ethtool", &["-K", &self.device, "tx", state]);
+        self.client.run("ethtool", &["-K", "eth0", "tx", state]);
+        self
+    }
+
+    /// A third namespace with [`SERVER`], reached through the gateway's `eth1`; the gateway forwards from now on.
+    pub fn server(&self) -> Netns {
+        let server = self.gateway.beside();
+        let peer = server.path();
+        ip(
+            &self.gateway,
+            &format!(
+                "link add eth1 type veth peer name eth0 netns {}
+                 address add 10.9.9.1/24 dev eth1
+                 link set eth1 up",
+                peer.display()
+            ),
+        );
+        ip(
+            &server,
+            &format!("address add {SERVER}/24 dev eth0\n link set eth0 up\n route add default via 10.9.9.1"),
+        );
+        self.gateway.sysctl("net/ipv4/ip_forward", "1");
+        server
+    }
+
+    /// The gateway's addresses that the client can reach.
+    pub fn own(&self) -> [IpAddr; 2] {
+        [IpAddr::V4(GATEWAY), IpAddr::V4(SECOND)]
+    }
+
+    /// Offers the same rule to the same traffic by nftables instead: what a client should see.
+    pub fn nft(&self, rules: &str) {
+        let table = format!(
+            "table ip nat {{
+               chain pre {{
+                 type nat hook prerouting priority dstnat; policy accept;
+                 ip daddr {{ {GATEWAY}, {SECOND} }} accept
+                 {rules}
+               }}
+             }}"
+        );
+        feed(&self.gateway, Command::new("nft").args(["-f", "-"]), &table);
+    }
+}
+
+impl Default for Lab {
+    fn default() -> Self {
+        Lab::new()
+    }
+}
+
+/// Runs the lines of `batch` as `ip` commands inside `ns`.
+pub fn ip(ns: &Netns, batch: &str) {
+    feed(ns, Command::new("ip").args(["-batch", "-"]), batch);
+}
+
+fn feed(ns: &Netns, command: &mut Command, text: &str) {
+    let output = ns.within(|| {
+        let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    });
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+}

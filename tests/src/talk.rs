@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! What somebody in a namespace hears when they ask: real sockets, chosen source ports, answers with their senders.
+use crate::netns::Netns;
+use nix::sys::socket::{
+    bind, connect, recvfrom, sendto, setsockopt, socket, sockopt, AddressFamily, MsgFlags, SockFlag,
+    SockProtocol, SockType, SockaddrIn, SockaddrStorage,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+/// How long anybody waits for an answer: generous, since nothing gets lost here.
+pub const PATIENCE: Duration = Duration::from_secs(3);
+/// How long to wait where silence is expected.
+pub const SILENCE: Duration = Duration::from_millis(400);
+
+/// A TCP connection from `port` (0: any) of this namespace; several may share a port while their destinations differ.
+pub fn dial(ns: &Netns, port: u16, to: SocketAddr) -> io::Result<TcpStream> {
+    ns.within(|| {
+        let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+        // The send timeout is also the one of connect(2).
+        setsockopt(&fd, sockopt::SendTimeout, &TimeVal::milliseconds(PATIENCE.as_millis() as i64))?;
+        let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0u16; 8].into() };
+        bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(any, port)))?;
+        connect(fd.as_raw_fd(), &SockaddrStorage::from(to))?;
+        let stream = TcpStream::from(fd);
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(stream)
+    })
+}
+
+/// Asks over `stream` for `/`; the body of the answer.
+pub fn get(stream: &mut TcpStream, host: &str) -> io::Result<String> {
+    write!(stream, "GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.1 200") => Ok(body.to_string()),
+        _ => Err(io::Error::other(format!("not an answer: {answer:?}"))),
+    }
+}
+
+/// `curl http://HOST…/`; the body.
+pub fn curl(ns: &Netns, url: &str) -> String {
+    ns.run("curl", &["--silent", "--show-error", "--fail", "--max-time", "5", "--noproxy", "*", url])
+}
+
+/// A UDP socket at `port` (0: any).
+pub fn udp(ns: &Netns, port: u16) -> UdpSocket {
+    let socket = ns.within(|| UdpSocket::bind(("0.0.0.0", port)).unwrap());
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// The next datagram as text and its sender.
+pub fn next(socket: &UdpSocket) -> io::Result<(String, SocketAddr)> {
+    let mut room = [0; 65536];
+    let (length, from) = socket.recv_from(&mut room)?;
+    Ok((String::from_utf8_lossy(&room[..length]).into_owned(), from))
+}
+
+/// Asks `to` over `socket` and returns the answer with its sender.
+pub fn ask(socket: &UdpSocket, to: SocketAddr, text: &str) -> io::Result<(String, SocketAddr)> {
+    socket.send_to(text.as_bytes(), to)?;
+    next(socket)
+}
+
+/// Pings with identifier `id`; who answered with the same payload.
+pub fn ping(ns: &Netns, id: u16, to: Ipv4Addr) -> io::Result<IpAddr> {
+    ns.within(|| {
+        // A socket of this kind receives the echo replies to its own identifier only, which is its "port".
+        let fd = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, SockProtocol::Icmp)?;
+        setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::milliseconds(PATIENCE.as_millis() as i64))?;
+        bind(fd.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, id))?;
+        let payload = *b"is there anybody";
+        let request = [&[8, 0, 0, 0, 0, 0, 0, 1][..], &payload].concat();
+        let to = SockaddrIn::from(std::net::SocketAddrV4::new(to, 0));
+        sendto(fd.as_raw_fd(), &request, &to, MsgFlags::empty())?;
+        let mut room = [0; 1500];
+        let (length, from) = recvfrom::<SockaddrIn>(fd.as_raw_fd(), &mut room)?;
+        let reply = &room[..length];
+        if reply.first() != Some(&0) || !reply.ends_with(&payload) {
+            return Err(io::Error::other(format!("not our echo: {reply:02x?}")));
+        }
+        Ok(IpAddr::V4(from.ok_or_else(|| io::Error::other("no sender"))?.ip()))
+    })
+}
