@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Turns a netlink message into what the kernel answers: messages and warnings, or the kernel's own error text.
+//!
+//! A [`Socket`] belongs to the network namespace of the thread that opened it, and stays there.
+
+use super::ack;
+use super::message::{Message, HEADER, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR};
+use super::nla::WireError;
+use netlink_packet_core::NetlinkBuffer;
+use netlink_sys::{protocols::NETLINK_ROUTE, SocketAddr};
+use nix::errno::Errno;
+use nix::poll::{poll, PollFd, PollFlags};
+use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
+
+/// rtnetlink answers within the call that sends; whoever waits this long waits for ever.
+const PATIENCE_MS: u16 = 10_000;
+/// A dump that changed meanwhile is read again, so many times in all.
+const DUMPS: usize = 8;
+/// No datagram of rtnetlink comes near this; it bounds what one read allocates.
+const DATAGRAM: usize = 16 << 20;
+/// MSG_PEEK | MSG_TRUNC of recvfrom(2): leave the datagram, say its whole length.
+const PEEK: i32 = 0x2 | 0x20;
+
+/// Why the kernel did not do what a message asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetlinkError {
+    /// Name of the request, `RTM_NEWTFILTER`.
+    pub request: &'static str,
+    /// The kernel's error number, positive. ETIMEDOUT, EMSGSIZE and EBADMSG with a text are ours: no answer, or
+    /// one that cannot be read.
+    pub errno: i32,
+    /// The kernel's words, from the extended ack.
+    pub text: Option<String>,
+    /// The attribute they are about, `TCA_OPTIONS.TCA_BPF_FD`, present or missing.
+    pub attribute: Option<String>,
+}
+
+impl NetlinkError {
+    fn new(request: &'static str, errno: Errno, text: impl ToString) -> Self {
+        Self { request, errno: errno as i32, text: Some(text.to_string()), attribute: None }
+    }
+
+    fn io(request: &'static str, error: &io::Error) -> Self {
+        let errno = error.raw_os_error().unwrap_or(Errno::EIO as i32);
+        Self { request, errno, text: None, attribute: None }
+    }
+
+    fn wire(request: &'static str, error: &WireError) -> Self {
+        Self::new(request, Errno::EBADMSG, error)
+    }
+
+    /// `EEXIST` and the like, or `UnknownErrno`.
+    pub fn errno_name(&self) -> String {
+        format!("{:?}", Errno::from_raw(self.errno))
+    }
+}
+
+impl fmt::Display for NetlinkError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let errno = Errno::from_raw(self.errno);
+        let text = self.text.as_deref().unwrap_or(errno.desc());
+        write!(f, "{}: {text} ({errno:?})", self.request)?;
+        match &self.attribute {
+            Some(attribute) => write!(f, " at {attribute}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for NetlinkError {}
+
+/// What came back for one request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reply {
+    /// The objects dumped, got or echoed.
+    pub messages: Vec<Message>,
+    /// What the kernel had to say although it did what was asked.
+    pub warnings: Vec<String>,
+}
+
+/// A NETLINK_ROUTE socket.
+#[derive(Debug)]
+pub struct Socket {
+    socket: netlink_sys::Socket,
+    port: u32,
+    seq: u32,
+}
+
+impl Socket {
+    /// Opens one in the network namespace of this thread, close-on-exec, with extended acks.
+    ///
+    /// Strict checking makes the kernel honour the filters in a dump request instead of ignoring them (4.20).
+    pub fn open() -> Result<Self, NetlinkError> {
+        let open = || {
+            let mut socket = netlink_sys::Socket::new(NETLINK_ROUTE)?;
+            socket.set_ext_ack(true)?;
+            socket.set_cap_ack(true)?;
+            socket.set_netlink_get_strict_chk(true)?;
+            let port = socket.bind_auto()?.port_number();
+            Ok(Self { socket, port, seq: 0 })
+        };
+        open().map_err(|error| NetlinkError::io("NETLINK_ROUTE", &error))
+    }
+
+    /// Sends a message and reads all that answers it. A dump that the kernel marks as changed meanwhile is made
+    /// again, at most 8 times in all, then the error is EINTR.
+    pub fn request(&mut self, message: &Message) -> Result<Reply, NetlinkError> {
+        for _ in 0..DUMPS {
+            if let Some(reply) = self.exchange(message)? {
+                return Ok(reply);
+            }
+        }
+        Err(NetlinkError::new(message.name(), Errno::EINTR, "what is listed keeps changing"))
+    }
+
+    /// One request and its answer; `None` if a dump changed meanwhile.
+    fn exchange(&mut self, message: &Message) -> Result<Option<Reply>, NetlinkError> {
+        let name = message.name();
+        let dump = message.flags & NLM_F_DUMP == NLM_F_DUMP;
+        if !dump && message.flags & NLM_F_ACK == 0 {
+            return Err(NetlinkError::new(name, Errno::EINVAL, "a request without NLM_F_ACK has no end"));
+        }
+        self.seq = self.seq.wrapping_add(1);
+        let request = message.encode(self.seq).map_err(|error| NetlinkError::wire(name, &error))?;
+        let kernel = SocketAddr::new(0, 0);
+        self.socket.send_to(&request, &kernel, 0).map_err(|error| NetlinkError::io(name, &error))?;
+        let mut reply = Reply::default();
+        let mut stable = true;
+        loop {
+            let datagram = self.receive(name)?;
+            let mut rest = datagram.as_slice();
+            while !rest.is_empty() {
+                let header = NetlinkBuffer::new_checked(rest)
+                    .map_err(|_| NetlinkError::wire(name, &WireError::Short))?;
+                let length = usize::try_from(header.length()).unwrap_or(rest.len());
+                let one = rest.get(..length).unwrap_or(rest);
+                rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+                // An answer to a request of this socket that was given up.
+                if header.sequence_number() != self.seq || header.port_number() != self.port {
+                    continue;
+                }
+                stable &= header.flags() & NLM_F_DUMP_INTR == 0;
+                match header.message_type() {
+                    ack::NLMSG_NOOP => {}
+                    ack::NLMSG_OVERRUN => {
+                        return Err(NetlinkError::new(name, Errno::ENOBUFS, "answers were lost"));
+                    }
+                    ack::NLMSG_ERROR | ack::NLMSG_DONE => {
+                        let ack = ack::Ack::decode(one).map_err(|error| NetlinkError::wire(name, &error))?;
+                        if ack.errno != 0 {
+                            let attribute = ack.attribute(message, &request);
+                            return Err(NetlinkError {
+                                request: name,
+                                errno: ack.errno,
+                                text: ack.text,
+                                attribute,
+                            });
+                        }
+                        reply.warnings.extend(ack.text);
+                        return Ok(stable.then_some(reply));
+                    }
+                    _ => reply
+                        .messages
+                        .push(Message::decode(one).map_err(|error| NetlinkError::wire(name, &error))?),
+                }
+            }
+        }
+    }
+
+    /// The next datagram from the kernel, whole.
+    fn receive(&self, name: &'static str) -> Result<Vec<u8>, NetlinkError> {
+        let io = |error: io::Error| NetlinkError::io(name, &error);
+        loop {
+            let mut ready = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut ready, PATIENCE_MS) {
+                Ok(0) => return Err(NetlinkError::new(name, Errno::ETIMEDOUT, "the kernel does not answer")),
+                Err(Errno::EINTR) => continue,
+                Err(errno) => return Err(io(errno.into())),
+                Ok(_) => {}
+            }
+            let mut bytes = Vec::with_capacity(HEADER);
+            let (length, _) = self.socket.recv_from(&mut bytes, PEEK).map_err(io)?;
+            if length > DATAGRAM {
+                return Err(NetlinkError::new(name, Errno::EMSGSIZE, "an answer of more than 16 MiB"));
+            }
+            let mut bytes = Vec::with_capacity(length);
+            let (_, sender) = self.socket.recv_from(&mut bytes, 0).map_err(io)?;
+            // Any process may write to our port; only the kernel has number 0.
+            if sender.port_number() == 0 {
+                return Ok(bytes);
+            }
+        }
+    }
+}
