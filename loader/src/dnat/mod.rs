@@ -1,2 +1,29 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! (module dnat)
+//! The DNAT over the maps: rules as text and as kernel tables, flows, what was asked for, counters.
+#![deny(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic
+    )
+)]
+
+pub mod diagnostic;
+pub mod parse;
+pub mod rules;
+mod scan;
+pub mod set;
+mod values;
+
+#[cfg(test)]
+mod random_rules;

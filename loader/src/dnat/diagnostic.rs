@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! A reason and a place in a text -> a message that says what, where and how to mend it.
+
+use std::fmt;
+
+use super::rules::Family;
+
+/// What is wrong with a rule, and where. `Display` gives the first line, `ui::excerpt` the whole with the line and a caret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// Name of the source: a path, or `--rule 2`.
+    pub source: String,
+    /// Line, from 1.
+    pub line: u32,
+    /// First character of what is wrong, from 0, counted in characters of `text`.
+    pub first: usize,
+    /// How many characters are wrong; 0 points behind the end.
+    pub len: usize,
+    /// The line itself, as it was read.
+    pub text: String,
+    /// What is wrong.
+    pub reason: Reason,
+}
+
+/// What can be wrong with a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The text is not UTF-8.
+    Encoding,
+    /// Something else was expected here; `found` is empty at the end of the line.
+    Expected {
+        /// What could stand here.
+        expected: &'static str,
+        /// What stands here.
+        found: String,
+    },
+    /// A word that is no address of the family.
+    Address(String, Family),
+    /// A prefix length that the family does not have.
+    PrefixLength(String, Family),
+    /// A word that is no number.
+    Number(String),
+    /// A number above the highest that the field takes.
+    TooLarge {
+        /// `port` or `protocol`.
+        what: &'static str,
+        /// The number as written.
+        found: String,
+        /// The highest.
+        highest: u128,
+    },
+    /// A range whose end lies below its start.
+    Descending,
+    /// A word that is no protocol.
+    Protocol(String),
+    /// The conditions of a rule exclude each other, so it could never match.
+    Conflict(&'static str),
+    /// A target port without a protocol that has ports.
+    PortWithoutProtocol,
+    /// Port 0 as a target.
+    PortZero,
+    /// An address that no server can have.
+    NotUnicast,
+    /// More rules than the kernel table holds.
+    TooManyRules(usize),
+    /// What the data path of this version does not do.
+    NotServed(NotServed),
+}
+
+/// What the language has and the data path of this version leaves alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotServed {
+    /// Conditions on IPv6 addresses.
+    Ipv6Match,
+    /// IPv6 targets.
+    Ipv6Target,
+    /// Protocols other than TCP, UDP and ICMP echo.
+    Protocol,
+    /// The `reject` verdict.
+    Reject,
+    /// Rewriting of the source.
+    Masquerade,
+}
+
+impl Reason {
+    /// How to mend it, where that is not said by the message.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::PortWithoutProtocol => {
+                Some("say which protocol first: `tcp redirect to :8080`, `udp dnat to 192.0.2.1:53`")
+            }
+            Self::Number(_) => Some("names of services are not looked up"),
+            Self::Conflict(_) => Some("all conditions of a rule must hold at once; make two rules of it"),
+            Self::NotServed(NotServed::Reject) => Some("`drop` throws away without telling the client"),
+            Self::NotServed(NotServed::Protocol) => Some("TCP, UDP and ICMP echo can be matched"),
+            _ => None,
+        }
+    }
+}
+
+impl std::error::Error for Diagnostic {}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let column = self.first.saturating_add(1);
+        write!(f, "{}:{}:{column}: {}", self.source.escape_debug(), self.line, self.reason)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let name = |family: &Family| if *family == Family::V4 { "IPv4" } else { "IPv6" };
+        match self {
+            Self::Encoding => f.write_str("this is not UTF-8 text"),
+            Self::Expected { expected, found } if found.is_empty() => {
+                write!(f, "the rule ends here, expected {expected}")
+            }
+            Self::Expected { expected, found } => {
+                write!(f, "expected {expected}, found `{}`", found.escape_debug())
+            }
+            Self::Address(found, family) => {
+                write!(f, "`{}` is no {} address", found.escape_debug(), name(family))
+            }
+            Self::PrefixLength(found, family) => {
+                let bits = family.bits();
+                write!(
+                    f,
+                    "an {} prefix has a length of 0 to {bits}, not `{}`",
+                    name(family),
+                    found.escape_debug()
+                )
+            }
+            Self::Number(found) => write!(f, "`{}` is no number", found.escape_debug()),
+            Self::TooLarge { what, found, highest } => {
+                write!(f, "{what} {} is above {highest}", found.escape_debug())
+            }
+            Self::Descending => f.write_str("this range ends below its start"),
+            Self::Protocol(found) => write!(f, "`{}` is no protocol name or number", found.escape_debug()),
+            Self::Conflict(what) => write!(f, "no packet can match this: {what}"),
+            Self::PortWithoutProtocol => {
+                f.write_str("a port can only be rewritten in a protocol that has ports")
+            }
+            Self::PortZero => f.write_str("port 0 cannot be a target"),
+            Self::NotUnicast => f.write_str("no server can have this address"),
+            Self::TooManyRules(limit) => write!(f, "more than {limit} rules"),
+            Self::NotServed(what) => f.write_str(match what {
+                NotServed::Ipv6Match => "IPv6 is passed untouched by this version, this would never match",
+                NotServed::Ipv6Target => "IPv6 targets are not rewritten by this version",
+                NotServed::Protocol => {
+                    "this protocol is passed untouched by this version, this would never match"
+                }
+                NotServed::Reject => "rejecting is not done by this version",
+                NotServed::Masquerade => "the source is not rewritten by this version",
+            }),
+        }
+    }
+}

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Text -> rules: a subset of nft's rule syntax, one rule a line, errors with line, column and reason.
+//!
+//! ```text
+//! rule    = { match } verdict [ "#" text ]
+//! match   = ("ip" | "ip6") ("saddr" | "daddr") ["!="] set-of (address | prefix | address "-" address)
+//!         | ("tcp" | "udp" | "sctp") ("sport" | "dport") ["!="] set-of (port | port "-" port)
+//!         | "meta" "l4proto" ["!="] set-of (name | number | number "-" number)
+//!         | "tcp" | "udp" | "sctp" | "icmp"                      short for meta l4proto
+//! verdict = "dnat" ["ip" | "ip6"] "to" address [":" port] ["masquerade"]
+//!         | "redirect" ["to" ":" port] | "accept" | "drop" | "reject"
+//! set-of x = x | "{" x { "," x } "}"
+//! ```
+//! Except for the bare protocol words and `masquerade` every such line is nft's too; rules print in a form without the former.
+
+use super::diagnostic::{Diagnostic, NotServed, Reason};
+use super::rules::{self, Field, Match, Place, Rule, Side, Verdict, ICMP, SCTP, TCP, UDP};
+use super::scan::{Fault, Words};
+use super::set::{intersection, Interval};
+use super::values;
+
+/// A text of rules and what it is called in messages.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// A path, or `--rule 2`.
+    pub name: &'a str,
+    /// The text as read.
+    pub text: &'a [u8],
+}
+
+/// The rules of all sources in order, first match wins. Refuses what the data path of this version would leave alone.
+///
+/// # Errors
+/// What is wrong, at most one a line and [`MOST_MESSAGES`] in all.
+pub fn parse(sources: &[Source]) -> Result<Vec<Rule>, Vec<Diagnostic>> {
+    all(sources, Extent::Served)
+}
+
+/// As [`parse`], but takes the whole language.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_language(sources: &[Source]) -> Result<Vec<Rule>, Vec<Diagnostic>> {
+    all(sources, Extent::Language)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    Served,
+    Language,
+}
+
+fn all(sources: &[Source], extent: Extent) -> Result<Vec<Rule>, Vec<Diagnostic>> {
+    let (mut rules, mut wrong) = (Vec::new(), Vec::new());
+    for (source, Source { name, text }) in sources.iter().enumerate() {
+        for (line, bytes) in (1..).zip(text.split(|&byte| byte == b'\n')) {
+            let place = Place { source, line };
+            match rule(bytes, place, extent) {
+                Ok(Some(_)) if rules.len() >= MOST_RULES => {
+                    let fault = Fault { first: 0, len: 0, reason: Reason::TooManyRules(MOST_RULES) };
+                    wrong.push(fault.at(name, line, bytes));
+                    return Err(wrong);
+                }
+                Ok(rule) => rules.extend(rule),
+                Err(fault) => wrong.push(fault.at(name, line, bytes)),
+            }
+            if wrong.len() >= MOST_MESSAGES {
+                return Err(wrong);
+            }
+        }
+    }
+    if wrong.is_empty() {
+        Ok(rules)
+    } else {
+        Err(wrong)
+    }
+}
+
+/// The rule of a line, if there is one on it.
+fn rule(bytes: &[u8], place: Place, extent: Extent) -> Result<Option<Rule>, Fault> {
+    let line = std::str::from_utf8(bytes).map_err(|error| Fault::encoding(bytes, &error))?;
+    let mut words = Words::of(line);
+    if words.peek().is_none() {
+        return Ok(None);
+    }
+    let mut matches = Vec::new();
+    loop {
+        let word = words.next(START)?;
+        let condition = match word.text {
+            "ip" => address(&mut words, rules::Family::V4)?,
+            "ip6" => address(&mut words, rules::Family::V6)?,
+            "tcp" => port(&mut words, TCP)?,
+            "udp" => port(&mut words, UDP)?,
+            "sctp" => port(&mut words, SCTP)?,
+            "icmp" => only(ICMP),
+            "meta" => protocol(&mut words)?,
+            // Every rule is counted here; the word is taken so that a line can be copied from nft.
+            "counter" => continue,
+            _ => {
+                let verdict = verdict(&mut words, word, &matches, extent)?;
+                words.end()?;
+                // What a condition on a port implies need not be said twice, and nft would refuse some of it.
+                if matches.iter().any(|m: &Match| matches!(m.field, Field::Port(..))) {
+                    matches.retain(|m| m.field != Field::Protocol);
+                }
+                return Ok(Some(Rule { matches, verdict, place }));
+            }
+        };
+        let fault = |reason| Err(words.since(word, reason));
+        match unserved(&condition) {
+            Some(what) if extent == Extent::Served => return fault(Reason::NotServed(what)),
+            _ => matches.push(condition),
+        }
+        if let Some(conflict) = conflict(&matches) {
+            return fault(Reason::Conflict(conflict));
+        }
+    }
+}
+
+/// Why no packet can fulfil all of `matches`, the last of which is new.
+fn conflict(matches: &[Match]) -> Option<&'static str> {
+    let last = matches.last()?;
+    if matches
+        .iter()
+        .any(|m| matches!((m.field, last.field), (Field::Address(a, _), Field::Address(b, _)) if a != b))
+    {
+        Some("a packet is either IPv4 or IPv6")
+    } else if rules::protocols(matches).is_empty() {
+        Some("a packet has one protocol")
+    } else if rules::values(matches, last.field).is_empty() {
+        Some("nothing is left of the values of this field")
+    } else {
+        None
+    }
+}
+
+/// After `ip` or `ip6`.
+fn address(words: &mut Words, family: rules::Family) -> Result<Match, Fault> {
+    let word = words.next("saddr or daddr")?;
+    let side = match word.text {
+        "saddr" => Side::Source,
+        "daddr" => Side::Destination,
+        _ => return Err(word.expected("saddr or daddr")),
+    };
+    set(words, Field::Address(family, side), "an address, a prefix, a range or a set in braces")
+}
+
+/// After `tcp`, `udp` or `sctp`: a port, or nothing more.
+fn port(words: &mut Words, protocol: u8) -> Result<Match, Fault> {
+    let side = match words.peek().map(|word| word.text) {
+        Some("sport") => Side::Source,
+        Some("dport") => Side::Destination,
+        _ => return Ok(only(protocol)),
+    };
+    words.skip();
+    set(words, Field::Port(protocol, side), "a port, a range or a set in braces")
+}
+
+/// After `meta`.
+fn protocol(words: &mut Words) -> Result<Match, Fault> {
+    let word = words.next("l4proto")?;
+    if word.text != "l4proto" {
+        return Err(word.expected("l4proto"));
+    }
+    set(words, Field::Protocol, "a protocol, a range or a set in braces")
+}
+
+/// `meta l4proto` with one protocol.
+fn only(protocol: u8) -> Match {
+    Match { field: Field::Protocol, negated: false, set: vec![Interval::one(protocol.into())] }
+}
+
+/// After the name of a field: `[!=]` and one element, or several in braces.
+fn set(words: &mut Words, field: Field, expected: &'static str) -> Result<Match, Fault> {
+    let negated = words.peek().is_some_and(|word| word.text == "!=");
+    if negated {
+        words.skip();
+    }
+    let word = words.next(expected)?;
+    if word.text != "{" {
+        return Ok(Match { field, negated, set: vec![values::element(word, field, expected)?] });
+    }
+    let mut set = Vec::new();
+    loop {
+        set.push(values::element(words.next(expected)?, field, expected)?);
+        let word = words.next("`,` or `}`")?;
+        match word.text {
+            "," => {}
+            "}" => return Ok(Match { field, negated, set }),
+            _ => return Err(word.expected("`,` or `}`")),
+        }
+    }
+}
+
+/// The verdict that starts with `word`.
+fn verdict(
+    words: &mut Words,
+    word: super::scan::Word,
+    matches: &[Match],
+    extent: Extent,
+) -> Result<Verdict, Fault> {
+    let verdict = match word.text {
+        "accept" => Verdict::Accept,
+        "drop" => Verdict::Drop,
+        "reject" => Verdict::Reject,
+        "redirect" => Verdict::Redirect { port: redirect_port(words)? },
+        "dnat" => dnat(words, rules::family(matches))?,
+        _ => return Err(word.expected(START)),
+    };
+    let fault = |reason| Err(words.since(word, reason));
+    let not_served = match verdict {
+        Verdict::Dnat { to, .. } if to.is_ipv6() => Some(NotServed::Ipv6Target),
+        Verdict::Dnat { masquerade: true, .. } => Some(NotServed::Masquerade),
+        Verdict::Reject => Some(NotServed::Reject),
+        _ => None,
+    };
+    if let (Some(what), Extent::Served) = (not_served, extent) {
+        return fault(Reason::NotServed(what));
+    }
+    let rewrites_port =
+        matches!(verdict, Verdict::Dnat { port: Some(_), .. } | Verdict::Redirect { port: Some(_) });
+    let with_ports = [TCP, UDP, SCTP].map(|number| Interval::one(number.into()));
+    let allowed = rules::protocols(matches);
+    if rewrites_port && intersection(&allowed, &with_ports) != allowed {
+        return fault(Reason::PortWithoutProtocol);
+    }
+    Ok(verdict)
+}
+
+/// After `redirect`: `to :PORT`, or nothing more.
+fn redirect_port(words: &mut Words) -> Result<Option<u16>, Fault> {
+    if words.peek().is_none_or(|word| word.text != "to") {
+        return Ok(None);
+    }
+    words.skip();
+    let word = words.next("a colon and a port, such as :8080")?;
+    let digits =
+        word.text.strip_prefix(':').ok_or_else(|| word.expected("a colon and a port, such as :8080"))?;
+    values::target_port(word, digits).map(Some)
+}
+
+/// After `dnat`.
+fn dnat(words: &mut Words, mut family: Option<rules::Family>) -> Result<Verdict, Fault> {
+    let mut word = words.next("to")?;
+    if let Some(named) = values::family_word(word) {
+        if family.is_some_and(|f| f != named) {
+            return Err(word.fault(Reason::Conflict("a packet is either IPv4 or IPv6")));
+        }
+        family = Some(named);
+        word = words.next("to")?;
+    }
+    if word.text != "to" {
+        return Err(word.expected("to"));
+    }
+    let (to, port) =
+        values::target(words.next("an address, such as 192.0.2.1:8080 or [2001:db8::1]:8080")?, family)?;
+    let masquerade = words.peek().is_some_and(|word| word.text == "masquerade");
+    if masquerade {
+        words.skip();
+    }
+    Ok(Verdict::Dnat { to, port, masquerade })
+}
+
+/// What the data path of this version leaves alone of a condition.
+fn unserved(condition: &Match) -> Option<NotServed> {
+    let served = [ICMP, TCP, UDP].map(|number| Interval::one(number.into()));
+    match condition.field {
+        Field::Address(rules::Family::V6, _) => Some(NotServed::Ipv6Match),
+        Field::Port(SCTP, _) => Some(NotServed::Protocol),
+        Field::Protocol
+            if !condition.negated && intersection(&condition.values(), &served) != condition.values() =>
+        {
+            Some(NotServed::Protocol)
+        }
+        _ => None,
+    }
+}
+
+/// What a rule can go on with until its verdict.
+const START: &str =
+    "a condition (ip, ip6, tcp, udp, sctp, icmp, meta) or a verdict (redirect, dnat, accept, drop, reject)";
+/// RULES_MAX of ebpf-src/abi.h.
+pub const MOST_RULES: usize = 1024;
+/// A file full of mistakes is not repeated to the end.
+pub const MOST_MESSAGES: usize = 20;
+
+#[cfg(test)]
+#[path = "parse_tests.rs"]
+mod tests;
