@@ -58,12 +58,10 @@ enum flow_state {
 	FLOW_CLOSING = 6,   /* confirmed TCP after a FIN from both sides, or a RST */
 };
 
+/* Set when a flow is opened. */
 enum flow_marks {
-	MARK_FIN_FORWARD = 1 << 0, /* FIN seen from the client */
-	MARK_FIN_REVERSE = 1 << 1, /* FIN seen from the server */
-	MARK_RST = 1 << 2,         /* RST seen from either */
-	MARK_DIRECT = 1 << 3,      /* addressed to the server itself: tracked so that it owns its tuple */
-	MARK_PICKED_UP = 1 << 4,   /* opened in mid-stream */
+	MARK_DIRECT = 1 << 0,    /* addressed to the server itself: tracked so that it owns its tuple */
+	MARK_PICKED_UP = 1 << 1, /* opened in mid-stream */
 };
 
 #define RULE_NONE 0xffff
@@ -84,7 +82,8 @@ struct flow4 {
 	__u32 first;               /* tick of the first packet */
 	__u32 last;                /* tick of the newest packet, either direction */
 	__u32 expect;              /* TCP: the acknowledgement number that proves the client heard the server */
-	__u32 pad;
+	__u8 closed[2];            /* by enum dir; TCP: FIN and RST flags seen from that side */
+	__u16 pad;
 	__u64 packets[2]; /* by enum dir */
 	__u64 bytes[2];   /* by enum dir; whole frames as the program saw them (a GSO packet is one) */
 };
@@ -102,7 +101,8 @@ struct flow6 {
 	__u32 first;
 	__u32 last;
 	__u32 expect;
-	__u32 pad;
+	__u8 closed[2];
+	__u16 pad;
 	__u64 packets[2];
 	__u64 bytes[2];
 };

@@ -232,6 +232,12 @@ static struct bpf_sock *(*const bpf_skc_lookup_tcp)(void *ctx, struct bpf_sock_t
                                                     __u64 flags) = (void *)99;
 static __u64 (*const bpf_jiffies64)(void) = (void *)118;
 
+#define bpf_printk(fmt, args...)                                                                                       \
+	({                                                                                                             \
+		static const char _fmt[] = fmt;                                                                        \
+		bpf_trace_printk(_fmt, sizeof(_fmt), ##args);                                                          \
+	})
+
 /* Flags of bpf_l4_csum_replace: the size of the field is in the low four bits. */
 #define BPF_F_PSEUDO_HDR     (1ULL << 4)
 #define BPF_F_MARK_MANGLED_0 (1ULL << 5)
