@@ -5,12 +5,17 @@
 //! * [`serve`], [`talk`]: servers on the gateway and what a client hears when it asks;
 //! * [`packet`], [`capture`]: frames built, read and their checksums computed, all independent of the code under test;
 //! * [`detour`]: the program; [`testrun`]: one of its programs run on one packet;
-//! * [`tools`], [`strace`], [`snapshot`]: what `tc`, `bpftool`, `nft`, `strace` and the file system say.
+//! * [`tools`], [`strace`], [`snapshot`]: what `tc`, `bpftool`, `strace` and the file system say.
 //!
 //! A test that cannot run fails; none is skipped.
 pub mod capture;
+pub mod detour;
 pub mod lab;
 pub mod netns;
 pub mod packet;
 pub mod serve;
+pub mod snapshot;
+pub mod strace;
 pub mod talk;
+pub mod testrun;
+pub mod tools;

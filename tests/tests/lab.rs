@@ -5,7 +5,9 @@ use e2e::lab::{Lab, CLIENT, GATEWAY};
 use e2e::netns::Netns;
 use e2e::packet::Packet;
 use e2e::serve::Server;
-use e2e::talk;
+use e2e::snapshot::Snapshot;
+use e2e::testrun::{Outcome, Program, Sums, UNSPEC};
+use e2e::{strace, talk, tools};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 #[test]
@@ -53,3 +55,63 @@ fn answers_are_held_and_given_in_reverse() {
     assert_eq!(talk::next(&socket).unwrap().0, "second 192.168.178.51:4001");
     assert_eq!(talk::next(&socket).unwrap().0, "first 192.168.178.51:4001");
 }
+
+#[test]
+fn strace_shows_every_byte() {
+    let ns = Netns::new();
+    ns.run("ip", &["link", "add", "a0", "type", "veth", "peer", "name", "b0"]);
+    let mut tc = std::process::Command::new("tc");
+    tc.args(["qdisc", "add", "dev", "a0", "clsact"]);
+    let (output, calls) = strace::trace(&ns, &tc, strace::EFFECTS, None);
+    assert!(output.status.success() && tools::has_clsact(&ns, "a0"));
+    let sent = calls.iter().find(|call| call.netlink() == Some(36)).expect("an RTM_NEWQDISC");
+    assert_eq!(sent.sent.len(), u32::from_le_bytes(sent.sent[..4].try_into().unwrap()) as usize);
+    assert!(sent.sent.windows(6).any(|part| part == b"clsact"), "{sent:02x?}");
+
+    let fault = strace::Fault::error("sendmsg", 1, "ENOBUFS");
+    tc = std::process::Command::new("tc");
+    tc.args(["qdisc", "del", "dev", "a0", "clsact"]);
+    let (output, calls) = strace::trace(&ns, &tc, strace::EFFECTS, Some(&fault));
+    assert!(!output.status.success() && tools::has_clsact(&ns, "a0"));
+    assert!(calls.iter().any(|call| call.injected && call.error.as_deref() == Some("ENOBUFS")), "{calls:?}");
+}
+
+#[test]
+fn snapshots_see_what_others_leave() {
+    let ns = Netns::new();
+    ns.run("ip", &["link", "add", "a0", "type", "veth", "peer", "name", "b0"]);
+    let before = Snapshot::take(&ns);
+    before.holds(&ns, "nothing");
+    ns.run("tc", &["qdisc", "add", "dev", "a0", "clsact"]);
+    tools::foreign_filter(&ns, "a0", "egress", 7);
+    ns.within(|| std::fs::create_dir("/sys/fs/bpf/left").unwrap());
+    let changes = before.changes(&Snapshot::take(&ns)).join("\n");
+    for part in ["+ bpffs /sys/fs/bpf/left", "+ qdisc \"a0\" \"clsact\"", "+ filter a0 egress"] {
+        assert!(changes.contains(part), "{part} is not in:\n{changes}");
+    }
+}
+
+#[test]
+fn test_run_needs_no_device() {
+    // Somebody else's program: tc's own, which passes everything on.
+    let ns = Netns::new();
+    let frame = Packet::udp(([10, 0, 0, 1], 1), ([1, 2, 3, 4], 2)).payload(b"x").frame();
+    let scratch = tools::Scratch::new();
+    let source = scratch.write("pass.c", PASS);
+    let object = scratch.path("pass.o");
+    let object = object.to_str().unwrap();
+    ns.run("clang-19", &["-target", "bpfel", "-O2", "-c", &source, "-o", object]);
+    ns.run("bpftool", &["prog", "load", object, "/sys/fs/bpf/pass"]);
+    let id = tools::json(&ns, "bpftool", &["-j", "prog", "show", "pinned", "/sys/fs/bpf/pass"])["id"]
+        .as_u64()
+        .unwrap();
+    for sums in [Sums::None, Sums::Complete] {
+        let outcome = Program::by_id(&ns, id).run(&frame, sums);
+        assert_eq!(outcome, Outcome { verdict: UNSPEC, frame: frame.clone() });
+    }
+}
+
+const PASS: &str = r#"
+__attribute__((section("classifier"), used)) int pass(void *packet) { return -1; }
+__attribute__((section("license"), used)) char _license[] = "GPL";
+"#;

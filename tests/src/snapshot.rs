@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Everything a loader can leave behind, before and after, and what is different.
+use crate::netns::Netns;
+use crate::tools;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The kernel frees programs and maps a grace period after their last user.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The bpf file system, qdiscs and filters of a namespace, and the machine's programs, maps, links and BTF.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Has to be equal: lines that say what is in this namespace.
+    here: BTreeSet<String>,
+    /// May only shrink, as other people's objects also come and go: "kind id name".
+    machine: BTreeSet<String>,
+}
+
+impl Snapshot {
+    /// The state now. Take it with [`Netns::alone`] if others could make objects meanwhile.
+    pub fn take(ns: &Netns) -> Snapshot {
+        let mut here = BTreeSet::new();
+        ns.within(|| tree(Path::new("/sys/fs/bpf"), &mut here));
+        for qdisc in tools::qdiscs(ns) {
+            here.insert(format!("qdisc {} {} {}", qdisc["dev"], qdisc["kind"], qdisc["handle"]));
+            if qdisc["kind"] == "clsact" {
+                let device = qdisc["dev"].as_str().unwrap();
+                for hook in tools::HOOKS {
+                    let filters = tools::filters(ns, device, hook);
+                    here.extend(filters.iter().map(|filter| format!("filter {device} {hook} {filter}")));
+                }
+            }
+        }
+        let mut machine = BTreeSet::new();
+        for kind in ["prog", "map", "link", "btf"] {
+            let line = |object: &Value| format!("{kind} {} {}", object["id"], object["name"]);
+            machine.extend(tools::objects(ns, kind).iter().map(line));
+        }
+        Snapshot { here, machine }
+    }
+
+    /// What `later` has more (+) or less (-), a line each.
+    pub fn changes(&self, later: &Snapshot) -> Vec<String> {
+        let gone = self.here.difference(&later.here).map(|line| format!("- {line}"));
+        let come = later.here.difference(&self.here).map(|line| format!("+ {line}"));
+        let made = later.machine.difference(&self.machine).map(|line| format!("+ {line}"));
+        gone.chain(come).chain(made).collect()
+    }
+
+    /// Fails unless the machine is, soon, as it was; `what` happened in between.
+    #[track_caller]
+    pub fn holds(&self, ns: &Netns, what: &str) {
+        let start = Instant::now();
+        loop {
+            let changes = self.changes(&Snapshot::take(ns));
+            if changes.is_empty() {
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "{what} left the machine different:\n{}", changes.join("\n"));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn tree(folder: &Path, lines: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        lines.insert(format!("bpffs {}", entry.path().display()));
+        if entry.file_type().unwrap().is_dir() {
+            tree(&entry.path(), lines);
+        }
+    }
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! One packet through one loaded program by BPF_PROG_TEST_RUN, nothing attached in between.
+use crate::netns::Netns;
+use detour_sys::{attr, call, Value};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// `TC_ACT_UNSPEC`: the next filter decides.
+pub const UNSPEC: i32 = -1;
+/// `TC_ACT_SHOT`: dropped.
+pub const SHOT: i32 = 2;
+
+/// `BPF_F_TEST_SKB_CHECKSUM_COMPLETE`: the packet comes as from a card that summed it up, and the kernel checks
+/// afterwards that the program kept the sum right (EBADMSG if not).
+const CHECKSUM_COMPLETE: u64 = 1 << 2;
+
+/// How the packet comes to the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sums {
+    /// `CHECKSUM_NONE`: only the bytes count.
+    None,
+    /// `CHECKSUM_COMPLETE`: the card's sum has to stay right, too.
+    Complete,
+}
+
+/// What the program made of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// `TC_ACT_…`.
+    pub verdict: i32,
+    /// The frame afterwards, as long as it was: no program here changes a length.
+    pub frame: Vec<u8>,
+}
+
+/// A program of the running kernel and the namespace it looks sockets up in.
+pub struct Program<'a> {
+    ns: &'a Netns,
+    fd: OwnedFd,
+}
+
+impl Program<'_> {
+    /// The one with the kernel's number `id`.
+    pub fn by_id(ns: &Netns, id: u64) -> Program<'_> {
+        let answer = call(&attr::PROG_GET_FD_BY_ID, &[("prog_id", Value::Num(id))])
+            .unwrap_or_else(|(error, _)| panic!("program {id}: {error}"));
+        Program { ns, fd: answer.fd.unwrap() }
+    }
+
+    /// Runs `frame` through it. Its destination must be 00:…:00, the address of `lo`, or it is for another host.
+    #[track_caller]
+    pub fn run(&self, frame: &[u8], sums: Sums) -> Outcome {
+        let flags = if sums == Sums::Complete { CHECKSUM_COMPLETE } else { 0 };
+        let arguments = [
+            ("prog_fd", Value::Fd(self.fd.as_fd())),
+            ("data_in", Value::Bytes(frame)),
+            ("data_out", Value::Room(frame.len())),
+            ("repeat", Value::Num(1)),
+            ("flags", Value::Num(flags)),
+        ];
+        let answer = self.ns.within(|| call(&attr::PROG_TEST_RUN, &arguments));
+        let answer = answer.unwrap_or_else(|(error, _)| panic!("{sums:?}: {error} for {frame:02x?}"));
+        Outcome {
+            verdict: answer.number(&attr::PROG_TEST_RUN, "retval") as i32,
+            frame: answer.room("data_out").to_vec(),
+        }
+    }
+}
