@@ -80,6 +80,13 @@ pub struct Reply {
     pub warnings: Vec<String>,
 }
 
+impl Reply {
+    /// The messages that `read` takes: `reply.read(Link::read)`.
+    pub fn read<T>(&self, read: impl Fn(&Message) -> Option<T>) -> Vec<T> {
+        self.messages.iter().filter_map(read).collect()
+    }
+}
+
 /// A NETLINK_ROUTE socket.
 #[derive(Debug)]
 pub struct Socket {

@@ -6,7 +6,9 @@
 
 use super::field::{ethertype, info, Fields, Value};
 use super::message::{symbol, Message, CHANGE, DUMP, NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};
+use super::netlink::NetlinkError;
 use super::nla::{Attr, Head, Layout, Shape};
+use nix::errno::Errno;
 
 /// `tcm_parent` of filters that see what arrives: `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)`.
 pub const INGRESS: u32 = 0xffff_fff2;
@@ -301,6 +303,25 @@ impl Filter {
                 flags_gen: options.number("TCA_BPF_FLAGS_GEN").unwrap_or(0),
             }),
         })
+    }
+}
+
+/// What an error means where the kernel gives no words for it, and how to mend it.
+pub fn hint(error: &NetlinkError) -> Option<&'static str> {
+    match (error.request, Errno::from_raw(error.errno), error.text.is_some()) {
+        (_, Errno::EPERM, _) => Some("needs CAP_NET_ADMIN in the device's network namespace"),
+        (_, Errno::ENODEV, false) => Some("the device is gone"),
+        ("RTM_NEWQDISC", Errno::ENOENT, _) => {
+            Some("this kernel has no clsact: CONFIG_NET_SCH_INGRESS, or `modprobe sch_ingress`")
+        }
+        ("RTM_NEWTFILTER", Errno::ENOENT, _) => {
+            Some("this kernel has no cls_bpf: CONFIG_NET_CLS_BPF, or `modprobe cls_bpf`")
+        }
+        ("RTM_NEWTFILTER", Errno::EBADF, false) => Some("the descriptor is none of a program"),
+        ("RTM_NEWTFILTER", Errno::EINVAL, false) => {
+            Some("the program is not of type sched_cls, or its name is longer than 255 bytes")
+        }
+        _ => None,
     }
 }
 
