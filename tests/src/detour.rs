@@ -36,9 +36,9 @@ pub fn path() -> &'static PathBuf {
         let output = Command::new(env!("CARGO")).args(build).current_dir(here).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let messages = String::from_utf8(output.stdout).unwrap();
-        let made = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let program = made.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).last();
-        program.expect("cargo says where it put the program")
+        let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut programs = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from));
+        programs.next().expect("cargo says where it put the program")
     })
 }
 

@@ -214,7 +214,7 @@ impl Packet {
                 let options = padded(options);
                 bytes.extend([sport.to_be_bytes(), dport.to_be_bytes()].concat());
                 bytes.extend([seq.to_be_bytes(), ack.to_be_bytes()].concat());
-                bytes.extend([((20 + options.len()) / 4 << 4) as u8, *flags]);
+                bytes.extend([(((20 + options.len()) / 4) << 4) as u8, *flags]);
                 bytes.extend(window.to_be_bytes());
                 bytes.extend([0; 4]);
                 bytes.extend(options);

@@ -10,10 +10,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+type Heard = Mutex<Vec<(SocketAddr, Vec<u8>)>>;
+
 /// A running server.
 pub struct Server {
     stop: Arc<AtomicBool>,
-    heard: Arc<Mutex<Vec<(SocketAddr, Vec<u8>)>>>,
+    heard: Arc<Heard>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -63,9 +65,7 @@ impl Server {
         })
     }
 
-    fn start(
-        run: impl FnOnce(&AtomicBool, Arc<Mutex<Vec<(SocketAddr, Vec<u8>)>>>) + Send + 'static,
-    ) -> Server {
+    fn start(run: impl FnOnce(&AtomicBool, Arc<Heard>) + Send + 'static) -> Server {
         let (stop, heard) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
         let (its_stop, its_heard) = (stop.clone(), heard.clone());
         let thread = Some(std::thread::spawn(move || run(&its_stop, its_heard)));
@@ -98,7 +98,7 @@ fn readable(socket: &impl AsFd, stop: &AtomicBool) -> bool {
     false
 }
 
-fn converse(mut stream: TcpStream, peer: SocketAddr, body: &str, heard: &Mutex<Vec<(SocketAddr, Vec<u8>)>>) {
+fn converse(mut stream: TcpStream, peer: SocketAddr, body: &str, heard: &Heard) {
     stream.set_nonblocking(false).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     let (mut request, mut room) = (Vec::new(), [0; 4096]);
