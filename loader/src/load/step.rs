@@ -3,7 +3,8 @@
 //!
 //! Numbers that exist only at run time are symbols: `%flows` is a descriptor that an earlier step gave, `?detour_in` the id
 //! of a program that the kernel reported. Everything else in a step is fixed when it is planned.
-use crate::load::tc;
+use crate::load::message::Message;
+use crate::load::tc::{Place, Tc};
 use crate::object::Tags;
 use detour_sys::attr::{self, Command};
 
@@ -85,13 +86,8 @@ impl Bpf {
 pub enum Effect {
     /// bpf(2).
     Bpf(Bpf),
-    /// A message to the traffic control part of rtnetlink.
-    Tc {
-        /// The message.
-        request: tc::Request,
-        /// The symbol of the program's descriptor, where the message carries one.
-        fd: Option<String>,
-    },
+    /// A message to rtnetlink; where it needs a descriptor it holds the symbol.
+    Netlink(Message),
     /// mkdir(2) with mode 0700.
     Mkdir(String),
     /// rmdir(2).
@@ -118,6 +114,8 @@ pub enum Expect {
     Tag(Tags),
     /// The echo of a filter shows our place, direct-action, this program id and tag.
     Filter {
+        /// Where it must sit.
+        place: Place,
         /// The symbol of the program's id.
         id: String,
         /// Its tag.
@@ -182,6 +180,14 @@ impl Step {
     pub fn pin(symbol: &str, path: String) -> Step {
         let args = vec![("pathname", Arg::Text(path.clone())), ("bpf_fd", Arg::Fd(symbol.to_string()))];
         Step::from(Bpf::new(&attr::OBJ_PIN, args)).undo(Effect::Unlink(path))
+    }
+
+    /// A filter at a place that is free, undone by removing it.
+    pub fn filter(place: Place, program: &str, name: String, tags: Tags) -> Step {
+        let (program, id) = (format!("%{program}"), format!("?{program}"));
+        Step::from(Effect::Netlink(Tc::FilterAdd { place, program, name }.message()))
+            .undo(Effect::Netlink(Tc::FilterDel { place }.message()))
+            .expect(Expect::Filter { place, id, tags })
     }
 
     /// rename(2), undone by renaming back.

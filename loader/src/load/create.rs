@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! A linked object to the steps that make its types, maps and programs in the kernel; nothing is attached here.
+use crate::load::home;
+use crate::load::record::{tag_for, Record, RecordProgram};
+use crate::load::step::{Arg, Blob, Bpf, Expect, Hole, Step};
+use crate::object::{MapSpec, Object, Program, Slot};
+use detour_sys::attr;
+
+/// The symbol of the record's map; no C name can hold an `@`.
+pub const RECORD: &str = "%@record";
+
+/// What `create` is told besides the object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Creation {
+    /// The object's file name, which names its parts in the plan.
+    pub file: String,
+    /// The programs to load, by name.
+    pub programs: Vec<String>,
+    /// Maps whose `max_entries` differs from the object's.
+    pub sizes: Vec<(String, u32)>,
+    /// Elements to write before any program is loaded.
+    pub writes: Vec<Write>,
+}
+
+/// One element to write into a map of the object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// The map's name in the object.
+    pub map: String,
+    /// The key.
+    pub key: Vec<u8>,
+    /// The value.
+    pub value: Vec<u8>,
+}
+
+const BTF: &str = "%btf";
+const PROG_TYPE_SCHED_CLS: u64 = 3;
+const MAP_TYPE_RINGBUF: u32 = 27;
+const BTF_LOG: usize = 1 << 20;
+
+/// The symbol of a map's descriptor.
+pub fn map_symbol(map: &MapSpec) -> String {
+    format!("%{}", map.name)
+}
+
+/// The symbol of a program's descriptor.
+pub fn prog_symbol(name: &str) -> String {
+    format!("%{name}")
+}
+
+/// The symbol of a program's id.
+pub fn id_symbol(name: &str) -> String {
+    format!("?{name}")
+}
+
+/// Types, maps, contents, programs, in this order; then each program's id and tag are asked for.
+pub fn create(object: &Object, creation: &Creation, page_size: u32) -> Vec<Step> {
+    let mut steps = Vec::new();
+    steps.extend(object.btf.as_ref().map(|btf| btf_load(creation, btf.image())));
+    for map in &object.maps {
+        map_create(&mut steps, object, map, creation, page_size);
+    }
+    for map in &object.maps {
+        fill(&mut steps, map, creation);
+    }
+    let programs: Vec<&Program> = loaded(object, &creation.programs);
+    for program in &programs {
+        steps.push(prog_load(object, program, creation));
+        steps.push(prog_info(program));
+    }
+    for map in &object.maps {
+        steps.extend(map.slots.iter().filter_map(|(index, slot)| match slot {
+            Slot::Program(name) => Some(slot_update(map, *index, &prog_symbol(name))),
+            Slot::Map(_) => None,
+        }));
+    }
+    steps
+}
+
+/// The selected programs and those that stand in slots of program arrays, in the object's order.
+pub fn loaded<'a>(object: &'a Object, selected: &[String]) -> Vec<&'a Program> {
+    let in_slot = |name: &str| {
+        let mut slots = object.maps.iter().flat_map(|m| &m.slots);
+        slots.any(|(_, slot)| matches!(slot, Slot::Program(p) if p == name))
+    };
+    object.programs.iter().filter(|p| selected.contains(&p.name) || in_slot(&p.name)).collect()
+}
+
+/// Pins of everything that `create` made, in the folder `dir`.
+pub fn pins(object: &Object, creation: &Creation, dir: &str) -> Vec<Step> {
+    let map = |m: &MapSpec| Step::pin(&map_symbol(m), format!("{dir}/{}", home::map_pin(&m.name)));
+    let program = |p: &&Program| Step::pin(&prog_symbol(&p.name), format!("{dir}/{}", home::prog_pin(&p.name)));
+    let programs = loaded(object, &creation.programs);
+    object.maps.iter().map(map).chain(programs.iter().map(program)).collect()
+}
+
+fn btf_load(creation: &Creation, image: Vec<u8>) -> Step {
+    let blob = Blob { bytes: image, part: Some(format!("{}/btf", creation.file)), holes: Vec::new() };
+    let call = Bpf::new(&attr::BTF_LOAD, vec![("btf", Arg::Bytes(blob))]).gives(BTF);
+    let hear = vec![("btf_log_buf", Arg::Room(BTF_LOG)), ("btf_log_level", Arg::Num(1))];
+    Step { on_failure: vec![hear], ..Step::from(call) }
+}
+
+fn map_create(steps: &mut Vec<Step>, object: &Object, map: &MapSpec, creation: &Creation, page_size: u32) {
+    let inner = map.inner.as_ref().map(|inner| match template(object, map, inner) {
+        Some(first) => map_symbol(first),
+        None => {
+            let symbol = format!("{}.inner", map_symbol(map));
+            steps.push(map_call(inner, inner.max_entries, None, object.btf.is_some()).gives(&symbol).into());
+            symbol
+        }
+    });
+    let given = creation.sizes.iter().find(|(name, _)| *name == map.name).map(|(_, n)| *n);
+    let entries = match (given, map.map_type) {
+        (Some(n), _) => n,
+        (None, MAP_TYPE_RINGBUF) => ring_size(map.max_entries, page_size),
+        (None, _) => map.max_entries,
+    };
+    steps.push(map_call(map, entries, inner, object.btf.is_some()).gives(map_symbol(map)).into());
+}
+
+/// The map in the first static slot serves as the template when it has the template's shape and was made before.
+fn template<'a>(object: &'a Object, outer: &MapSpec, inner: &MapSpec) -> Option<&'a MapSpec> {
+    let (_, Slot::Map(name)) = outer.slots.first()? else { return None };
+    let position = |name: &str| object.maps.iter().position(|m| m.name == name);
+    let map = object.maps.get(position(name)?)?;
+    let shape = |m: &MapSpec| (m.map_type, m.key_size, m.value_size, m.max_entries, m.flags);
+    (position(name)? < position(&outer.name)? && shape(map) == shape(inner)).then_some(map)
+}
+
+fn map_call(map: &MapSpec, entries: u32, inner: Option<String>, btf: bool) -> Bpf {
+    let mut args = vec![
+        ("map_type", Arg::Num(map.map_type.into())),
+        ("key_size", Arg::Num(map.key_size.into())),
+        ("value_size", Arg::Num(map.value_size.into())),
+        ("max_entries", Arg::Num(entries.into())),
+        ("map_name", Arg::Text(map.kernel_name.clone())),
+    ];
+    if map.flags != 0 {
+        args.push(("map_flags", Arg::Num(map.flags.into())));
+    }
+    args.extend(inner.map(|symbol| ("inner_map_fd", Arg::Fd(symbol))));
+    args.extend(map.numa_node.map(|node| ("numa_node", Arg::Num(node.into()))));
+    if btf && map.value_type_id != 0 {
+        args.push(("btf_fd", Arg::Fd(BTF.to_string())));
+        args.push(("btf_key_type_id", Arg::Num(map.key_type_id.into())));
+        args.push(("btf_value_type_id", Arg::Num(map.value_type_id.into())));
+    }
+    if map.map_extra != 0 {
+        args.push(("map_extra", Arg::Num(map.map_extra)));
+    }
+    Bpf::new(&attr::MAP_CREATE, args)
+}
+
+/// A ring buffer is a power of two and at least a page: `ringbuf_map_alloc()` in kernel/bpf/ringbuf.c.
+fn ring_size(wanted: u32, page_size: u32) -> u32 {
+    wanted.max(page_size).checked_next_power_of_two().unwrap_or(wanted)
+}
+
+fn fill(steps: &mut Vec<Step>, map: &MapSpec, creation: &Creation) {
+    if let Some(contents) = &map.contents {
+        steps.push(Step::update(&map_symbol(map), vec![0; 4], contents.clone().into()));
+    }
+    let writes = creation.writes.iter().filter(|w| w.map == map.name);
+    steps.extend(writes.map(|w| Step::update(&map_symbol(map), w.key.clone(), w.value.clone().into())));
+    for (index, slot) in &map.slots {
+        if let Slot::Map(name) = slot {
+            steps.push(slot_update(map, *index, &format!("%{name}")));
+        }
+    }
+    if map.frozen {
+        steps.push(Bpf::new(&attr::MAP_FREEZE, vec![("map_fd", Arg::Fd(map_symbol(map)))]).into());
+    }
+}
+
+/// A slot of a map of maps or programs takes a descriptor as its value.
+pub fn slot_update(map: &MapSpec, index: u32, symbol: &str) -> Step {
+    let hole = Hole { at: 0, symbol: symbol.to_string() };
+    let value = Blob { bytes: vec![0; 4], holes: vec![hole], part: None };
+    Step::update(&map_symbol(map), index.to_ne_bytes().to_vec(), value)
+}
+
+fn prog_load(object: &Object, program: &Program, creation: &Creation) -> Step {
+    let part = |kind: &str| Some(format!("{}/{kind}/{}", creation.file, program.name));
+    let bytes: Vec<u8> = program.insns.iter().flat_map(|i| i.to_bytes()).collect();
+    let hole = |r: &crate::object::MapRef| {
+        let map = object.maps.get(r.map)?;
+        // The descriptor is the `imm` of the first half: bytes 4 to 7.
+        Some(Hole { at: r.insn.checked_mul(8)?.checked_add(4)?, symbol: map_symbol(map) })
+    };
+    let holes = program.refs.iter().filter_map(hole).collect();
+    let mut args = vec![
+        ("prog_type", Arg::Num(PROG_TYPE_SCHED_CLS)),
+        ("insns", Arg::Bytes(Blob { bytes, holes, part: part("insns") })),
+        ("license", Arg::Text(object.license.clone())),
+        ("prog_name", Arg::Text(program.name.chars().take(15).collect())),
+    ];
+    if object.btf.is_some() && !program.funcs.is_empty() {
+        let words = |list: Vec<u32>| list.into_iter().flat_map(u32::to_ne_bytes).collect::<Vec<u8>>();
+        let funcs = words(program.funcs.iter().flat_map(|f| [f.insn, f.type_id]).collect());
+        let lines = program.lines.iter().flat_map(|l| [l.insn, l.file_off, l.line_off, l.line_col]);
+        let blob = |bytes, kind| Arg::Bytes(Blob { bytes, holes: Vec::new(), part: part(kind) });
+        args.push(("prog_btf_fd", Arg::Fd(BTF.to_string())));
+        args.push(("func_info_rec_size", Arg::Num(8)));
+        args.push(("func_info", blob(funcs, "func_info")));
+        if !program.lines.is_empty() {
+            args.push(("line_info_rec_size", Arg::Num(16)));
+            args.push(("line_info", blob(words(lines.collect()), "line_info")));
+        }
+    }
+    Step::prog_load(Bpf::new(&attr::PROG_LOAD, args).gives(prog_symbol(&program.name)))
+}
+
+/// `struct bpf_prog_info` up to the tag: type, id, tag.
+const PROG_INFO: usize = 16;
+
+fn prog_info(program: &Program) -> Step {
+    let args = vec![("bpf_fd", Arg::Fd(prog_symbol(&program.name))), ("info", Arg::Room(PROG_INFO))];
+    let call = Bpf::new(&attr::OBJ_GET_INFO_BY_FD, args).gives(id_symbol(&program.name));
+    Step::from(call).expect(Expect::Tag(program.tags()))
+}
+
+/// The record of an instance in a map of its own, frozen and bound to each program.
+pub fn record_map(record: &Record) -> Vec<Step> {
+    let fd = || Arg::Fd(RECORD.to_string());
+    let blob = record.blob();
+    let create = vec![
+        ("map_type", Arg::Num(2)),
+        ("key_size", Arg::Num(4)),
+        ("value_size", Arg::Num(blob.bytes.len() as u64)),
+        ("max_entries", Arg::Num(1)),
+        ("map_name", Arg::Text("detour_record".to_string())),
+    ];
+    let mut steps = vec![
+        Bpf::new(&attr::MAP_CREATE, create).gives(RECORD).into(),
+        Step::update(RECORD, vec![0; 4], blob),
+        Bpf::new(&attr::MAP_FREEZE, vec![("map_fd", fd())]).into(),
+    ];
+    for program in &record.programs {
+        let args = vec![("prog_fd", Arg::Fd(prog_symbol(&program.name))), ("map_fd", fd())];
+        steps.push(Bpf::new(&attr::PROG_BIND_MAP, args).into());
+    }
+    steps
+}
+
+/// The record's entry for a program attached at `parent`.
+pub fn entry(
+    program: &Program,
+    (parent, prio, handle): (u32, u32, u32),
+    release: &str,
+) -> RecordProgram {
+    let tag = tag_for(release, &program.tags());
+    RecordProgram { id: 0, parent, prio, handle, tag, name: program.name.clone() }
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! What a plan depends on in this machine, as plain data; `gather` reads it, `facts_json` carries it.
+use crate::load::home::Home;
+use crate::load::record::{Record, RecordProgram};
+use crate::load::refusal::{Refusal, Stage};
+use crate::load::tc::{Filter, Place};
+use std::net::IpAddr;
+
+/// Facts about one device in one network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// `uname -r`.
+    pub release: String,
+    /// Bytes in a page.
+    pub page_size: u32,
+    /// Highest CPU number that this kernel can have, plus one.
+    pub possible_cpus: u32,
+    /// Jiffies in a second.
+    pub hz: u32,
+    /// Inode number of the network namespace.
+    pub netns: u64,
+    /// The namespace's cookie, which is never used again; 0 before Linux 5.14.
+    pub cookie: u64,
+    /// The device.
+    pub device: Device,
+    /// Addresses of all devices of the namespace, as the kernel orders them.
+    pub addresses: Vec<Address>,
+    /// Whether the namespace forwards IPv4.
+    pub ip_forward: bool,
+    /// Kind of the qdisc that sits where clsact belongs.
+    pub clsact: Option<String>,
+    /// All filters of the device at ingress and egress.
+    pub filters: Vec<Filter>,
+    /// The BPF file system.
+    pub bpffs: Bpffs,
+    /// Folders in ours; None when ours is not there.
+    pub root: Option<usize>,
+    /// Whether this device has a folder there.
+    pub device_folder: bool,
+    /// Marks in it that say that clsact was made by us: `clsact-<cookie>`.
+    pub marks: Vec<String>,
+    /// Instances in it, finished or not.
+    pub instances: Vec<Instance>,
+    /// The calls that read all this, in order.
+    pub reads: Vec<String>,
+}
+
+/// A network device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// Index in the namespace.
+    pub ifindex: u32,
+    /// Name.
+    pub name: String,
+    /// `ARPHRD_*`: 1 Ethernet, 772 loopback, 65534 none.
+    pub arphrd: u16,
+    /// Bytes.
+    pub mtu: u32,
+}
+
+/// An address of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The device.
+    pub ifindex: u32,
+    /// The address.
+    pub ip: IpAddr,
+    /// Bits of the prefix.
+    pub prefix: u8,
+    /// `RT_SCOPE_*`: 0 global, 253 link, 254 host.
+    pub scope: u8,
+}
+
+/// State of /sys/fs/bpf.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bpffs {
+    /// It is there, root's alone to write.
+    Ready,
+    /// Something else, or nothing, is mounted there.
+    Missing,
+    /// Others may write to it; the text says who.
+    Untrusted(String),
+    /// It may not be read by this process.
+    Denied,
+}
+
+/// A folder of a device: an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// Its name, without the ending of unfinished ones.
+    pub name: String,
+    /// Still under construction.
+    pub building: bool,
+    /// Names of its pins.
+    pub pins: Vec<String>,
+    /// Its record, when there is one that this program understands.
+    pub record: Option<Record>,
+}
+
+impl Instance {
+    /// Its folder.
+    pub fn dir(&self, home: &Home) -> String {
+        let home = home.beside(&self.name);
+        if self.building {
+            home.building()
+        } else {
+            home.dir()
+        }
+    }
+}
+
+impl Facts {
+    /// Where an instance of this device lives.
+    pub fn home(&self, name: &str) -> Home {
+        Home { netns: self.netns, ifindex: self.device.ifindex, name: name.to_string() }
+    }
+
+    /// The mark that this namespace's clsact would carry.
+    pub fn mark(&self) -> String {
+        format!("{}-{}", crate::load::home::CLSACT, self.cookie)
+    }
+
+    /// Whether clsact is there and was made by us in this very namespace.
+    pub fn clsact_is_ours(&self) -> bool {
+        self.clsact.as_deref() == Some("clsact") && self.marks.contains(&self.mark())
+    }
+
+    /// Where a recorded program sits.
+    pub fn place(&self, program: &RecordProgram) -> Place {
+        Place {
+            ifindex: self.device.ifindex,
+            parent: program.parent,
+            prio: u16::try_from(program.prio).unwrap_or(0),
+            handle: program.handle,
+        }
+    }
+
+    /// Whether the device runs this program at its recorded place.
+    pub fn carries(&self, program: &RecordProgram) -> bool {
+        let place = self.place(program);
+        let id = |f: &Filter| f.bpf.as_ref().and_then(|b| b.id);
+        self.filters.iter().any(|f| f.place == place && f.chain == 0 && id(f) == Some(program.id))
+    }
+
+    /// Whether this filter runs a program of this instance at its recorded place.
+    pub fn holds(&self, instance: &Instance, filter: &Filter) -> bool {
+        let id = filter.bpf.as_ref().and_then(|b| b.id);
+        let programs = instance.record.iter().flat_map(|r| &r.programs);
+        programs.into_iter().any(|p| Some(p.id) == id && self.place(p) == filter.place)
+    }
+
+    /// Whether an instance is finished and all its filters are in place.
+    pub fn is_whole(&self, instance: &Instance) -> bool {
+        let whole = |record: &Record| record.programs.iter().all(|p| self.carries(p));
+        !instance.building && instance.record.as_ref().is_some_and(whole)
+    }
+
+    /// The finished instance of this name.
+    pub fn instance(&self, name: &str) -> Option<&Instance> {
+        self.instances.iter().find(|i| i.name == name && !i.building)
+    }
+
+    /// The address that `redirect` means: the device's first global one of the family.
+    pub fn own_address(&self, v6: bool) -> Option<IpAddr> {
+        let own = |a: &&Address| a.ifindex == self.device.ifindex && a.scope == 0 && a.ip.is_ipv6() == v6;
+        self.addresses.iter().find(own).map(|a| a.ip)
+    }
+}
+
+impl Bpffs {
+    /// An error unless pins can be made and trusted.
+    pub fn usable(&self) -> Result<(), Refusal> {
+        use crate::load::home::BPFFS;
+        let mount = format!("mount -t bpf -o mode=0700 bpf {BPFFS}, or say --mount-bpffs");
+        match self {
+            Bpffs::Ready => Ok(()),
+            Bpffs::Missing => Err(Refusal::new(Stage::Kernel, format!("no BPF file system on {BPFFS}"), mount)),
+            Bpffs::Untrusted(why) => {
+                let hint = format!("chown root {BPFFS}; chmod 0700 {BPFFS}");
+                Err(Refusal::new(Stage::InTheWay, format!("{why}: pins there could be anybody's"), hint))
+            }
+            Bpffs::Denied => {
+                let what = format!("{BPFFS} may not be read by this user");
+                Err(Refusal::new(Stage::Permission, what, "run as root, or with CAP_DAC_OVERRIDE"))
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! An object, what is wanted of it, and facts about this machine to the list of steps; pure.
+use crate::load::create::{create, entry, loaded, pins, record_map, Creation, RECORD};
+use crate::load::facts::{Facts, Instance};
+use crate::load::home::{self, Home};
+use crate::load::record::{Record, PROGRAMS_MAX, SCHEMA};
+use crate::load::refusal::Refusal;
+use crate::load::step::{Effect, Step};
+use crate::load::tc::{Place, Tc, EGRESS, INGRESS};
+use crate::object::Object;
+
+/// Steps in order, and what a reader should know besides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// What is done, in order.
+    pub steps: Vec<Step>,
+    /// One sentence each: what is odd, what is cleaned up and why.
+    pub notes: Vec<String>,
+}
+
+/// A program and where it shall sit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attach {
+    /// Name of the program in the object.
+    pub program: String,
+    /// Where.
+    pub place: Place,
+}
+
+/// Everything that a load needs to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Programs to load, map sizes, elements to write.
+    pub creation: Creation,
+    /// What is attached, in this order; egress before ingress, so no rewritten packet leaves before its way back exists.
+    pub attach: Vec<Attach>,
+    /// The instance's name.
+    pub name: String,
+}
+
+/// Loads an object, pins it under the instance's folder and attaches it. Leftovers of earlier runs go first.
+pub fn load(object: &Object, config: &Config, facts: &Facts) -> Result<Plan, Refusal> {
+    let home = facts.home(&config.name);
+    if !home::is_name(&config.name) {
+        return Err(Refusal::name(&config.name));
+    }
+    facts.bpffs.usable()?;
+    let mut plan = Plan { steps: Vec::new(), notes: object.warnings.clone() };
+    for instance in facts.instances.iter().filter(|i| i.name == config.name) {
+        if facts.is_whole(instance) {
+            return Err(Refusal::exists(&config.name, &facts.device.name));
+        }
+        plan.notes.push(format!("cleans up what an interrupted run left in {}", instance.dir(&home)));
+        plan.steps.extend(clean(instance, &home, facts));
+    }
+    check_hook(config, facts)?;
+
+    let dir = home.building();
+    plan.steps.extend(folders(&home, facts).into_iter().map(Step::mkdir));
+    plan.steps.push(Step::mkdir(dir.clone()));
+    plan.steps.extend(create(object, &config.creation, facts.page_size));
+    plan.steps.extend(record_map(&record(object, config, facts)?));
+    plan.steps.push(Step::pin(RECORD, format!("{dir}/{}", home::RECORD_PIN)));
+    plan.steps.extend(pins(object, &config.creation, &dir));
+    plan.steps.extend(clsact(&home, facts));
+    for attach in &config.attach {
+        let program = object.program(&attach.program).ok_or_else(|| Refusal::no_program(&attach.program, object))?;
+        let name = format!("detour/{}/{}", config.name, program.name);
+        plan.steps.push(Step::filter(attach.place, &program.name, name, program.tags()));
+    }
+    plan.steps.push(Step::rename(dir, home.dir()));
+    Ok(plan)
+}
+
+/// Loads every selected program and keeps nothing: what the verifier says.
+pub fn dry_run(object: &Object, creation: &Creation, page_size: u32) -> Plan {
+    Plan { steps: create(object, creation, page_size), notes: object.warnings.clone() }
+}
+
+/// Detaches an instance and removes everything that it made, and nothing else. An unfinished one goes with it.
+pub fn unload(name: &str, facts: &Facts) -> Result<Plan, Refusal> {
+    facts.bpffs.usable()?;
+    let home = facts.home(name);
+    let mut plan = Plan::default();
+    let ours = || facts.instances.iter().filter(|i| i.name == name);
+    for instance in ours() {
+        let lost = instance.record.iter().flat_map(|r| &r.programs).filter(|p| !facts.carries(p)).count();
+        if lost > 0 {
+            plan.notes.push(format!("{lost} of its filters were already removed or replaced by somebody else"));
+        }
+        plan.steps.extend(detach(instance, facts).into_iter().map(Step::from));
+    }
+    let last = facts.instances.iter().all(|i| i.name == name);
+    if last && facts.clsact_is_ours() {
+        let others = facts.filters.iter().filter(|f| !ours().any(|i| facts.holds(i, f))).count();
+        match others {
+            0 => plan.steps.push(Effect::Netlink(Tc::ClsactDel { ifindex: facts.device.ifindex }.message()).into()),
+            n => plan.notes.push(format!("clsact stays: {n} filters of others use it now")),
+        }
+    }
+    for instance in ours() {
+        plan.steps.extend(remove(instance, &home).into_iter().map(Step::from));
+    }
+    if last {
+        plan.steps.extend(empty_folders(&home, facts).into_iter().map(Step::from));
+    }
+    Ok(plan)
+}
+
+/// What makes room for a new instance of the same name.
+fn clean(instance: &Instance, home: &Home, facts: &Facts) -> Vec<Step> {
+    let effects = detach(instance, facts).into_iter().chain(remove(instance, home));
+    effects.map(Step::from).collect()
+}
+
+/// Removes the instance's filters that are still its own, ingress first.
+fn detach(instance: &Instance, facts: &Facts) -> Vec<Effect> {
+    let programs = || instance.record.iter().flat_map(|r| &r.programs).filter(|p| facts.carries(p));
+    let of = |parent: u32| programs().filter(move |p| p.parent == parent);
+    let del = |p: &crate::load::record::RecordProgram| {
+        Effect::Netlink(Tc::FilterDel { place: facts.place(p) }.message())
+    };
+    of(INGRESS).chain(of(EGRESS)).map(del).collect()
+}
+
+fn remove(instance: &Instance, home: &Home) -> Vec<Effect> {
+    let dir = instance.dir(home);
+    let unlink = |pin: &String| Effect::Unlink(format!("{dir}/{pin}"));
+    let mut effects: Vec<Effect> = instance.pins.iter().map(unlink).collect();
+    effects.push(Effect::Rmdir(dir));
+    effects
+}
+
+/// The folders on the way to the instance that are not there yet.
+fn folders(home: &Home, facts: &Facts) -> Vec<String> {
+    let there = [(Home::root(), facts.root.is_some()), (home.device(), facts.device_folder)];
+    there.into_iter().filter(|(_, there)| !there).map(|(path, _)| path).collect()
+}
+
+/// Marks and folders that nothing needs after the last instance of a device.
+fn empty_folders(home: &Home, facts: &Facts) -> Vec<Effect> {
+    let mark = |mark: &String| Effect::Rmdir(format!("{}/{mark}", home.device()));
+    let mut effects: Vec<Effect> = facts.marks.iter().map(mark).collect();
+    if facts.device_folder {
+        effects.push(Effect::Rmdir(home.device()));
+    }
+    if facts.root == Some(usize::from(facts.device_folder)) {
+        effects.push(Effect::Rmdir(Home::root()));
+    }
+    effects
+}
+
+/// The mark and the qdisc. The mark comes first: after a kill, an unmarked qdisc would stay for ever.
+fn clsact(home: &Home, facts: &Facts) -> Vec<Step> {
+    let stale = facts.marks.iter().filter(|mark| **mark != facts.mark());
+    let mut steps: Vec<Step> = stale.map(|m| Effect::Rmdir(format!("{}/{m}", home.device())).into()).collect();
+    if facts.clsact.is_none() {
+        if !facts.marks.contains(&facts.mark()) {
+            steps.push(Step::mkdir(format!("{}/{}", home.device(), facts.mark())));
+        }
+        let ifindex = facts.device.ifindex;
+        let del = Effect::Netlink(Tc::ClsactDel { ifindex }.message());
+        steps.push(Step::from(Effect::Netlink(Tc::ClsactAdd { ifindex }.message())).undo(del));
+    }
+    steps
+}
+
+/// Refuses a foreign qdisc on the hook and filters of others in our places.
+fn check_hook(config: &Config, facts: &Facts) -> Result<(), Refusal> {
+    if let Some(kind) = facts.clsact.as_deref().filter(|kind| *kind != "clsact") {
+        return Err(Refusal::qdisc(kind, &facts.device.name));
+    }
+    for attach in &config.attach {
+        let same = |f: &&crate::load::tc::Filter| f.place == attach.place && f.chain == 0;
+        let ours = |f: &crate::load::tc::Filter| {
+            facts.instances.iter().any(|i| i.name == config.name && facts.holds(i, f))
+        };
+        if let Some(filter) = facts.filters.iter().find(same).filter(|f| !ours(f)) {
+            return Err(Refusal::place_taken(filter, &facts.device.name));
+        }
+        let mixed = |f: &&crate::load::tc::Filter| {
+            let same = f.place.parent == attach.place.parent && f.place.prio == attach.place.prio;
+            same && (f.kind != "bpf" || f.protocol != 3) && f.chain == 0
+        };
+        if let Some(filter) = facts.filters.iter().find(mixed) {
+            return Err(Refusal::prio_taken(filter, &facts.device.name));
+        }
+    }
+    Ok(())
+}
+
+fn record(object: &Object, config: &Config, facts: &Facts) -> Result<Record, Refusal> {
+    if config.attach.len() > PROGRAMS_MAX {
+        return Err(Refusal::too_many_programs(config.attach.len(), PROGRAMS_MAX));
+    }
+    let programs = loaded(object, &config.creation.programs);
+    let entry = |attach: &Attach| {
+        let program = programs.iter().find(|p| p.name == attach.program);
+        let program = program.ok_or_else(|| Refusal::no_program(&attach.program, object))?;
+        let Place { parent, prio, handle, .. } = attach.place;
+        Ok(entry(program, (parent, prio.into(), handle), &facts.release))
+    };
+    Ok(Record {
+        schema: SCHEMA,
+        ifindex: facts.device.ifindex,
+        object_sha256: object.sha256,
+        ifname: facts.device.name.clone(),
+        name: config.name.clone(),
+        programs: config.attach.iter().map(entry).collect::<Result<_, _>>()?,
+    })
+}

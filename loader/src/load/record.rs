@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! `struct record` (ebpf-src/abi.h): what an instance says of itself, to bytes and back.
+//!
+//! It is the value of a frozen one-entry map that is bound to every program of the instance, so it lives exactly as long
+//! as they do. State counts only if a filter on the device carries a program id that stands here: inode numbers of
+//! namespaces and device indexes are used again.
+use crate::load::step::{Blob, Hole};
+use crate::object::Tags;
+
+/// Version of every structure in abi.h.
+pub const SCHEMA: u32 = 1;
+/// Most programs in one instance.
+pub const PROGRAMS_MAX: usize = 16;
+/// Bytes of the whole record.
+pub const SIZE: usize = HEAD + PROGRAMS_MAX * ENTRY;
+
+const HEAD: usize = 80;
+const ENTRY: usize = 40;
+
+/// A record as read from a pin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// [`SCHEMA`] of the writer.
+    pub schema: u32,
+    /// Index of the device when it was attached.
+    pub ifindex: u32,
+    /// SHA-256 of the ELF file.
+    pub object_sha256: [u8; 32],
+    /// Name of the device when it was attached.
+    pub ifname: String,
+    /// Name of the instance.
+    pub name: String,
+    /// The attached programs.
+    pub programs: Vec<RecordProgram>,
+}
+
+/// One attached program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordProgram {
+    /// Id in the kernel.
+    pub id: u32,
+    /// `tcm_parent`: ffff:fff2 ingress, ffff:fff3 egress.
+    pub parent: u32,
+    /// Priority of the filter.
+    pub prio: u32,
+    /// Handle of the filter.
+    pub handle: u32,
+    /// The tag that the kernel reported.
+    pub tag: [u8; 8],
+    /// Name of the program, at most 15 bytes.
+    pub name: String,
+}
+
+impl Record {
+    /// The bytes to write, with a hole for each program's id: `?name`. Tags are SHA-256 ones when `sha256`.
+    pub fn blob(&self) -> Blob {
+        let mut bytes = Vec::with_capacity(SIZE);
+        bytes.extend(self.schema.to_ne_bytes());
+        bytes.extend(self.ifindex.to_ne_bytes());
+        bytes.extend(self.object_sha256);
+        bytes.extend(text16(&self.ifname));
+        bytes.extend(text16(&self.name));
+        bytes.extend((self.programs.len() as u32).to_ne_bytes());
+        bytes.extend([0; 4]);
+        let mut holes = Vec::new();
+        for program in &self.programs {
+            holes.push(Hole { at: bytes.len(), symbol: format!("?{}", program.name) });
+            for number in [0, program.parent, program.prio, program.handle] {
+                bytes.extend(number.to_ne_bytes());
+            }
+            bytes.extend(program.tag);
+            bytes.extend(text16(&program.name));
+        }
+        bytes.resize(SIZE, 0);
+        Blob { bytes, holes, part: None }
+    }
+
+    /// Reads a record; None when the bytes are not one that this program understands.
+    pub fn parse(bytes: &[u8]) -> Option<Record> {
+        let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?));
+        if bytes.len() != SIZE || word(0)? != SCHEMA {
+            return None;
+        }
+        let count = usize::try_from(word(72)?).ok().filter(|n| *n <= PROGRAMS_MAX)?;
+        let program = |i: usize| {
+            let at = HEAD.checked_add(ENTRY.checked_mul(i)?)?;
+            let field = |offset: usize| at.checked_add(offset);
+            Some(RecordProgram {
+                id: word(at)?,
+                parent: word(field(4)?)?,
+                prio: word(field(8)?)?,
+                handle: word(field(12)?)?,
+                tag: bytes.get(field(16)?..field(24)?)?.try_into().ok()?,
+                name: read16(bytes.get(field(24)?..field(40)?)?),
+            })
+        };
+        Some(Record {
+            schema: SCHEMA,
+            ifindex: word(4)?,
+            object_sha256: bytes.get(8..40)?.try_into().ok()?,
+            ifname: read16(bytes.get(40..56)?),
+            name: read16(bytes.get(56..72)?),
+            programs: (0..count).map(program).collect::<Option<_>>()?,
+        })
+    }
+}
+
+/// The tag that a kernel of this release computes: SHA-256 from 6.18 on, SHA-1 before.
+pub fn tag_for(release: &str, tags: &Tags) -> [u8; 8] {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if version >= (6, 18) {
+        tags.sha256
+    } else {
+        tags.sha1
+    }
+}
+
+fn text16(text: &str) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    for (to, from) in bytes.iter_mut().take(15).zip(text.bytes()) {
+        *to = from;
+    }
+    bytes
+}
+
+fn read16(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Record {
+        let program = |name: &str, parent| RecordProgram {
+            id: 0,
+            parent,
+            prio: 100,
+            handle: 0xd370,
+            tag: [1, 2, 3, 4, 5, 6, 7, 8],
+            name: name.to_string(),
+        };
+        Record {
+            schema: SCHEMA,
+            ifindex: 7,
+            object_sha256: [9; 32],
+            ifname: "eth0.100".to_string(),
+            name: "dnat".to_string(),
+            programs: vec![program("detour_in", 0xffff_fff2), program("detour_out", 0xffff_fff3)],
+        }
+    }
+
+    #[test]
+    fn reads_what_it_writes() {
+        let blob = sample().blob();
+        assert_eq!(blob.bytes.len(), 720);
+        assert_eq!(blob.holes.iter().map(|h| h.at).collect::<Vec<_>>(), [80, 120]);
+        assert_eq!(Record::parse(&blob.bytes), Some(sample()));
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_know() {
+        let mut bytes = sample().blob().bytes;
+        assert_eq!(Record::parse(bytes.get(..719).unwrap_or_default()), None);
+        bytes[72] = 17;
+        assert_eq!(Record::parse(&bytes), None);
+        bytes[72] = 2;
+        bytes[0] = 2;
+        assert_eq!(Record::parse(&bytes), None);
+    }
+
+    #[test]
+    fn the_tag_follows_the_release() {
+        let tags = Tags { sha1: [1; 8], sha256: [2; 8] };
+        assert_eq!(tag_for("5.10.0-46-cloud-amd64", &tags), [1; 8]);
+        assert_eq!(tag_for("6.17.9", &tags), [1; 8]);
+        assert_eq!(tag_for("6.18.44", &tags), [2; 8]);
+        assert_eq!(tag_for("7.3.4+deb13", &tags), [2; 8]);
+    }
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Why something is not done, to what, where, how to mend it, and the program's exit code.
+use crate::load::tc::{Filter, EGRESS};
+use crate::object::{Object, ObjectError};
+use std::fmt;
+
+/// Exit codes of the program; 0 is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// 1: no; nothing is up, a difference was found.
+    No = 1,
+    /// 2: usage or rules; nothing was touched.
+    Usage = 2,
+    /// 3: the object was refused.
+    Object = 3,
+    /// 4: the kernel refused.
+    Kernel = 4,
+    /// 5: not permitted.
+    Permission = 5,
+    /// 6: something that is not ours is in the way.
+    InTheWay = 6,
+}
+
+/// A refusal: one sentence of what, one of how to mend it, and details that may take many lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Decides the exit code.
+    pub stage: Stage,
+    /// What is refused, and where.
+    pub what: String,
+    /// How to mend it; empty when nothing can be said.
+    pub hint: String,
+    /// The kernel's words, a verifier log; may be empty.
+    pub details: String,
+}
+
+impl Refusal {
+    /// A refusal without details.
+    pub fn new(stage: Stage, what: impl Into<String>, hint: impl Into<String>) -> Refusal {
+        Refusal { stage, what: what.into(), hint: hint.into(), details: String::new() }
+    }
+
+    pub(crate) fn name(name: &str) -> Refusal {
+        let hint = "1 to 15 letters, digits, '_' or '-', not 'clsact…' and not ending in '-new'";
+        Refusal::new(Stage::Usage, format!("'{name}' cannot name an instance"), hint)
+    }
+
+    pub(crate) fn exists(name: &str, device: &str) -> Refusal {
+        let hint = format!("'detour unload {device} {name}' removes it; --name gives another one another name");
+        Refusal::new(Stage::InTheWay, format!("{device} already has an instance '{name}'"), hint)
+    }
+
+    pub(crate) fn no_program(name: &str, object: &Object) -> Refusal {
+        let names: Vec<&str> = object.programs.iter().map(|p| p.name.as_str()).collect();
+        let hint = match names.is_empty() {
+            true => "the object has no programs".to_string(),
+            false => format!("it has: {}", names.join(", ")),
+        };
+        Refusal::new(Stage::Usage, format!("the object has no program '{name}'"), hint)
+    }
+
+    pub(crate) fn too_many_programs(count: usize, most: usize) -> Refusal {
+        let hint = "load the rest under another --name";
+        Refusal::new(Stage::Usage, format!("{count} programs in one instance; {most} is the most"), hint)
+    }
+
+    pub(crate) fn qdisc(kind: &str, device: &str) -> Refusal {
+        let hint = match kind {
+            "ingress" => format!(
+                "it has no egress hook, and a filter for egress would land among its ingress filters; if nothing needs it:                  tc qdisc del dev {device} ingress"
+            ),
+            _ => format!("see 'tc qdisc show dev {device}'"),
+        };
+        Refusal::new(Stage::InTheWay, format!("a qdisc of kind '{kind}' sits where clsact belongs on {device}"), hint)
+    }
+
+    pub(crate) fn place_taken(filter: &Filter, device: &str) -> Refusal {
+        let (direction, prio, handle) = place(filter);
+        let name = filter.bpf.as_ref().and_then(|b| b.name.as_deref()).unwrap_or("unnamed");
+        let what = format!(
+            "{direction} of {device}, priority {prio}, handle {handle:#x} holds a {} filter that is not ours ({name})",
+            filter.kind
+        );
+        Refusal::new(Stage::InTheWay, what, "choose another place with --prio or --handle")
+    }
+
+    pub(crate) fn prio_taken(filter: &Filter, device: &str) -> Refusal {
+        let (direction, prio, _) = place(filter);
+        let what = format!(
+            "{direction} of {device}, priority {prio} belongs to {} filters for protocol {:#06x}",
+            filter.kind, filter.protocol
+        );
+        Refusal::new(Stage::InTheWay, what, "one priority holds one kind and protocol: choose another with --prio")
+    }
+
+    /// Nothing of this name is on the device.
+    pub fn nothing(name: &str, device: &str) -> Refusal {
+        let hint = "'detour status' shows what is up in this network namespace";
+        Refusal::new(Stage::No, format!("{device} has no instance '{name}'"), hint)
+    }
+}
+
+fn place(filter: &Filter) -> (&'static str, u16, u32) {
+    let direction = if filter.place.parent == EGRESS { "egress" } else { "ingress" };
+    (direction, filter.place.prio, filter.place.handle)
+}
+
+impl From<ObjectError> for Refusal {
+    fn from(error: ObjectError) -> Refusal {
+        Refusal::new(Stage::Object, error.to_string(), "")
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.what)?;
+        if !self.details.is_empty() {
+            write!(f, "\n{}", self.details.trim_end())?;
+        }
+        if !self.hint.is_empty() {
+            write!(f, "\n  hint: {}", self.hint)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Refusal {}
