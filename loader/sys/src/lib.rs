@@ -7,9 +7,11 @@
 //! * [`call`] makes the system call for commands whose attribute says all lengths by itself.
 //! * [`map`] makes it for element commands, where the kernel takes the lengths from the map: it allocates every buffer
 //!   by the sizes that the kernel reported for that very descriptor.
+//! * [`netns`] asks a socket for the number of its network namespace.
 pub mod attr;
 pub mod call;
 pub mod map;
+pub mod netns;
 
 pub use attr::{Command, Field, Kind, Value};
 pub use call::{call, Answer};

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! This machine to [`Facts`]: every call that reads something, and no call that changes anything.
+use crate::load::facts::{Address, Bpffs, Device, Facts, Instance};
+use crate::load::home::{self, Home, BPFFS, BUILDING, RECORD_PIN};
+use crate::load::netlink::{NetlinkError, Socket};
+use crate::load::record::Record;
+use crate::load::refusal::{Refusal, Stage};
+use crate::load::rtnl::{self, Addr, Link};
+use crate::load::tc::{self, Filter, Qdisc, CLSACT, EGRESS, INGRESS};
+use detour_sys::{attr, Value};
+use nix::sys::statfs::{statfs, BPF_FS_MAGIC};
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+
+/// Reads everything that a plan for `device` depends on. `socket` belongs to the namespace that is meant.
+pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
+    let mut reads = Vec::new();
+    let mut note = |read: String| reads.push(read);
+    note("read(/proc/sys/kernel/osrelease)".into());
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_string();
+    note("sysconf(_SC_PAGESIZE), clock_getres(CLOCK_MONOTONIC_COARSE)".into());
+    note("read(/sys/devices/system/cpu/possible)".into());
+    let cpus = detour_sys::possible_cpus().map_err(|e| unreadable("the list of possible CPUs", &e))?;
+    note("stat(/proc/thread-self/ns/net), getsockopt(SO_NETNS_COOKIE)".into());
+    let netns = fs::metadata("/proc/thread-self/ns/net").map_err(|e| unreadable("the network namespace", &e))?.ino();
+    let cookie = detour_sys::netns::netns_cookie(socket.as_fd()).unwrap_or(0);
+    note(format!("RTM_GETLINK {device}"));
+    let link = link(socket, device)?;
+    note("RTM_GETADDR".into());
+    let addresses = addresses(socket)?;
+    note("read(/proc/sys/net/ipv4/ip_forward)".into());
+    let forward = fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap_or_default();
+    note("RTM_GETQDISC".into());
+    let qdiscs = socket.request(&tc::qdisc_dump()).map_err(refused)?;
+    let qdiscs = qdiscs.messages.iter().filter_map(Qdisc::read);
+    let clsact = qdiscs.filter(|q| q.ifindex == link.index && q.parent == CLSACT).map(|q| q.kind).next();
+    let mut filters = Vec::new();
+    for parent in [INGRESS, EGRESS] {
+        note(format!("RTM_GETTFILTER parent {parent:#x}"));
+        let reply = socket.request(&tc::filter_dump(link.index, parent)).map_err(refused)?;
+        filters.extend(reply.messages.iter().filter_map(Filter::read));
+    }
+    note(format!("statfs({BPFFS}), stat({BPFFS})"));
+    let mut facts = Facts {
+        release,
+        page_size: page_size(),
+        possible_cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
+        hz: hz(),
+        netns,
+        cookie,
+        device: Device { ifindex: link.index, name: link.name, arphrd: link.arphrd, mtu: link.mtu },
+        addresses,
+        ip_forward: forward.trim() == "1",
+        clsact,
+        filters,
+        bpffs: bpffs(),
+        root: None,
+        device_folder: false,
+        marks: Vec::new(),
+        instances: Vec::new(),
+        reads,
+    };
+    if facts.bpffs == Bpffs::Ready {
+        folders(&mut facts)?;
+    }
+    Ok(facts)
+}
+
+/// The network devices of the namespace that have a folder of ours, by index.
+pub fn devices_with_state(socket: &mut Socket) -> Result<Vec<String>, Refusal> {
+    let netns = fs::metadata("/proc/thread-self/ns/net").map_err(|e| unreadable("the network namespace", &e))?.ino();
+    let links = socket.request(&rtnl::link_dump()).map_err(refused)?;
+    let links = links.messages.iter().filter_map(Link::read);
+    let has_folder = |link: &Link| {
+        let home = Home { netns, ifindex: link.index, name: String::new() };
+        fs::metadata(home.device()).is_ok()
+    };
+    Ok(links.filter(has_folder).map(|link| link.name).collect())
+}
+
+fn link(socket: &mut Socket, device: &str) -> Result<Link, Refusal> {
+    let missing = || {
+        let hint = "'ip link' shows the devices of this network namespace; -n NAME works in another one";
+        Refusal::new(Stage::Kernel, format!("there is no network device '{}'", device.escape_default()), hint)
+    };
+    if device.is_empty() || device.len() > 15 || device.contains(['\0', '/']) {
+        return Err(missing());
+    }
+    match socket.request(&rtnl::link_named(device)) {
+        Ok(reply) => reply.messages.iter().find_map(Link::read).ok_or_else(missing),
+        Err(error) if error.errno == nix::errno::Errno::ENODEV as i32 => Err(missing()),
+        Err(error) => Err(refused(error)),
+    }
+}
+
+fn addresses(socket: &mut Socket) -> Result<Vec<Address>, Refusal> {
+    let reply = socket.request(&rtnl::addr_dump(0)).map_err(refused)?;
+    let address = |a: Addr| Address { ifindex: a.index, ip: a.ip, prefix: a.prefix, scope: a.scope };
+    Ok(reply.messages.iter().filter_map(Addr::read).map(address).collect())
+}
+
+fn bpffs() -> Bpffs {
+    match statfs(BPFFS) {
+        Ok(fs) if fs.filesystem_type() == BPF_FS_MAGIC => {}
+        Err(nix::errno::Errno::EACCES) => return Bpffs::Denied,
+        _ => return Bpffs::Missing,
+    }
+    match fs::metadata(BPFFS) {
+        Ok(meta) if meta.uid() != 0 => Bpffs::Untrusted(format!("{BPFFS} belongs to user {}", meta.uid())),
+        // The sticky bit keeps others from renaming what is ours, as in /tmp.
+        Ok(meta) if meta.mode() & 0o022 != 0 && meta.mode() & 0o1000 == 0 => {
+            Bpffs::Untrusted(format!("{BPFFS} may be written by others (mode {:04o})", meta.mode() & 0o7777))
+        }
+        Ok(_) if fs::read_dir(BPFFS).is_err() => Bpffs::Denied,
+        Ok(_) => Bpffs::Ready,
+        Err(_) => Bpffs::Denied,
+    }
+}
+
+/// What lies in our folders for this device.
+fn folders(facts: &mut Facts) -> Result<(), Refusal> {
+    let home = facts.home("");
+    facts.reads.push(format!("readdir({})", Home::root()));
+    let Some(devices) = list(&Home::root())? else { return Ok(()) };
+    owned_by_us(&Home::root())?;
+    facts.root = Some(devices.len());
+    facts.reads.push(format!("readdir({})", home.device()));
+    let Some(names) = list(&home.device())? else { return Ok(()) };
+    owned_by_us(&home.device())?;
+    facts.device_folder = true;
+    for name in names {
+        if name.starts_with(home::CLSACT) {
+            facts.marks.push(name);
+            continue;
+        }
+        let dir = format!("{}/{name}", home.device());
+        facts.reads.push(format!("readdir({dir})"));
+        let pins = list(&dir)?.unwrap_or_default();
+        let mut record = None;
+        if pins.iter().any(|p| p == RECORD_PIN) {
+            facts.reads.push(format!("OBJ_GET, MAP_LOOKUP_ELEM {dir}/{RECORD_PIN}"));
+            record = Record::parse(&read_array(&format!("{dir}/{RECORD_PIN}"))?);
+        }
+        let building = name.ends_with(BUILDING);
+        let name = name.strip_suffix(BUILDING).unwrap_or(&name).to_string();
+        facts.instances.push(Instance { name, building, pins, record });
+    }
+    Ok(())
+}
+
+/// The sorted names in a folder; None when it is not there.
+fn list(dir: &str) -> Result<Option<Vec<String>>, Refusal> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(|e| unreadable(dir, &e))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.push(entry.map_err(|e| unreadable(dir, &e))?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(Some(names))
+}
+
+fn owned_by_us(dir: &str) -> Result<(), Refusal> {
+    let meta = fs::symlink_metadata(dir).map_err(|e| unreadable(dir, &e))?;
+    if meta.is_dir() && meta.uid() == nix::unistd::geteuid().as_raw() && meta.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    let hint = "remove it, or find out who made it";
+    Err(Refusal::new(Stage::InTheWay, format!("{dir} is not a folder that only we can write to"), hint))
+}
+
+/// Element 0 of a pinned array.
+pub fn read_array(path: &str) -> Result<Vec<u8>, Refusal> {
+    let map = open_map(path)?;
+    let value = map.lookup(&vec![0; map.key_size()]).map_err(|e| unreadable(path, &e))?;
+    Ok(value.unwrap_or_default())
+}
+
+/// A pinned map.
+pub fn open_map(path: &str) -> Result<detour_sys::Map, Refusal> {
+    let answer = detour_sys::call(&attr::OBJ_GET, &[("pathname", Value::Text(path))]);
+    let fd = answer.map_err(|(e, _)| unreadable(path, &e))?.fd;
+    let fd = fd.ok_or_else(|| unreadable(path, &io::ErrorKind::InvalidData.into()))?;
+    detour_sys::Map::from_fd(fd).map_err(|e| unreadable(path, &e))
+}
+
+fn page_size() -> u32 {
+    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
+    size.ok().flatten().and_then(|n| u32::try_from(n).ok()).unwrap_or(4096)
+}
+
+/// The coarse clock's resolution is one jiffy.
+fn hz() -> u32 {
+    use nix::time::{clock_getres, ClockId};
+    let nanoseconds = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).map(|t| t.tv_nsec()).unwrap_or(4_000_000);
+    u32::try_from(1_000_000_000_i64.checked_div(nanoseconds).unwrap_or(250)).unwrap_or(250)
+}
+
+fn unreadable(what: &str, error: &io::Error) -> Refusal {
+    let stage = match error.kind() {
+        io::ErrorKind::PermissionDenied => Stage::Permission,
+        _ => Stage::Kernel,
+    };
+    let hint = if stage == Stage::Permission { "run as root, or with CAP_BPF and CAP_DAC_OVERRIDE" } else { "" };
+    Refusal::new(stage, format!("cannot read {what}: {error}"), hint)
+}
+
+fn refused(error: NetlinkError) -> Refusal {
+    Refusal::new(Stage::Kernel, error.to_string(), "")
+}
