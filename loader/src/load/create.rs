@@ -89,7 +89,8 @@ pub fn loaded<'a>(object: &'a Object, selected: &[String]) -> Vec<&'a Program> {
 /// Pins of everything that `create` made, in the folder `dir`.
 pub fn pins(object: &Object, creation: &Creation, dir: &str) -> Vec<Step> {
     let map = |m: &MapSpec| Step::pin(&map_symbol(m), format!("{dir}/{}", home::map_pin(&m.name)));
-    let program = |p: &&Program| Step::pin(&prog_symbol(&p.name), format!("{dir}/{}", home::prog_pin(&p.name)));
+    let program =
+        |p: &&Program| Step::pin(&prog_symbol(&p.name), format!("{dir}/{}", home::prog_pin(&p.name)));
     let programs = loaded(object, &creation.programs);
     object.maps.iter().map(map).chain(programs.iter().map(program)).collect()
 }
@@ -244,11 +245,7 @@ pub fn record_map(record: &Record) -> Vec<Step> {
 }
 
 /// The record's entry for a program attached at `parent`.
-pub fn entry(
-    program: &Program,
-    (parent, prio, handle): (u32, u32, u32),
-    release: &str,
-) -> RecordProgram {
+pub fn entry(program: &Program, (parent, prio, handle): (u32, u32, u32), release: &str) -> RecordProgram {
     let tag = tag_for(release, &program.tags());
     RecordProgram { id: 0, parent, prio, handle, tag, name: program.name.clone() }
 }

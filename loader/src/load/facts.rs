@@ -3,6 +3,7 @@
 use crate::load::home::Home;
 use crate::load::record::{Record, RecordProgram};
 use crate::load::refusal::{Refusal, Stage};
+use crate::load::rtnl::{primary, Addr};
 use crate::load::tc::{Filter, Place};
 use std::net::IpAddr;
 
@@ -24,7 +25,7 @@ pub struct Facts {
     /// The device.
     pub device: Device,
     /// Addresses of all devices of the namespace, as the kernel orders them.
-    pub addresses: Vec<Address>,
+    pub addresses: Vec<Addr>,
     /// Whether the namespace forwards IPv4.
     pub ip_forward: bool,
     /// Kind of the qdisc that sits where clsact belongs.
@@ -56,19 +57,6 @@ pub struct Device {
     pub arphrd: u16,
     /// Bytes.
     pub mtu: u32,
-}
-
-/// An address of a device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
-    /// The device.
-    pub ifindex: u32,
-    /// The address.
-    pub ip: IpAddr,
-    /// Bits of the prefix.
-    pub prefix: u8,
-    /// `RT_SCOPE_*`: 0 global, 253 link, 254 host.
-    pub scope: u8,
 }
 
 /// State of /sys/fs/bpf.
@@ -162,8 +150,7 @@ impl Facts {
 
     /// The address that `redirect` means: the device's first global one of the family.
     pub fn own_address(&self, v6: bool) -> Option<IpAddr> {
-        let own = |a: &&Address| a.ifindex == self.device.ifindex && a.scope == 0 && a.ip.is_ipv6() == v6;
-        self.addresses.iter().find(own).map(|a| a.ip)
+        primary(&self.addresses, self.device.ifindex, v6).map(|a| a.ip)
     }
 }
 
@@ -174,7 +161,9 @@ impl Bpffs {
         let mount = format!("mount -t bpf -o mode=0700 bpf {BPFFS}, or say --mount-bpffs");
         match self {
             Bpffs::Ready => Ok(()),
-            Bpffs::Missing => Err(Refusal::new(Stage::Kernel, format!("no BPF file system on {BPFFS}"), mount)),
+            Bpffs::Missing => {
+                Err(Refusal::new(Stage::Kernel, format!("no BPF file system on {BPFFS}"), mount))
+            }
             Bpffs::Untrusted(why) => {
                 let hint = format!("chown root {BPFFS}; chmod 0700 {BPFFS}");
                 Err(Refusal::new(Stage::InTheWay, format!("{why}: pins there could be anybody's"), hint))

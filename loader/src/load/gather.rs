@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! This machine to [`Facts`]: every call that reads something, and no call that changes anything.
-use crate::load::facts::{Address, Bpffs, Device, Facts, Instance};
+use crate::load::facts::{Bpffs, Device, Facts, Instance};
 use crate::load::home::{self, Home, BPFFS, BUILDING, RECORD_PIN};
 use crate::load::netlink::{NetlinkError, Socket};
 use crate::load::record::Record;
@@ -24,7 +24,8 @@ pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
     note("read(/sys/devices/system/cpu/possible)".into());
     let cpus = detour_sys::possible_cpus().map_err(|e| unreadable("the list of possible CPUs", &e))?;
     note("stat(/proc/thread-self/ns/net), getsockopt(SO_NETNS_COOKIE)".into());
-    let netns = fs::metadata("/proc/thread-self/ns/net").map_err(|e| unreadable("the network namespace", &e))?.ino();
+    let netns =
+        fs::metadata("/proc/thread-self/ns/net").map_err(|e| unreadable("the network namespace", &e))?.ino();
     let cookie = detour_sys::netns::netns_cookie(socket.as_fd()).unwrap_or(0);
     note(format!("RTM_GETLINK {device}"));
     let link = link(socket, device)?;
@@ -70,7 +71,8 @@ pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
 
 /// The network devices of the namespace that have a folder of ours, by index.
 pub fn devices_with_state(socket: &mut Socket) -> Result<Vec<String>, Refusal> {
-    let netns = fs::metadata("/proc/thread-self/ns/net").map_err(|e| unreadable("the network namespace", &e))?.ino();
+    let netns =
+        fs::metadata("/proc/thread-self/ns/net").map_err(|e| unreadable("the network namespace", &e))?.ino();
     let links = socket.request(&rtnl::link_dump()).map_err(refused)?;
     let links = links.messages.iter().filter_map(Link::read);
     let has_folder = |link: &Link| {
@@ -95,10 +97,9 @@ fn link(socket: &mut Socket, device: &str) -> Result<Link, Refusal> {
     }
 }
 
-fn addresses(socket: &mut Socket) -> Result<Vec<Address>, Refusal> {
+fn addresses(socket: &mut Socket) -> Result<Vec<Addr>, Refusal> {
     let reply = socket.request(&rtnl::addr_dump(0)).map_err(refused)?;
-    let address = |a: Addr| Address { ifindex: a.index, ip: a.ip, prefix: a.prefix, scope: a.scope };
-    Ok(reply.messages.iter().filter_map(Addr::read).map(address).collect())
+    Ok(reply.messages.iter().filter_map(Addr::read).collect())
 }
 
 fn bpffs() -> Bpffs {
@@ -205,7 +206,8 @@ fn unreadable(what: &str, error: &io::Error) -> Refusal {
         io::ErrorKind::PermissionDenied => Stage::Permission,
         _ => Stage::Kernel,
     };
-    let hint = if stage == Stage::Permission { "run as root, or with CAP_BPF and CAP_DAC_OVERRIDE" } else { "" };
+    let hint =
+        if stage == Stage::Permission { "run as root, or with CAP_BPF and CAP_DAC_OVERRIDE" } else { "" };
     Refusal::new(stage, format!("cannot read {what}: {error}"), hint)
 }
 

@@ -1,9 +1,24 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! (module load)
+//! Linked objects and facts about this machine to a plan; a plan to kernel objects, and back again when a step fails.
+//!
+//! The way through: [`gather`] reads [`facts`], [`plan`] makes [`step`]s of them (with [`create`] and [`record`]),
+//! [`exec`] does them, [`transcript`] and [`plan_json`] print them.
 pub mod ack;
+pub mod create;
+pub mod exec;
+pub mod facts;
 pub mod field;
+pub mod gather;
+pub mod home;
 pub mod message;
 pub mod netlink;
 pub mod nla;
+pub mod plan;
+pub mod plan_json;
+pub mod record;
+pub mod refusal;
 pub mod rtnl;
+pub mod step;
+pub mod symbols;
 pub mod tc;
+pub mod transcript;

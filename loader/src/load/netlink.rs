@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags};
 use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// rtnetlink answers within the call that sends; whoever waits this long waits for ever.
 const PATIENCE_MS: u16 = 10_000;
@@ -35,16 +35,18 @@ pub struct NetlinkError {
     pub text: Option<String>,
     /// The attribute they are about, `TCA_OPTIONS.TCA_BPF_FD`, present or missing.
     pub attribute: Option<String>,
+    /// Whether this is the kernel's answer: nothing was changed then. Otherwise nobody knows.
+    pub answered: bool,
 }
 
 impl NetlinkError {
     fn new(request: &'static str, errno: Errno, text: impl ToString) -> Self {
-        Self { request, errno: errno as i32, text: Some(text.to_string()), attribute: None }
+        Self { request, errno: errno as i32, text: Some(text.to_string()), attribute: None, answered: false }
     }
 
     fn io(request: &'static str, error: &io::Error) -> Self {
         let errno = error.raw_os_error().unwrap_or(Errno::EIO as i32);
-        Self { request, errno, text: None, attribute: None }
+        Self { request, errno, text: None, attribute: None, answered: false }
     }
 
     fn wire(request: &'static str, error: &WireError) -> Self {
@@ -93,6 +95,12 @@ pub struct Socket {
     socket: netlink_sys::Socket,
     port: u32,
     seq: u32,
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 impl Socket {
@@ -163,6 +171,7 @@ impl Socket {
                                 errno: ack.errno,
                                 text: ack.text,
                                 attribute,
+                                answered: true,
                             });
                         }
                         reply.warnings.extend(ack.text);

@@ -64,7 +64,8 @@ pub fn load(object: &Object, config: &Config, facts: &Facts) -> Result<Plan, Ref
     plan.steps.extend(pins(object, &config.creation, &dir));
     plan.steps.extend(clsact(&home, facts));
     for attach in &config.attach {
-        let program = object.program(&attach.program).ok_or_else(|| Refusal::no_program(&attach.program, object))?;
+        let program =
+            object.program(&attach.program).ok_or_else(|| Refusal::no_program(&attach.program, object))?;
         let name = format!("detour/{}/{}", config.name, program.name);
         plan.steps.push(Step::filter(attach.place, &program.name, name, program.tags()));
     }
@@ -86,7 +87,8 @@ pub fn unload(name: &str, facts: &Facts) -> Result<Plan, Refusal> {
     for instance in ours() {
         let lost = instance.record.iter().flat_map(|r| &r.programs).filter(|p| !facts.carries(p)).count();
         if lost > 0 {
-            plan.notes.push(format!("{lost} of its filters were already removed or replaced by somebody else"));
+            plan.notes
+                .push(format!("{lost} of its filters were already removed or replaced by somebody else"));
         }
         plan.steps.extend(detach(instance, facts).into_iter().map(Step::from));
     }
@@ -94,7 +96,9 @@ pub fn unload(name: &str, facts: &Facts) -> Result<Plan, Refusal> {
     if last && facts.clsact_is_ours() {
         let others = facts.filters.iter().filter(|f| !ours().any(|i| facts.holds(i, f))).count();
         match others {
-            0 => plan.steps.push(Effect::Netlink(Tc::ClsactDel { ifindex: facts.device.ifindex }.message()).into()),
+            0 => plan
+                .steps
+                .push(Effect::Netlink(Tc::ClsactDel { ifindex: facts.device.ifindex }.message()).into()),
             n => plan.notes.push(format!("clsact stays: {n} filters of others use it now")),
         }
     }
@@ -153,7 +157,8 @@ fn empty_folders(home: &Home, facts: &Facts) -> Vec<Effect> {
 /// The mark and the qdisc. The mark comes first: after a kill, an unmarked qdisc would stay for ever.
 fn clsact(home: &Home, facts: &Facts) -> Vec<Step> {
     let stale = facts.marks.iter().filter(|mark| **mark != facts.mark());
-    let mut steps: Vec<Step> = stale.map(|m| Effect::Rmdir(format!("{}/{m}", home.device())).into()).collect();
+    let mut steps: Vec<Step> =
+        stale.map(|m| Effect::Rmdir(format!("{}/{m}", home.device())).into()).collect();
     if facts.clsact.is_none() {
         if !facts.marks.contains(&facts.mark()) {
             steps.push(Step::mkdir(format!("{}/{}", home.device(), facts.mark())));
@@ -198,7 +203,7 @@ fn record(object: &Object, config: &Config, facts: &Facts) -> Result<Record, Ref
         let program = programs.iter().find(|p| p.name == attach.program);
         let program = program.ok_or_else(|| Refusal::no_program(&attach.program, object))?;
         let Place { parent, prio, handle, .. } = attach.place;
-        Ok(entry(program, (parent, prio.into(), handle), &facts.release))
+        Ok::<_, Refusal>(entry(program, (parent, prio.into(), handle), &facts.release))
     };
     Ok(Record {
         schema: SCHEMA,
@@ -206,6 +211,6 @@ fn record(object: &Object, config: &Config, facts: &Facts) -> Result<Record, Ref
         object_sha256: object.sha256,
         ifname: facts.device.name.clone(),
         name: config.name.clone(),
-        programs: config.attach.iter().map(entry).collect::<Result<_, _>>()?,
+        programs: config.attach.iter().map(entry).collect::<Result<_, Refusal>>()?,
     })
 }

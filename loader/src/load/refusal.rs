@@ -46,7 +46,8 @@ impl Refusal {
     }
 
     pub(crate) fn exists(name: &str, device: &str) -> Refusal {
-        let hint = format!("'detour unload {device} {name}' removes it; --name gives another one another name");
+        let hint =
+            format!("'detour unload {device} {name}' removes it; --name gives another one another name");
         Refusal::new(Stage::InTheWay, format!("{device} already has an instance '{name}'"), hint)
     }
 
@@ -71,7 +72,11 @@ impl Refusal {
             ),
             _ => format!("see 'tc qdisc show dev {device}'"),
         };
-        Refusal::new(Stage::InTheWay, format!("a qdisc of kind '{kind}' sits where clsact belongs on {device}"), hint)
+        Refusal::new(
+            Stage::InTheWay,
+            format!("a qdisc of kind '{kind}' sits where clsact belongs on {device}"),
+            hint,
+        )
     }
 
     pub(crate) fn place_taken(filter: &Filter, device: &str) -> Refusal {
@@ -90,7 +95,11 @@ impl Refusal {
             "{direction} of {device}, priority {prio} belongs to {} filters for protocol {:#06x}",
             filter.kind, filter.protocol
         );
-        Refusal::new(Stage::InTheWay, what, "one priority holds one kind and protocol: choose another with --prio")
+        Refusal::new(
+            Stage::InTheWay,
+            what,
+            "one priority holds one kind and protocol: choose another with --prio",
+        )
     }
 
     /// Nothing of this name is on the device.

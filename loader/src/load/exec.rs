@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Steps to effects, in order; when one fails, everything before it is undone in reverse. The only interpreter of effects.
+use crate::load::netlink::{NetlinkError, Socket};
+use crate::load::plan::Plan;
+use crate::load::step::{Arg, Bpf, Effect, Expect, Step};
+use crate::load::symbols::{Handle, Symbols};
+use crate::load::tc::{filter_get, Filter};
+use crate::object::Tags;
+use detour_sys::{attr, Answer, Map};
+use nix::mount::{mount, umount, MsFlags};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::DirBuilderExt;
+
+/// What happened to one step; told to whoever watches.
+#[derive(Debug)]
+pub enum Report<'a> {
+    /// Step `number` (from 1) was done; the text says what came back (`→ %flows = 5`).
+    Done(usize, &'a Step, &'a str),
+    /// Step `number` failed.
+    Failed(usize, &'a Step, &'a Failure),
+    /// The undo of step `number` was done, or failed.
+    Undone(usize, &'a Effect, Option<&'a io::Error>),
+}
+
+/// Why a step failed.
+#[derive(Debug)]
+pub struct Failure {
+    /// Its number, from 1.
+    pub number: usize,
+    /// The error.
+    pub cause: Cause,
+    /// Undo effects that failed too: what is left behind.
+    pub left: Vec<String>,
+}
+
+/// The error of one step.
+#[derive(Debug)]
+pub enum Cause {
+    /// A system call.
+    Os(io::Error),
+    /// rtnetlink, with the kernel's own words.
+    Netlink(NetlinkError),
+    /// bpf(2) refused a program or types; the log may be long, and is not always text.
+    Verifier(io::Error, Vec<u8>),
+    /// The call succeeded but its answer is not what the plan says.
+    Unexpected(String),
+}
+
+impl Cause {
+    /// The error number, where there is one.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Cause::Os(e) | Cause::Verifier(e, _) => e.raw_os_error(),
+            Cause::Netlink(e) => Some(e.errno),
+            Cause::Unexpected(_) => None,
+        }
+    }
+}
+
+/// Does a plan. On success the symbols, and with them all descriptors, go to the caller.
+pub fn run(plan: &Plan, socket: &mut Socket, watch: &mut dyn FnMut(Report<'_>)) -> Result<Symbols, Failure> {
+    let mut symbols = Symbols::default();
+    for (i, step) in plan.steps.iter().enumerate() {
+        match perform(step, &mut symbols, socket) {
+            Ok(text) => watch(Report::Done(i.saturating_add(1), step, &text)),
+            Err(cause) => {
+                let mut failure = Failure { number: i.saturating_add(1), cause, left: Vec::new() };
+                watch(Report::Failed(failure.number, step, &failure));
+                if matches!(&failure.cause, Cause::Netlink(error) if !error.answered) {
+                    take_back(step, &symbols, socket);
+                }
+                failure.left = undo(plan, i, &mut symbols, socket, watch);
+                return Err(failure);
+            }
+        }
+    }
+    Ok(symbols)
+}
+
+/// A message that nobody answered may have been obeyed: what it asked for is removed if it is there. A filter is looked at
+/// first, for another one may sit in its place.
+fn take_back(step: &Step, symbols: &Symbols, socket: &mut Socket) {
+    let Some(Effect::Netlink(undo)) = &step.undo else { return };
+    if let Some(Expect::Filter { place, id, .. }) = &step.expect {
+        let reply = socket.request(&filter_get(*place)).unwrap_or_default();
+        let there = reply.messages.iter().filter_map(Filter::read).find_map(|f| f.bpf?.id);
+        if there.is_none() || there != symbols.id(id).ok() {
+            return;
+        }
+    }
+    // That there is nothing to remove is the good case.
+    let _ = socket.request(undo);
+}
+
+/// Takes back the steps before the failed one, in reverse.
+fn undo(
+    plan: &Plan,
+    failed: usize,
+    symbols: &mut Symbols,
+    socket: &mut Socket,
+    watch: &mut dyn FnMut(Report<'_>),
+) -> Vec<String> {
+    let mut left = Vec::new();
+    for (i, step) in plan.steps.iter().enumerate().take(failed).rev() {
+        let Some(effect) = &step.undo else { continue };
+        let error = perform(&effect.clone().into(), symbols, socket).err().map(into_io);
+        watch(Report::Undone(i.saturating_add(1), effect, error.as_ref()));
+        if let Some(error) = error {
+            left.push(format!("{}: {error}", crate::load::transcript::effect(effect)));
+        }
+    }
+    left
+}
+
+fn into_io(cause: Cause) -> io::Error {
+    match cause {
+        Cause::Os(e) | Cause::Verifier(e, _) => e,
+        Cause::Netlink(e) => io::Error::other(e.to_string()),
+        Cause::Unexpected(text) => io::Error::other(text),
+    }
+}
+
+/// Does one step and checks its answer. A filter whose echo is wrong is removed before this returns.
+fn perform(step: &Step, symbols: &mut Symbols, socket: &mut Socket) -> Result<String, Cause> {
+    match &step.effect {
+        Effect::Bpf(call) => bpf(step, call, symbols),
+        Effect::Netlink(message) => {
+            let number = |symbol: &str| u32::try_from(symbols.handle(symbol).ok()?.as_fd().as_raw_fd()).ok();
+            let reply = socket.request(&message.clone().resolved(&number)).map_err(Cause::Netlink)?;
+            if let Some(Expect::Filter { place, id, tags }) = &step.expect {
+                let id = symbols.id(id).map_err(Cause::Os)?;
+                let echo = reply.messages.iter().filter_map(Filter::read).find(|f| f.place == *place);
+                if let Err(text) = check_echo(echo, id, tags) {
+                    if let Some(Effect::Netlink(message)) = &step.undo {
+                        socket.request(message).map_err(Cause::Netlink)?;
+                    }
+                    return Err(Cause::Unexpected(text));
+                }
+            }
+            Ok(reply.warnings.join("; "))
+        }
+        Effect::Mkdir(path) => done(fs::DirBuilder::new().mode(0o700).create(path)),
+        Effect::Rmdir(path) => done(fs::remove_dir(path)),
+        Effect::Unlink(path) => done(fs::remove_file(path)),
+        Effect::Rename { from, to } => done(fs::rename(from, to)),
+        Effect::MountBpffs(path) => {
+            let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+            done(
+                mount(Some("bpf"), path.as_str(), Some("bpf"), flags, Some("mode=0700"))
+                    .map_err(io::Error::from),
+            )
+        }
+        Effect::Unmount(path) => done(umount(path.as_str()).map_err(io::Error::from)),
+    }
+}
+
+fn done(result: io::Result<()>) -> Result<String, Cause> {
+    result.map(|()| String::new()).map_err(Cause::Os)
+}
+
+fn check_echo(echo: Option<Filter>, id: u32, tags: &Tags) -> Result<(), String> {
+    let bpf = echo.and_then(|f| f.bpf).ok_or("the kernel did not show the filter that it made")?;
+    let tag_is_ours = |tag: [u8; 8]| tag == tags.sha1 || tag == tags.sha256;
+    if bpf.id != Some(id) {
+        Err(format!("the filter runs program {:?}, not {id}", bpf.id))
+    } else if !bpf.direct_action {
+        Err("the filter is not direct-action: the program's verdict would be ignored".to_string())
+    } else if !bpf.tag.is_some_and(tag_is_ours) {
+        Err("the filter shows another tag than the program's".to_string())
+    } else {
+        Ok(())
+    }
+}
+
+fn bpf(step: &Step, call: &Bpf, symbols: &mut Symbols) -> Result<String, Cause> {
+    if call.command == &attr::MAP_UPDATE_ELEM {
+        return update(call, symbols).map(|()| String::new()).map_err(Cause::Os);
+    }
+    let mut filled = Vec::new();
+    let args = symbols.resolve(&call.args, &mut filled, 0).map_err(Cause::Os)?;
+    let symbol = call.gives.as_deref();
+    if call.command == &attr::MAP_CREATE {
+        let map = Map::create(&args).map_err(Cause::Os)?;
+        return Ok(keep(symbols, symbol, Handle::Map(map)));
+    }
+    let answer = match attempt(call, &args, step.again) {
+        Ok(answer) => answer,
+        Err(error) if step.on_failure.is_empty() => return Err(Cause::Os(error)),
+        Err(error) => return Err(Cause::Verifier(error, hear(step, call, symbols))),
+    };
+    if let Some(Expect::Tag(tags)) = &step.expect {
+        return info(&answer, tags).map(|id| {
+            if let Some(symbol) = symbol {
+                symbols.set_id(symbol, id);
+            }
+            format!("{} = {id}", symbol.unwrap_or_default())
+        });
+    }
+    Ok(match answer.fd {
+        // Plans open pins of maps only: they write to them.
+        Some(fd) if call.command == &attr::OBJ_GET => {
+            keep(symbols, symbol, Handle::Map(Map::from_fd(fd).map_err(Cause::Os)?))
+        }
+        Some(fd) => keep(symbols, symbol, Handle::Other(fd)),
+        None => String::new(),
+    })
+}
+
+fn keep(symbols: &mut Symbols, symbol: Option<&str>, handle: Handle) -> String {
+    let Some(symbol) = symbol else { return String::new() };
+    let text = format!("{symbol} = {}", handle.as_fd().as_raw_fd());
+    symbols.set_handle(symbol, handle);
+    text
+}
+
+fn attempt(call: &Bpf, args: &[(&str, detour_sys::Value<'_>)], again: u8) -> io::Result<Answer> {
+    let mut left = again;
+    loop {
+        match detour_sys::call(call.command, args) {
+            Ok(answer) => return Ok(answer),
+            Err((error, _)) if left > 0 && error.raw_os_error() == Some(nix::errno::Errno::EAGAIN as i32) => {
+                left = left.saturating_sub(1);
+            }
+            Err((error, _)) => return Err(error),
+        }
+    }
+}
+
+/// Makes the step's extra calls and returns the last log that came back.
+fn hear(step: &Step, call: &Bpf, symbols: &Symbols) -> Vec<u8> {
+    // Before Linux 6.4 the size of the log is not told; then this much is tried, and four times more while it is too small.
+    const BLIND: usize = 1 << 18;
+    const MOST: usize = 1 << 26;
+    let mut size = BLIND;
+    let mut log = Vec::new();
+    for more in &step.on_failure {
+        let mut args = call.args.clone();
+        args.extend(more.iter().cloned());
+        loop {
+            let mut filled = Vec::new();
+            let Ok(resolved) = symbols.resolve(&args, &mut filled, size) else { return log };
+            let (error, answer) = match detour_sys::call(call.command, &resolved) {
+                Ok(answer) => (None, answer),
+                Err((error, answer)) => (error.raw_os_error(), answer),
+            };
+            if call.command.field("log_true_size").is_some() {
+                let told = answer.number(call.command, "log_true_size") as usize;
+                if told > 0 {
+                    size = told.min(MOST);
+                }
+            }
+            log = [answer.room("log_buf"), answer.room("btf_log_buf")].concat();
+            if !log.is_empty() && error == Some(nix::errno::Errno::ENOSPC as i32) && size < MOST {
+                size = size.saturating_mul(4);
+                continue;
+            }
+            break;
+        }
+    }
+    let end = log.iter().position(|b| *b == 0).unwrap_or(log.len());
+    log.truncate(end);
+    log
+}
+
+fn update(call: &Bpf, symbols: &Symbols) -> io::Result<()> {
+    let bytes = |name: &str| match call.arg(name) {
+        Some(Arg::Bytes(blob)) => symbols.fill(blob),
+        _ => Err(io::Error::from(io::ErrorKind::InvalidInput)),
+    };
+    let Some(Arg::Fd(map)) = call.arg("map_fd") else {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    };
+    let flags = match call.arg("flags") {
+        Some(Arg::Num(flags)) => *flags,
+        _ => 0,
+    };
+    symbols.map(map)?.update(&bytes("key")?, &bytes("value")?, flags)
+}
+
+/// The id in `struct bpf_prog_info` {type, id, tag[8]}, once the tag is as predicted.
+fn info(answer: &Answer, tags: &Tags) -> Result<u32, Cause> {
+    let info = answer.room("info");
+    let id = info.get(4..8).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes);
+    let tag: Option<[u8; 8]> = info.get(8..16).and_then(|b| b.try_into().ok());
+    match (id, tag) {
+        (Some(id), Some(tag)) if tag == tags.sha1 || tag == tags.sha256 => Ok(id),
+        (_, Some(tag)) => {
+            let hex = |tag: &[u8; 8]| u64::from_be_bytes(*tag);
+            Err(Cause::Unexpected(format!(
+                "the kernel's tag {:016x} is neither {:016x} (SHA-256) nor {:016x} (SHA-1): not the program that was planned",
+                hex(&tag),
+                hex(&tags.sha256),
+                hex(&tags.sha1)
+            )))
+        }
+        _ => Err(Cause::Unexpected("the kernel's program record is too short".to_string())),
+    }
+}
