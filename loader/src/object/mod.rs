@@ -21,12 +21,28 @@
     )
 )]
 
+mod body;
 mod btf;
+mod btf_ext;
+mod btf_fixup;
+mod btf_type;
+mod data;
 mod digest;
+mod elf;
 mod error;
+mod functions;
 mod insn;
+mod license;
+mod link;
+mod maps;
+mod parse;
+mod set;
+mod slots;
+mod words;
 
 pub use btf::Btf;
+pub use btf_type::{Array, IntEncoding, Kind, Member, Param, Placed, Type};
+pub use data::Variable;
 pub use digest::{sha256, Tags};
 pub use error::ObjectError;
 pub use insn::Insn;
@@ -44,6 +60,8 @@ pub struct Object {
     pub maps: Vec<MapSpec>,
     /// The types, with the fix-ups the kernel wants already made; `None` for an object built without `-g`.
     pub btf: Option<Btf>,
+    /// The global variables of the data maps.
+    pub variables: Vec<Variable>,
     /// What is odd but not wrong, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -67,8 +85,10 @@ pub struct Program {
     pub labels: Vec<Label>,
     /// `func_info` for BPF_PROG_LOAD: all functions or none.
     pub funcs: Vec<FuncInfo>,
-    /// `line_info` for BPF_PROG_LOAD, strictly rising.
+    /// `line_info` for BPF_PROG_LOAD, strictly rising; all functions or none.
     pub lines: Vec<LineInfo>,
+    /// Why this one cannot be loaded, though the object is sound; `insns` is empty then. Never with `SchedCls` and `autoload`.
+    pub defect: Option<ObjectError>,
 }
 
 /// What a section's name says about the programs in it.
@@ -175,20 +195,18 @@ impl Object {
     /// # Errors
     /// Anything that is not a well-formed little-endian BPF object, or that would need a guess.
     pub fn parse(bytes: &[u8]) -> Result<Object, ObjectError> {
-        let _ = bytes;
-        Err(ObjectError::Elf("not read yet"))
+        parse::parse(bytes)
     }
 
     /// Sets one variable, or a part of it: `VAR[.FIELD][[N]]=VALUE`, checked against its BTF type.
     ///
-    /// VALUE is a number (decimal, `0x…`, negative), `true`/`false`, an enumerator, `"text"` for an array of char, or
-    /// `hex:…` (the bytes as they lie in memory) for anything.
+    /// VALUE is a number (decimal, `0x…`, negative), `true`/`false`, an enumerator, `"text"` in its quotes for an array
+    /// of char, or `hex:…` (the bytes as they lie in memory) for anything.
     ///
     /// # Errors
     /// No such variable or field (the candidates are named), or a value that does not fit.
     pub fn set(&mut self, assignment: &str) -> Result<(), ObjectError> {
-        let _ = assignment;
-        Err(ObjectError::Elf("not read yet"))
+        set::set(assignment, self.btf.as_ref(), &self.variables, &mut self.maps)
     }
 
     /// The program of this name.

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Types as the compiler left them to types as the kernel takes them.
+//!
+//! A compiler does not know where a linker puts things, so it leaves the sizes of sections and the offsets of global
+//! variables at zero; `btf_datasec_check_meta()` and `btf_func_check()` (kernel/bpf/btf.c) refuse that. Ids never change.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::btf::Btf;
+use super::btf_type::{Kind, Placed};
+use super::elf::{Elf, Place, Symbol, SymbolKind};
+use super::error::ObjectError;
+
+/// Makes all three fix-ups.
+pub fn fix_up(btf: &mut Btf, elf: &Elf<'_>) -> Result<(), ObjectError> {
+    place_variables(btf, elf)?;
+    narrow_hidden_functions(btf, elf);
+    name_parameters(btf)
+}
+
+/// Gives each DATASEC its section's size and its variables their offsets, rising.
+///
+/// A static variable's offset is right already, as its name could not be looked up: two may share it.
+fn place_variables(btf: &mut Btf, elf: &Elf<'_>) -> Result<(), ObjectError> {
+    let globals = global_variables(elf);
+    let sections: Vec<(u32, String)> =
+        btf.types().filter(|t| t.kind == Kind::Datasec).map(|t| (t.id, t.name().to_owned())).collect();
+    for (id, name) in sections {
+        let fault = |what| ObjectError::Btf { type_id: id, what };
+        // `.ksyms` and `.kconfig` are sections of BTF only.
+        let Some((index, section)) = elf.section(&name) else { continue };
+        let size = u32::try_from(section.size).map_err(|_| fault("is of a section larger than 4 GiB"))?;
+        let datasec = btf.get(id).ok_or(fault("is not there"))?;
+        let mut placed: Vec<Placed> = datasec.placed().collect();
+        for variable in &mut placed {
+            let var = btf.get(variable.var).filter(|v| v.kind == Kind::Var);
+            let var = var.ok_or(fault("places something that is no variable"))?;
+            if var.linkage() == GLOBAL {
+                let offset =
+                    globals.get(&(index, var.name())).ok_or(fault("places a variable that has no symbol"))?;
+                variable.offset = *offset;
+            }
+            if variable.offset.checked_add(variable.size).is_none_or(|end| end > size) {
+                return Err(fault("places a variable outside its section"));
+            }
+        }
+        placed.sort_by_key(|p| p.offset);
+        let parts = placed.iter().flat_map(|p| [p.var, p.offset, p.size]);
+        for (word, value) in (2usize..).zip(std::iter::once(size).chain(parts)) {
+            btf.patch(id, word, value).ok_or(fault("is cut short"))?;
+        }
+    }
+    Ok(())
+}
+
+fn global_variables<'a>(elf: &Elf<'a>) -> BTreeMap<(usize, &'a str), u32> {
+    let global = |s: &&Symbol<'a>| !s.local && s.kind == SymbolKind::Other;
+    let at = |s: &Symbol<'a>| match s.place {
+        Place::Section(index) => Some(((index, s.name), u32::try_from(s.value).ok()?)),
+        _ => None,
+    };
+    elf.symbols.iter().filter(global).filter_map(at).collect()
+}
+
+/// A `__hidden` function becomes static: the kernel then verifies it in its callers and not alone, as its author wants.
+fn narrow_hidden_functions(btf: &mut Btf, elf: &Elf<'_>) {
+    let hidden: BTreeSet<&str> = elf
+        .symbols
+        .iter()
+        .filter(|s| s.kind == SymbolKind::Function && !s.local && s.hidden)
+        .map(|s| s.name)
+        .collect();
+    let ids: Vec<u32> = btf
+        .types()
+        .filter(|t| t.kind == Kind::Func && t.linkage() == GLOBAL && hidden.contains(t.name()))
+        .map(|t| t.id)
+        .collect();
+    for id in ids {
+        btf.patch(id, 1, (Kind::Func as u32) << 24 | STATIC);
+    }
+}
+
+/// A function's parameters must have names, and C lets a definition leave them out.
+fn name_parameters(btf: &mut Btf) -> Result<(), ObjectError> {
+    let protos: BTreeSet<u32> = btf.types().filter(|t| t.kind == Kind::Func).map(|t| t.type_id()).collect();
+    let mut unnamed = Vec::new();
+    for id in protos {
+        let Some(proto) = btf.get(id).filter(|t| t.kind == Kind::FuncProto) else { continue };
+        let params = (0usize..).zip(proto.params());
+        // The last one without a type is `...`, which has no name.
+        unnamed.extend(params.filter(|(_, p)| p.name.is_empty() && p.type_id != 0).map(|(n, _)| (id, n)));
+    }
+    let mut names: BTreeMap<usize, u32> = BTreeMap::new();
+    for (id, n) in unnamed {
+        let fault = ObjectError::Btf { type_id: id, what: "has too many strings" };
+        let name = match names.get(&n) {
+            Some(offset) => *offset,
+            None => btf.add_string(&format!("arg{n}")).ok_or(fault)?,
+        };
+        names.insert(n, name);
+        btf.patch(id, n.saturating_mul(2).saturating_add(3), name);
+    }
+    Ok(())
+}
+
+/// BTF_FUNC_STATIC.
+const STATIC: u32 = 0;
+/// BTF_FUNC_GLOBAL, BTF_VAR_GLOBAL_ALLOCATED.
+const GLOBAL: u32 = 1;

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! `.rodata`, `.data` and `.bss` sections to one-element array maps, and to the variables in them.
+
+use super::btf::Btf;
+use super::btf_type::Kind;
+use super::elf::{Elf, Role, Section};
+use super::error::ObjectError;
+use super::maps::kernel_name;
+use super::MapSpec;
+
+/// A global variable of a section that is a map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// Its C name; a static one's too.
+    pub name: String,
+    /// Index in [`super::Object::maps`].
+    pub map: usize,
+    /// In the value, in bytes.
+    pub offset: u32,
+    /// In bytes.
+    pub size: u32,
+    /// BTF id of its type.
+    pub type_id: u32,
+}
+
+/// Whether this is a section whose bytes are a map's value: `.rodata`, `.data`, `.bss`, each also with `.…`.
+pub fn is_data(section: &Section<'_>) -> bool {
+    let mut parts = section.name.splitn(3, '.');
+    let known = parts.next() == Some("") && matches!(parts.next(), Some("rodata" | "data" | "bss"));
+    known && matches!(section.role, Role::Data | Role::Zeros)
+}
+
+/// The map for one data section.
+pub fn spec(elf: &Elf<'_>, index: usize, btf: Option<&Btf>) -> Result<MapSpec, ObjectError> {
+    let section = elf.sections.get(index).ok_or(ObjectError::Elf("a data section is gone"))?;
+    let fault = |what| ObjectError::Section { section: section.name.to_owned(), what };
+    if !section.relocations.is_empty() {
+        return Err(fault("holds addresses, which have no meaning in a map"));
+    }
+    let value_size = u32::try_from(section.size).ok().filter(|size| *size <= MAX_SIZE);
+    let value_size = value_size.ok_or_else(|| fault("is larger than 32 MiB"))?;
+    let read_only = section.name.starts_with(".rodata");
+    let datasec =
+        btf.and_then(|btf| btf.find(Kind::Datasec, section.name)).filter(|t| t.size() == value_size);
+    Ok(MapSpec {
+        name: section.name.to_owned(),
+        kernel_name: kernel_name(section.name),
+        map_type: BPF_MAP_TYPE_ARRAY,
+        key_size: 4,
+        value_size,
+        max_entries: 1,
+        flags: if read_only { BPF_F_RDONLY_PROG } else { 0 },
+        map_extra: 0,
+        numa_node: None,
+        pinning: 0,
+        // No key type: `array_map_check_btf()` takes a DATASEC only like this.
+        key_type_id: 0,
+        value_type_id: datasec.map_or(0, |t| t.id),
+        inner: None,
+        slots: Vec::new(),
+        contents: (section.role == Role::Data).then(|| section.data.to_vec()),
+        frozen: read_only,
+    })
+}
+
+/// The variables that types name in these maps.
+pub fn variables(maps: &[MapSpec], btf: &Btf) -> Vec<Variable> {
+    let mut found = Vec::new();
+    for (map, spec) in maps.iter().enumerate().filter(|(_, m)| m.name.starts_with('.')) {
+        let Some(datasec) = btf.get(spec.value_type_id) else { continue };
+        for placed in datasec.placed() {
+            let Some(var) = btf.get(placed.var).filter(|v| v.kind == Kind::Var) else { continue };
+            let (name, type_id) = (var.name().to_owned(), var.type_id());
+            found.push(Variable { name, map, offset: placed.offset, size: placed.size, type_id });
+        }
+    }
+    found
+}
+
+const BPF_MAP_TYPE_ARRAY: u32 = 2;
+const BPF_F_RDONLY_PROG: u32 = 1 << 7;
+/// Only `.bss` can claim more than the file holds.
+const MAX_SIZE: u32 = 32 << 20;

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Sections and symbols to functions, and sections' names to what their programs are.
+
+use super::elf::{Elf, Place, Role, SymbolKind};
+use super::error::ObjectError;
+use super::ProgramKind;
+
+/// A function's name and place. Those of one section never overlap.
+pub struct Function<'a> {
+    pub name: &'a str,
+    /// Index in [`Elf::sections`].
+    pub section: usize,
+    /// The first instruction, counted from the section's start.
+    pub start: usize,
+    /// One past the last instruction.
+    pub end: usize,
+    /// Not `static`, and outside `.text`: can be loaded by itself.
+    pub entry: bool,
+}
+
+/// All functions, by section and start.
+pub struct Functions<'a>(Vec<Function<'a>>);
+
+impl<'a> Functions<'a> {
+    /// Collects the function symbols of all executable sections.
+    pub fn collect(elf: &Elf<'a>) -> Result<Functions<'a>, ObjectError> {
+        let mut found = Vec::new();
+        for symbol in elf.symbols.iter().filter(|s| s.kind == SymbolKind::Function) {
+            let Place::Section(index) = symbol.place else { continue };
+            let Some(section) = elf.sections.get(index).filter(|s| s.role == Role::Code) else { continue };
+            let fault = |what| ObjectError::Code {
+                section: section.name.to_owned(),
+                offset: symbol.value,
+                name: symbol.name.to_owned(),
+                what,
+            };
+            let end = symbol.value.checked_add(symbol.size).filter(|end| *end <= section.size);
+            let end = end.ok_or_else(|| fault("the function reaches beyond its section"))?;
+            if symbol.value % 8 != 0 || end % 8 != 0 || symbol.size == 0 {
+                return Err(fault("the function is empty or no whole number of instructions"));
+            }
+            let insn = |offset: u64| usize::try_from(offset >> 3).unwrap_or(usize::MAX);
+            let entry = !symbol.local && section.name != ".text";
+            found.push(Function {
+                name: symbol.name,
+                section: index,
+                start: insn(symbol.value),
+                end: insn(end),
+                entry,
+            });
+        }
+        found.sort_by_key(|f| (f.section, f.start));
+        for pair in found.windows(2) {
+            if let [a, b] = pair {
+                if a.section == b.section && b.start < a.end {
+                    let section = elf.sections.get(a.section).map_or("", |s| s.name).to_owned();
+                    let offset = (b.start as u64) << 3;
+                    let what = "the function overlaps another one";
+                    return Err(ObjectError::Code { section, offset, name: b.name.to_owned(), what });
+                }
+            }
+        }
+        Ok(Functions(found))
+    }
+
+    /// The function with this index.
+    pub fn get(&self, index: usize) -> Option<&Function<'a>> {
+        self.0.get(index)
+    }
+
+    /// All of them, with their indexes.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &Function<'a>)> {
+        self.0.iter().enumerate()
+    }
+
+    /// The index of the function that starts exactly there.
+    pub fn at(&self, section: usize, start: usize) -> Option<usize> {
+        self.0.binary_search_by_key(&(section, start), |f| (f.section, f.start)).ok()
+    }
+}
+
+/// What programs of this section are, and whether they load without being named.
+///
+/// The union of what libbpf, cilium/ebpf, aya and tc take for a tc program, since the differences are only spelling.
+pub fn program_kind(section: &str) -> (ProgramKind, bool) {
+    let (name, autoload) = section.strip_prefix('?').map_or((section, true), |name| (name, false));
+    let kind = match name.split_once('/') {
+        None if matches!(name, "classifier" | "tc" | "action") => ProgramKind::SchedCls,
+        Some(("classifier" | "tc" | "action" | "tcx" | "netkit", _)) => ProgramKind::SchedCls,
+        _ => ProgramKind::Unknown,
+    };
+    (kind, autoload)
+}

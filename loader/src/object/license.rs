@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! The `license` section to the string the kernel gets, and whether it knows that string.
+
+use super::elf::Elf;
+use super::error::ObjectError;
+
+/// The text up to its first NUL; empty without the section: nothing is assumed.
+pub fn license(elf: &Elf<'_>, warnings: &mut Vec<String>) -> Result<String, ObjectError> {
+    let Some((_, section)) = elf.section("license") else {
+        warnings.push(
+            "no license section: the kernel counts it as not GPL and refuses GPL-only helpers".to_owned(),
+        );
+        return Ok(String::new());
+    };
+    let fault = |what| ObjectError::Section { section: "license".to_owned(), what };
+    let end = section.data.iter().position(|b| *b == 0).ok_or_else(|| fault("does not end with NUL"))?;
+    let text = section.data.get(..end).and_then(|text| std::str::from_utf8(text).ok());
+    let text = text.ok_or_else(|| fault("is not text"))?;
+    if !KNOWN.contains(&text) {
+        warnings.push(format!(
+            "license \"{text}\": the kernel counts it as not GPL; it knows: {}",
+            KNOWN.join(", ")
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// `license_is_gpl_compatible()` (include/linux/license.h).
+const KNOWN: [&str; 6] =
+    ["GPL", "GPL v2", "GPL and additional rights", "Dual BSD/GPL", "Dual MIT/GPL", "Dual MPL/GPL"];
