@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Turns NLMSG_ERROR and NLMSG_DONE into an error number, the kernel's words and the attribute they point at.
 //!
-//! `struct nlmsgerr { int error; struct nlmsghdr msg; }`, after which, unless NLM_F_CAPPED is set, the payload
-//! of the request is repeated; then, if NLM_F_ACK_TLVS is set, attributes (netlink_ack() in
-//! net/netlink/af_netlink.c). NLMSG_DONE has the error alone, then attributes (netlink_dump_done()).
+//! The payload is `struct nlmsgerr { int error; struct nlmsghdr msg; }` and then, if NLM_F_ACK_TLVS is set,
+//! attributes (netlink_ack() in net/netlink/af_netlink.c). That of NLMSG_DONE is the error alone, then
+//! attributes (netlink_dump_done()). Without NETLINK_CAP_ACK, which our sockets set, the whole request would be
+//! repeated before the attributes; NLM_F_CAPPED says that it is not.
 
 use super::message::{layout, Message, HEADER};
 use super::nla::{attributes, Shape, WireError};
@@ -52,12 +53,11 @@ impl Ack {
         let (error, rest) = payload.split_first_chunk().ok_or(WireError::Short)?;
         let errno = i32::from_ne_bytes(*error).checked_neg().ok_or(WireError::Short)?;
         let mut ack = Self { errno, ..Self::default() };
-        if flags & NLM_F_ACK_TLVS == 0 {
-            return Ok(ack);
-        }
-        let tlvs = match header.message_type() {
-            NLMSG_DONE => rest,
-            _ => rest.get(repeated(rest, flags)?..).ok_or(WireError::Short)?,
+        let tlvs = match (header.message_type(), flags & NLM_F_CAPPED != 0) {
+            _ if flags & NLM_F_ACK_TLVS == 0 => return Ok(ack),
+            (NLMSG_DONE, _) => rest,
+            (_, true) => rest.get(HEADER..).ok_or(WireError::Short)?,
+            (_, false) => return Ok(ack),
         };
         for attr in attributes(tlvs) {
             let (_, kind, payload) = attr?;
@@ -93,14 +93,62 @@ impl Ack {
     }
 }
 
-/// How many bytes of the request an NLMSG_ERROR repeats: its header or all of it.
-fn repeated(request: &[u8], flags: u16) -> Result<usize, WireError> {
-    if flags & NLM_F_CAPPED != 0 {
-        return Ok(HEADER);
+#[cfg(all(test, target_endian = "little"))]
+mod tests {
+    use super::*;
+    use crate::load::rtnl;
+
+    /// A message of type and flags around a payload.
+    fn message(kind: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(HEADER + payload.len()).unwrap();
+        let words = [kind.to_ne_bytes(), flags.to_ne_bytes()].concat();
+        [&length.to_ne_bytes()[..], &words, &[0; 8], payload].concat()
     }
-    let (length, _) = request.split_first_chunk().ok_or(WireError::Short)?;
-    usize::try_from(u32::from_ne_bytes(*length))
-        .ok()
-        .and_then(|length| length.checked_next_multiple_of(4))
-        .ok_or(WireError::Short)
+
+    const EINVAL: [u8; 4] = (-22i32).to_ne_bytes();
+    const WORDS: &[u8] = b"\x08\0\x01\0why\0";
+
+    #[test]
+    fn an_error_has_words_and_a_place() {
+        let payload = [&EINVAL, &[7; 16][..], WORDS, b"\x08\0\x02\0\x20\0\0\0"].concat();
+        let ack = Ack::decode(&message(NLMSG_ERROR, NLM_F_CAPPED | NLM_F_ACK_TLVS, &payload)).unwrap();
+        let why = Some(String::from("why"));
+        assert_eq!(ack, Ack { errno: 22, text: why, offset: Some(32), ..Ack::default() });
+        let request = rtnl::link_named("eth0");
+        let bytes = request.encode(1).unwrap();
+        assert_eq!(ack.attribute(&request, &bytes).as_deref(), Some("IFLA_IFNAME"));
+        for offset in [0, 31, 33, 52, u32::MAX] {
+            assert_eq!(Ack { offset: Some(offset), ..ack.clone() }.attribute(&request, &bytes), None);
+        }
+    }
+
+    #[test]
+    fn a_dump_that_ends_says_how() {
+        let done = |flags, payload: &[u8]| Ack::decode(&message(NLMSG_DONE, flags, payload)).unwrap();
+        assert_eq!(done(0, &[]), Ack::default());
+        assert_eq!(done(0, &[0; 4]), Ack::default());
+        assert_eq!(done(0, &EINVAL), Ack { errno: 22, ..Ack::default() });
+        let ack = done(NLM_F_ACK_TLVS, &[&EINVAL, WORDS].concat());
+        assert_eq!(ack, Ack { errno: 22, text: Some("why".into()), ..Ack::default() });
+    }
+
+    #[test]
+    fn a_missing_attribute_is_named_where_it_belongs() {
+        let request = rtnl::veth_add("v0", "v1", None);
+        let bytes = request.encode(1).unwrap();
+        // IFLA_IFNAME is the first attribute, 8 bytes; then comes IFLA_LINKINFO.
+        let ack = |nest| Ack { errno: 22, missing: Some(1), nest, ..Ack::default() };
+        assert_eq!(ack(None).attribute(&request, &bytes).as_deref(), Some("IFLA_ADDRESS"));
+        let path = Some("IFLA_LINKINFO.IFLA_INFO_KIND");
+        assert_eq!(ack(Some(40)).attribute(&request, &bytes).as_deref(), path);
+        assert_eq!(ack(Some(32)).attribute(&request, &bytes), None);
+    }
+
+    #[test]
+    fn what_is_cut_short_is_refused() {
+        let full = message(NLMSG_ERROR, NLM_F_CAPPED | NLM_F_ACK_TLVS, &EINVAL);
+        assert_eq!(Ack::decode(&full), Err(WireError::Short));
+        assert_eq!(Ack::decode(&message(NLMSG_ERROR, 0, &[])), Err(WireError::Short));
+        assert_eq!(Ack::decode(&message(NLMSG_ERROR, 0, &i32::MIN.to_ne_bytes())), Err(WireError::Short));
+    }
 }

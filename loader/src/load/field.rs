@@ -248,7 +248,7 @@ impl Value {
 fn plain(shape: Shape, value: &Value) -> String {
     match (value, shape) {
         (Value::Number(n), Shape::Handle) => format!("{:x}:{:x}", n >> 16, n & 0xffff),
-        (Value::Number(n), Shape::Info) => format!("prio {} protocol {:#06x}", n >> 16, ethertype(*n)),
+        (Value::Number(n), Shape::Info) => format!("prio:{},protocol:{:#06x}", n >> 16, ethertype(*n)),
         (Value::Number(n), Shape::Flags(names)) => flags(*n, names),
         (Value::Number(n), _) => n.to_string(),
         (Value::Text(text), _) if text.starts_with(HEX) => hex(HEX, &[text.as_bytes(), b"\0"].concat(), ""),
@@ -278,7 +278,7 @@ fn parse(shape: Shape, text: &str) -> Option<Value> {
             Some(Value::Number(half(major)? << 16 | half(minor)?))
         }
         Shape::Info => {
-            let (prio, protocol) = text.strip_prefix("prio ")?.split_once(" protocol 0x")?;
+            let (prio, protocol) = text.strip_prefix("prio:")?.split_once(",protocol:0x")?;
             Some(Value::Number(info(prio.parse().ok()?, u16::from_str_radix(protocol, 16).ok()?)))
         }
         Shape::Flags(names) => parse_flags(text, names).map(Value::Number),

@@ -177,3 +177,144 @@ impl fmt::Display for Message {
 pub fn symbol(name: &str) -> Value {
     Value::Symbol(name.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::tc::{Place, Tc, INGRESS};
+
+    const PLACE: Place = Place { ifindex: 3, parent: INGRESS, prio: 100, handle: 0xd370 };
+
+    /// One message of every sort, with symbols where descriptors go.
+    fn every() -> Vec<Message> {
+        let (program, name) = (String::from("%in"), String::from("detour_in"));
+        let tcs = [
+            Tc::ClsactAdd { ifindex: 3 },
+            Tc::ClsactDel { ifindex: 3 },
+            Tc::FilterAdd { place: PLACE, program: program.clone(), name: name.clone() },
+            Tc::FilterReplace { place: PLACE, program, name },
+            Tc::FilterDel { place: PLACE },
+        ];
+        for tc in &tcs {
+            assert_eq!(Tc::read(&tc.message()).as_ref(), Some(tc));
+        }
+        let mut all: Vec<Message> = tcs.iter().map(Tc::message).collect();
+        let (v4, v6) = ("10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap());
+        all.extend([tc::qdisc_dump(), tc::filter_dump(3, INGRESS), tc::filter_get(PLACE)]);
+        all.extend([rtnl::link_dump(), rtnl::link_get(3), rtnl::link_named("hex:eth0"), rtnl::addr_dump(3)]);
+        all.extend([rtnl::veth_add("v0", "v1", Some("%ns")), rtnl::veth_add("%v", "v1", None)]);
+        all.extend([rtnl::link_up(3), rtnl::link_del(3), rtnl::link_address(3, [2, 0, 0, 0, 0, 1])]);
+        all.extend([rtnl::addr_add(3, v4, 24), rtnl::addr_add(3, v6, 64)]);
+        all.extend([rtnl::route_add(v4, 8, 3, None), rtnl::route_add(v6, 0, 3, Some(v6))]);
+        all
+    }
+
+    #[test]
+    fn bytes_and_json_come_back_as_the_same_message() {
+        for message in every() {
+            let json = message.to_json();
+            assert_eq!(Message::from_json(&json).as_ref(), Ok(&message), "{json}");
+            let text = serde_json::to_string(&json).unwrap();
+            assert_eq!(Message::from_json(&serde_json::from_str(&text).unwrap()), Ok(message.clone()));
+            let sent = message.resolved(&|_| Some(9));
+            assert_eq!(Message::decode(&sent.encode(1).unwrap()), Ok(sent));
+        }
+    }
+
+    #[test]
+    fn broken_bytes_never_panic() {
+        for message in every() {
+            let bytes = message.resolved(&|_| Some(9)).encode(1).unwrap();
+            for at in 0..bytes.len() {
+                let _ = Message::decode(&bytes[..at]);
+                for value in [0, 1, 3, 4, 5, 0x7f, 0x80, 0xff] {
+                    let mut broken = bytes.clone();
+                    broken[at] = value;
+                    // What can be read can be sent: the same fields come back.
+                    if let Ok(message) = Message::decode(&broken) {
+                        assert_eq!(Message::decode(&message.encode(1).unwrap()), Ok(message.clone()));
+                        assert_eq!(Message::from_json(&message.to_json()), Ok(message));
+                    }
+                    let _ = crate::load::ack::Ack::decode(&broken);
+                }
+            }
+        }
+    }
+
+    /// Bytes written as 32-bit groups in the order in which they are sent.
+    fn image(groups: &str) -> Vec<u8> {
+        let digits: String = groups.split_whitespace().filter(|word| word.len() == 8).collect();
+        (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
+    }
+
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn messages_are_the_bytes_the_headers_of_linux_say() {
+        let bytes = |message: Message| message.resolved(&|_| Some(5)).encode(0x11).unwrap();
+        // len 48, RTM_NEWQDISC, EXCL|CREATE|ACK|REQUEST, seq, pid | family, ifindex, handle ffff:, parent, info
+        let clsact = "30000000 24000506 11000000 00000000 | 00000000 03000000 0000ffff f1ffffff 00000000
+            0b000100 636c7361 63740000"; // TCA_KIND "clsact"
+        assert_eq!(bytes(Tc::ClsactAdd { ifindex: 3 }.message()), image(clsact));
+        // the same with ECHO; handle, parent fff2, htons(ETH_P_ALL) and prio 100; TCA_KIND "bpf"
+        let filter = "50000000 2c000d06 11000000 00000000 | 00000000 03000000 70d30000 f2ffffff 00036400
+            08000100 62706600 | 24000280
+            08000600 05000000
+            0e000700 6465746f 75725f69 6e000000
+            08000800 01000000"; // TCA_OPTIONS, nested: FD 5, NAME "detour_in", FLAGS ACT_DIRECT
+        let add = Tc::FilterAdd { place: PLACE, program: "%in".into(), name: "detour_in".into() };
+        assert_eq!(bytes(add.message()), image(filter));
+        // RTM_DELTFILTER, ACK|REQUEST
+        let del = "2c000000 2d000500 11000000 00000000 | 00000000 03000000 70d30000 f2ffffff 00036400
+            08000100 62706600";
+        assert_eq!(bytes(Tc::FilterDel { place: PLACE }.message()), image(del));
+        // RTM_GETTFILTER, DUMP|REQUEST
+        let dump = "24000000 2e000103 11000000 00000000 | 00000000 03000000 00000000 f2ffffff 00000000";
+        assert_eq!(bytes(tc::filter_dump(3, INGRESS)), image(dump));
+        // RTM_NEWLINK: struct ifinfomsg { family, pad, type; index; flags; change }
+        let up = "20000000 10000500 11000000 00000000 | 00000000 03000000 01000000 01000000";
+        assert_eq!(bytes(rtnl::link_up(3)), image(up));
+        // IFLA_IFNAME "v0"; LINKINFO { KIND "veth", DATA { PEER { ifinfomsg, IFNAME "v1", NET_NS_FD 5 } } }
+        let veth = "60000000 10000506 11000000 00000000 | 00000000 00000000 00000000 00000000
+            07000300 76300000 | 38001280 09000100 76657468 00000000 | 28000280 | 24000180
+            00000000 00000000 00000000 00000000 | 07000300 76310000 | 08001c00 05000000";
+        assert_eq!(bytes(rtnl::veth_add("v0", "v1", Some("%ns"))), image(veth));
+        // RTM_NEWADDR: struct ifaddrmsg { family 2, prefixlen 24, flags, scope; index }, LOCAL, ADDRESS
+        let addr =
+            "28000000 14000506 11000000 00000000 | 02180000 03000000 | 08000200 0a000001 | 08000100 0a000001";
+        assert_eq!(bytes(rtnl::addr_add(3, "10.0.0.1".parse().unwrap(), 24)), image(addr));
+        // RTM_NEWROUTE: struct rtmsg { family, dst_len, src_len, tos; table, protocol, scope, type; flags }
+        let route = "2c000000 18000506 11000000 00000000 | 02000000 fe040001 00000000
+            08000500 0a000001 | 08000400 03000000"; // RTA_GATEWAY, RTA_OIF
+        let (any, gateway) = ("0.0.0.0".parse().unwrap(), "10.0.0.1".parse().ok());
+        assert_eq!(bytes(rtnl::route_add(any, 0, 3, gateway)), image(route));
+    }
+
+    #[test]
+    fn a_plan_shows_names_and_symbols() {
+        let add = Tc::FilterAdd { place: PLACE, program: "%in".into(), name: "a\u{1b}\"b".into() };
+        assert_eq!(
+            add.message().to_string(),
+            "RTM_NEWTFILTER NLM_F_REQUEST|NLM_F_ACK|NLM_F_ECHO|NLM_F_EXCL|NLM_F_CREATE tcm_ifindex=3 \
+             tcm_handle=0:d370 tcm_parent=ffff:fff2 tcm_info=prio:100,protocol:0x0003 TCA_KIND=\"bpf\" \
+             TCA_OPTIONS={TCA_BPF_FD=%in TCA_BPF_NAME=\"a\\u{1b}\\\"b\" TCA_BPF_FLAGS=TCA_BPF_FLAG_ACT_DIRECT}"
+        );
+        let pairs = add.message().pairs();
+        assert!(pairs.contains(&("TCA_OPTIONS.TCA_BPF_FD".into(), "%in".into())), "{pairs:?}");
+        assert_eq!(add.message().encode(1), Err(WireError::Unresolved("%in".into())));
+    }
+
+    #[test]
+    fn json_that_is_no_message_says_where() {
+        let of = |json: &str| Message::from_json(&serde_json::from_str(json).unwrap()).unwrap_err();
+        assert_eq!(of("[]"), WireError::Unfit("nlmsg_type".into()));
+        assert_eq!(of(r#"{"nlmsg_type":"RTM_NEWTCLASS"}"#), WireError::Unfit("nlmsg_type".into()));
+        let with = |field: &str| {
+            of(&format!(r#"{{"nlmsg_type":"RTM_NEWQDISC","nlmsg_flags":"0x5","fields":[{field}]}}"#))
+        };
+        assert_eq!(with(r#"{"TCA_BPF_FD":1}"#), WireError::Unknown("TCA_BPF_FD".into()));
+        assert_eq!(with(r#"{"tcm_parent":"x"}"#), WireError::Unfit("tcm_parent".into()));
+        assert_eq!(with(r#"{"tcm_ifindex":-1}"#), WireError::Unfit("tcm_ifindex".into()));
+        assert_eq!(with(r#"{"TCA_KIND":7}"#), WireError::Unfit("TCA_KIND".into()));
+        assert_eq!(with("{}"), WireError::Unfit("fields".into()));
+    }
+}

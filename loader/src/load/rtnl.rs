@@ -78,10 +78,7 @@ pub(super) static ADDR: Layout = Layout {
         Attr("IFA_LOCAL", 2, Shape::Ip),
         Attr("IFA_LABEL", 3, Shape::Text),
         Attr("IFA_BROADCAST", 4, Shape::Ip),
-        Attr("IFA_CACHEINFO", 6, Shape::Bytes),
         Attr("IFA_FLAGS", 8, Shape::Flags(&ADDR_FLAGS)),
-        Attr("IFA_RT_PRIORITY", 9, Shape::U32),
-        Attr("IFA_PROTO", 11, Shape::U8),
     ],
 };
 
