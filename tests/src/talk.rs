@@ -18,12 +18,17 @@ pub const SILENCE: Duration = Duration::from_millis(400);
 
 /// A TCP connection from `port` (0: any) of this namespace; several may share a port while their destinations differ.
 pub fn dial(ns: &Netns, port: u16, to: SocketAddr) -> io::Result<TcpStream> {
+    dial_for(ns, port, to, PATIENCE)
+}
+
+/// The same, given up after `patience`.
+pub fn dial_for(ns: &Netns, port: u16, to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
     ns.within(|| {
         let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
         setsockopt(&fd, sockopt::ReuseAddr, &true)?;
         // The send timeout is also the one of connect(2).
-        setsockopt(&fd, sockopt::SendTimeout, &TimeVal::milliseconds(PATIENCE.as_millis() as i64))?;
+        setsockopt(&fd, sockopt::SendTimeout, &TimeVal::milliseconds(patience.as_millis() as i64))?;
         let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0u16; 8].into() };
         bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(any, port)))?;
         connect(fd.as_raw_fd(), &SockaddrStorage::from(to))?;
@@ -31,6 +36,13 @@ pub fn dial(ns: &Netns, port: u16, to: SocketAddr) -> io::Result<TcpStream> {
         stream.set_read_timeout(Some(PATIENCE))?;
         Ok(stream)
     })
+}
+
+/// Whether `error` of a [`dial_for`] or a read means that nobody said anything, not even no.
+pub fn silence(error: &io::Error) -> bool {
+    const EINPROGRESS: i32 = 115; // connect(2) with a send timeout
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+        || error.raw_os_error() == Some(EINPROGRESS)
 }
 
 /// Asks over `stream` for `/`; the body of the answer.

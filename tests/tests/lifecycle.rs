@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! `up`, `down`, `load` and `unload` beside other people's work: what is ours comes and goes, what is not stays.
+use e2e::detour::{self, code, up};
+use e2e::lab::{Lab, CLIENT};
+use e2e::netns::Netns;
+use e2e::serve::Server;
+use e2e::snapshot::Snapshot;
+use e2e::{talk, tools};
+use serde_json::Value;
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::Command;
+use std::time::Duration;
+
+const DEVICE: &str = "eth0";
+const PRIO: u64 = 100;
+const HANDLE: &str = "0xd370";
+
+fn works(lab: &Lab) {
+    let far = Ipv4Addr::new(8, 8, 8, 8);
+    assert_eq!(talk::ping(&lab.client, 7, far).unwrap(), IpAddr::V4(far));
+}
+
+/// The ids of our programs, ingress first; each hook has exactly one filter of ours, in its place.
+fn ours(ns: &Netns, device: &str) -> Vec<u64> {
+    let program = |hook| {
+        let filters = tools::filters(ns, device, hook);
+        let ours: Vec<&Value> = filters.iter().filter(|f| f["pref"] == PRIO).collect();
+        assert_eq!(ours.len(), 1, "{hook}: {filters:?}");
+        let options = &ours[0]["options"];
+        assert_eq!(
+            (&options["handle"], &options["direct-action"]),
+            (&Value::from(HANDLE), &Value::Bool(true))
+        );
+        assert!(options["bpf_name"].as_str().unwrap().contains("detour"), "{options}");
+        options["prog"]["id"].as_u64().unwrap()
+    };
+    tools::HOOKS.map(program).to_vec()
+}
+
+/// Whether the program has anything in the bpf file system.
+fn has_state(ns: &Netns) -> bool {
+    ns.within(|| std::path::Path::new("/sys/fs/bpf/detour").exists())
+}
+
+#[test]
+fn up_twice_is_up_once_and_down_takes_all_away() {
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let before = Snapshot::take(&lab.gateway);
+    up(&lab.gateway, DEVICE, &[]);
+    let programs = ours(&lab.gateway, DEVICE);
+    let first = Snapshot::take(&lab.gateway);
+    up(&lab.gateway, DEVICE, &[]);
+    assert_eq!(ours(&lab.gateway, DEVICE), programs, "nothing was loaded again");
+    first.holds(&lab.gateway, "the second up");
+    works(&lab);
+    detour::run(&lab.gateway, &["status", DEVICE]).done();
+    detour::run(&lab.gateway, &["down", DEVICE]).done();
+    before.holds(&lab.gateway, "up, up, down");
+    for command in ["down", "status", "flows", "asked"] {
+        detour::run(&lab.gateway, &[command, DEVICE]).ends(code::NO);
+    }
+    before.holds(&lab.gateway, "looking at nothing");
+}
+
+#[test]
+fn plan_changes_nothing() {
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let before = Snapshot::take(&lab.gateway);
+    for what in [&["plan", "up", DEVICE][..], &["plan", "load", "@drop", DEVICE]] {
+        assert!(!detour::run(&lab.gateway, what).done().stdout.is_empty());
+        detour::json(&lab.gateway, what);
+    }
+    detour::run(&lab.gateway, &["load", "@trace", DEVICE, "--no-attach"]).done();
+    detour::run(&lab.gateway, &["inspect", "@dnat"]).done();
+    before.holds(&lab.gateway, "plan, a dry run and inspect");
+}
+
+#[test]
+fn what_is_foreign_survives() {
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    ns.run("tc", &["qdisc", "add", "dev", DEVICE, "clsact"]);
+    for hook in tools::HOOKS {
+        for prio in [1, 99, 101] {
+            tools::foreign_filter(ns, DEVICE, hook, prio);
+        }
+    }
+    // Another filter in our own priority, and folders of others and of ours beside ours.
+    ns.run(
+        "tc",
+        &[
+            "filter",
+            "add",
+            "dev",
+            DEVICE,
+            "ingress",
+            "prio",
+            "100",
+            "handle",
+            "7",
+            "protocol",
+            "all",
+            "bpf",
+            "da",
+            "bytecode",
+            "1,6 0 0 4294967295",
+        ],
+    );
+    ns.within(|| std::fs::create_dir_all("/sys/fs/bpf/others/things").unwrap());
+    let before = Snapshot::take(ns);
+    up(ns, DEVICE, &[]);
+    works(&lab);
+    let during = Snapshot::take(ns);
+    assert!(before.changes(&during).iter().all(|change| change.starts_with('+')), "only additions");
+    detour::run(ns, &["down", DEVICE]).done();
+    before.holds(ns, "up and down");
+    assert!(tools::has_clsact(ns, DEVICE), "it was there before");
+}
+
+#[test]
+fn clsact_stays_while_others_use_it() {
+    let lab = Lab::new();
+    let ns = &lab.gateway;
+    up(ns, DEVICE, &[]);
+    tools::foreign_filter(ns, DEVICE, "egress", 5);
+    detour::run(ns, &["down", DEVICE]).done();
+    assert_eq!(tools::filters(ns, DEVICE, "egress").len(), 1, "the foreign one");
+    assert_eq!(tools::filters(ns, DEVICE, "ingress").len(), 0);
+}
+
+#[test]
+fn a_filter_that_somebody_replaced_is_not_ours_any_more() {
+    let lab = Lab::new();
+    let ns = &lab.gateway;
+    up(ns, DEVICE, &[]);
+    let place = ["dev", DEVICE, "ingress", "prio", "100", "handle", HANDLE];
+    ns.run("tc", &[&["filter", "del"][..], &place, &["bpf"]].concat());
+    let bytecode = ["protocol", "all", "bpf", "da", "bytecode", "1,6 0 0 4294967295"];
+    ns.run("tc", &[&["filter", "add"][..], &place, &bytecode].concat());
+    detour::run(ns, &["down", DEVICE]).done();
+    assert_eq!(tools::filters(ns, DEVICE, "ingress").len(), 1, "the foreign one stays");
+    assert_eq!(tools::filters(ns, DEVICE, "egress").len(), 0);
+    assert!(!has_state(ns), "no pins stay");
+}
+
+#[test]
+fn a_foreign_tcx_program_survives_on_the_same_hooks() {
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    let scratch = tools::Scratch::new();
+    let (source, program) = (tools::project().join("tests/fixtures/tcx.c"), scratch.path("tcx"));
+    let (source, program) = (source.to_str().unwrap(), program.to_str().unwrap());
+    ns.run("cc", &["-Wall", "-Werror", "-o", program, source]);
+    let index = ns.run("ip", &["-o", "link", "show", DEVICE]);
+    let index = index.split(':').next().unwrap();
+    for hook in tools::HOOKS {
+        ns.run(program, &[index, hook, &format!("/sys/fs/bpf/tcx_{hook}")]);
+    }
+    let links = || tools::objects(ns, "link").len();
+    let (before, there) = (Snapshot::take(ns), links());
+    up(ns, DEVICE, &[]);
+    works(&lab);
+    assert_eq!(links(), there, "ours are filters, the others' links are there");
+    detour::run(ns, &["down", DEVICE]).done();
+    before.holds(ns, "up and down beside tcx");
+}
+
+#[test]
+fn devices_with_odd_names() {
+    for name in ["eth0.100", "a-b_c:1", "0", "fifteen-letters"] {
+        let lab = Lab::on(Netns::new(), name);
+        up(&lab.gateway, name, &[]);
+        ours(&lab.gateway, name);
+        works(&lab);
+        detour::run(&lab.gateway, &["status", name]).done();
+        detour::run(&lab.gateway, &["down", name]).done();
+        assert!(!tools::has_clsact(&lab.gateway, name));
+    }
+}
+
+#[test]
+fn several_devices_at_once() {
+    let lab = Lab::new();
+    let server = lab.server();
+    up(&lab.gateway, DEVICE, &[]);
+    up(&lab.gateway, "eth1", &[]);
+    works(&lab);
+    let far = Ipv4Addr::new(7, 7, 7, 7);
+    assert_eq!(talk::ping(&server, 9, far).unwrap(), IpAddr::V4(far));
+    let text = detour::run(&lab.gateway, &["status"]).done().stdout;
+    assert!(text.contains(DEVICE) && text.contains("eth1"), "{text}");
+    detour::run(&lab.gateway, &["down", DEVICE]).done();
+    assert_eq!(talk::ping(&server, 10, far).unwrap(), IpAddr::V4(far), "the other one is still up");
+    detour::run(&lab.gateway, &["down", "eth1"]).done();
+}
+
+#[test]
+fn a_namespace_is_named_by_its_path() {
+    let lab = Lab::new();
+    let path = lab.gateway.path();
+    let here = lab.gateway.beside();
+    detour::run(&here, &["-n", path.to_str().unwrap(), "up", DEVICE]).done();
+    works(&lab);
+    detour::run(&here, &["status", DEVICE]).ends(code::KERNEL);
+    detour::run(&here, &["-n", path.to_str().unwrap(), "down", DEVICE]).done();
+    detour::run(&here, &["-n", "/proc/self/exe", "up", DEVICE]).refused(code::KERNEL, &["/proc/self/exe"]);
+}
+
+/// Inodes of namespaces are used again, and so are interface indexes: pins of a dead namespace are nobody's.
+#[test]
+fn a_namespace_made_again_with_the_same_inode_is_another_one() {
+    let holder = Netns::new();
+    let lab = Lab::on(holder.beside(), DEVICE);
+    up(&lab.gateway, DEVICE, &[]);
+    let inode = lab.gateway.inode();
+    drop(lab);
+    let mut others = Vec::new();
+    let again = loop {
+        // The kernel takes the lowest free number; the dead one is free after its last user is gone.
+        let next = holder.beside();
+        if next.inode() == inode {
+            break next;
+        }
+        others.push(next);
+        assert!(others.len() < 200, "no new namespace got inode {inode}");
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let lab = Lab::on(again, DEVICE);
+    detour::run(&lab.gateway, &["status", DEVICE]).ends(code::NO);
+    detour::run(&lab.gateway, &["flows", DEVICE]).ends(code::NO);
+    // Somebody else's clsact: the dead namespace's mark does not make it ours.
+    lab.gateway.run("tc", &["qdisc", "add", "dev", DEVICE, "clsact"]);
+    up(&lab.gateway, DEVICE, &[]);
+    works(&lab);
+    detour::run(&lab.gateway, &["down", DEVICE]).done();
+    assert!(tools::has_clsact(&lab.gateway, DEVICE));
+    assert!(!has_state(&lab.gateway), "nothing stays");
+}
+
+#[test]
+fn twenty_at_once_are_up_once() {
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    let before = Snapshot::take(ns);
+    let at_once = |commands: &[&str]| {
+        let start = |command: &&str| {
+            let mut command = detour::command(&[command, DEVICE]);
+            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+            ns.within(move || command.spawn().unwrap())
+        };
+        let children: Vec<_> = commands.iter().map(start).collect();
+        let outputs = children.into_iter().map(|child| child.wait_with_output().unwrap());
+        outputs.map(|o| (o.status.code(), String::from_utf8(o.stderr).unwrap())).collect::<Vec<_>>()
+    };
+    let ends = at_once(&["up"; 20]);
+    assert!(ends.iter().all(|(code, _)| *code == Some(0)), "{ends:?}");
+    ours(ns, DEVICE);
+    works(&lab);
+    // In any order, each is done or finds nothing to do, and nothing in between is left.
+    let ends = at_once(&["up", "down"].repeat(10));
+    assert!(ends.iter().all(|(code, _)| matches!(code, Some(0 | 1))), "{ends:?}");
+    let _ = detour::run(ns, &["down", DEVICE]);
+    before.holds(ns, "20 up, then 10 up and 10 down at once");
+}
+
+#[test]
+fn any_object_is_loaded_and_unloaded() {
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    let _web = Server::http(ns, ([0, 0, 0, 0], 80), "hello");
+    let before = Snapshot::take(ns);
+    let direct = || talk::dial_for(&lab.client, 0, ([192, 168, 178, 2], 80).into(), talk::SILENCE);
+    direct().unwrap();
+    detour::run(ns, &["load", "@drop", DEVICE]).done();
+    assert!(talk::silence(&direct().unwrap_err()), "everything is dropped");
+    let taken = detour::run(ns, &["load", "@drop", DEVICE]).ends(code::FOREIGN);
+    assert!(!taken.stderr.is_empty());
+    // The same object from a file, under another name, beside it.
+    let file = tools::project().join("elf/drop.bpf.o");
+    detour::run(ns, &["load", file.to_str().unwrap(), DEVICE, "--name", "second"]).done();
+    detour::run(ns, &["unload", DEVICE, "drop"]).done();
+    assert!(talk::silence(&direct().unwrap_err()), "the second one still drops");
+    detour::run(ns, &["unload", DEVICE, "second"]).done();
+    direct().unwrap();
+    detour::run(ns, &["unload", DEVICE, "second"]).ends(code::NO);
+    before.holds(ns, "load and unload");
+}
+
+#[test]
+fn trace_prints_who_talks_to_whom() {
+    let lab = Lab::new();
+    let ns = &lab.gateway;
+    detour::run(ns, &["load", "@trace", DEVICE]).done();
+    works_with_gateway(&lab);
+    let trace = ns.within(|| {
+        let none: Option<&str> = None;
+        nix::mount::mount(
+            Some("tracefs"),
+            "/sys/kernel/tracing",
+            Some("tracefs"),
+            nix::mount::MsFlags::empty(),
+            none,
+        )
+        .unwrap();
+        std::fs::read_to_string("/sys/kernel/tracing/trace").unwrap()
+    });
+    detour::run(ns, &["unload", DEVICE, "trace"]).done();
+    // The buffer is the machine's: other labs have the same addresses, so this only shows their form and order.
+    let seen = trace.lines().any(|line| {
+        let (from, to) = (line.find(&CLIENT.to_string()), line.find("192.168.178.2"));
+        from.zip(to).is_some_and(|(from, to)| from < to)
+    });
+    assert!(
+        seen,
+        "{} lines, none with the ping:\n{}",
+        trace.lines().count(),
+        trace.lines().last().unwrap_or("")
+    );
+    for address in [e2e::lab::CLIENT6.to_string(), e2e::lab::GATEWAY6.to_string()] {
+        assert!(trace.contains(&address), "{address} is not in the trace");
+    }
+}
+
+fn works_with_gateway(lab: &Lab) {
+    talk::ping(&lab.client, 3, e2e::lab::GATEWAY).unwrap();
+    let mut ping6 = Command::new("curl");
+    ping6.args(["--silent", "--max-time", "1", &format!("http://[{}]:9/", e2e::lab::GATEWAY6)]);
+    lab.client.output(&mut ping6);
+}
