@@ -18,12 +18,17 @@
     )
 )]
 
+pub mod abi;
+pub mod classify;
+pub mod codes;
 pub mod diagnostic;
+pub mod in_force;
 pub mod parse;
 pub mod rules;
 mod scan;
 pub mod set;
 mod values;
+pub mod wire;
 
 #[cfg(test)]
 mod random_rules;

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! The numbers of ebpf-src/abi.h that stand for something, and what they are called in front of people.
+
+macro_rules! enumerators {
+    ($($(#[$doc:meta])* $name:ident: $type:ty = $value:expr;)*) => {
+        $($(#[$doc])* pub const $name: $type = $value;)*
+
+        /// Every enumerator named here, for the comparison with the BTF of the object.
+        pub const ENUMERATORS: &[(&str, u32)] = &[$((stringify!($name), $name as u32),)*];
+    };
+}
+
+enumerators! {
+    /// Nobody's slot.
+    FLOW_FREE: u8 = 0;
+    /// Half-open: the client spoke.
+    FLOW_OPENING: u8 = 1;
+    /// Half-open: the server answered.
+    FLOW_ANSWERED: u8 = 2;
+    /// A slot whose flow moved to a confirmed one.
+    FLOW_MOVED: u8 = 3;
+    /// A slot that is being filled.
+    FLOW_TAKEN: u8 = 4;
+    /// The client acknowledged what it was sent.
+    FLOW_CONFIRMED: u8 = 5;
+    /// TCP that ended, kept for late packets.
+    FLOW_CLOSING: u8 = 6;
+
+    /// Addressed to the server itself: tracked so that it owns its tuple.
+    MARK_DIRECT: u8 = 1 << 0;
+    /// Opened in mid-stream.
+    MARK_PICKED_UP: u8 = 1 << 1;
+
+    /// An address of this machine, on any device.
+    LOCAL_OWN: u32 = 1 << 0;
+    /// A rule sends traffic here.
+    LOCAL_TARGET: u32 = 1 << 1;
+    /// The broadcast address of one of our networks.
+    LOCAL_BROADCAST: u32 = 1 << 2;
+
+    /// A TCP packet without flow opens one.
+    CFG_PICKUP: u32 = 1 << 0;
+    /// A SYN-ACK without flow is dropped.
+    CFG_SYN_TRACKED: u32 = 1 << 1;
+
+    /// Class of port values: neither TCP, UDP nor SCTP; the low bits are the protocol.
+    CLASS_OTHER: u8 = 0;
+    /// TCP ports.
+    CLASS_TCP: u8 = 1;
+    /// UDP ports.
+    CLASS_UDP: u8 = 2;
+    /// SCTP ports.
+    CLASS_SCTP: u8 = 3;
+
+    /// No rule matched: passed.
+    VERDICT_NONE: u8 = 0;
+    /// Rewritten.
+    VERDICT_DNAT: u8 = 1;
+    /// Passed.
+    VERDICT_ACCEPT: u8 = 2;
+    /// Thrown away.
+    VERDICT_DROP: u8 = 3;
+    /// Thrown away, and the client is told.
+    VERDICT_REJECT: u8 = 4;
+
+    /// The qdisc was made by us.
+    RECORD_MADE_CLSACT: u32 = 1 << 0;
+}
+
+/// DETOUR_SCHEMA: a change of any size or meaning is a new one.
+pub const SCHEMA: u32 = 1;
+/// RULE_NONE, in place of the index of a rule.
+pub const RULE_NONE: u16 = 0xffff;
+
+/// `enum reason` by number: the name without `REASON_` in small letters, and what it means.
+pub const REASONS: [(&str, &str); 25] = [
+    ("none", "translated"),
+    ("not_ip", "passed: neither IPv4 nor IPv6"),
+    ("ipv6", "passed: IPv6 is not rewritten by this version"),
+    ("vlan", "passed: VLAN-tagged frame on the parent device"),
+    ("not_for_us", "passed: broadcast, multicast or another host's frame"),
+    ("malformed", "passed: headers contradict themselves or the length"),
+    ("fragment", "passed: IPv4 fragment"),
+    ("protocol", "passed: neither TCP, UDP nor ICMP"),
+    ("icmp", "passed: ICMP other than echo"),
+    ("source", "passed: the source is ours or no client's"),
+    ("own", "passed: addressed to this machine"),
+    ("special", "passed: destination is broadcast, multicast, link-local or loopback"),
+    ("dhcp", "passed: DHCP"),
+    ("no_flow", "passed: TCP that opens nothing and belongs to no flow"),
+    ("no_rule", "passed: no rule matches"),
+    ("accept", "passed: a rule says accept"),
+    ("reply", "passed: answer of a server behind this device"),
+    ("out_no_flow", "passed: leaving, belongs to no flow"),
+    ("direct", "passed: direct flow that could not be tracked"),
+    ("drop", "dropped: a rule says so"),
+    ("syn_ack", "dropped: SYN-ACK that would leave untranslated"),
+    ("no_port", "dropped: no free client port towards this server"),
+    ("no_space", "dropped: no room for another flow"),
+    ("rewrite", "dropped: the kernel refused a part of the rewriting"),
+    ("full", "translated, half-open: no confirmed slot was free"),
+];
+
+/// Name and meaning of a reason; numbers of later versions have none.
+pub fn reason(number: u8) -> Option<(&'static str, &'static str)> {
+    REASONS.get(usize::from(number)).copied()
+}
+
+/// nft's word for a verdict.
+pub fn verdict(number: u8) -> Option<&'static str> {
+    match number {
+        VERDICT_NONE => Some("none"),
+        VERDICT_DNAT => Some("dnat"),
+        VERDICT_ACCEPT => Some("accept"),
+        VERDICT_DROP => Some("drop"),
+        VERDICT_REJECT => Some("reject"),
+        _ => None,
+    }
+}
