@@ -94,6 +94,7 @@ impl Ack {
 }
 
 #[cfg(all(test, target_endian = "little"))]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::load::rtnl;

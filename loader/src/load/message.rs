@@ -179,6 +179,7 @@ pub fn symbol(name: &str) -> Value {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::load::tc::{Place, Tc, INGRESS};

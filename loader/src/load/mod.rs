@@ -5,6 +5,7 @@
 //! [`exec`] does them, [`transcript`] and [`plan_json`] print them.
 pub mod ack;
 pub mod create;
+pub mod exchange;
 pub mod exec;
 pub mod facts;
 pub mod field;

@@ -3,10 +3,9 @@
 //!
 //! A [`Socket`] belongs to the network namespace of the thread that opened it, and stays there.
 
-use super::ack;
-use super::message::{Message, HEADER, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR};
+use super::exchange::Exchange;
+use super::message::{Message, HEADER};
 use super::nla::WireError;
-use netlink_packet_core::NetlinkBuffer;
 use netlink_sys::{protocols::NETLINK_ROUTE, SocketAddr};
 use nix::errno::Errno;
 use nix::poll::{poll, PollFd, PollFlags};
@@ -40,7 +39,7 @@ pub struct NetlinkError {
 }
 
 impl NetlinkError {
-    fn new(request: &'static str, errno: Errno, text: impl ToString) -> Self {
+    pub(super) fn new(request: &'static str, errno: Errno, text: impl ToString) -> Self {
         Self { request, errno: errno as i32, text: Some(text.to_string()), attribute: None, answered: false }
     }
 
@@ -49,7 +48,7 @@ impl NetlinkError {
         Self { request, errno, text: None, attribute: None, answered: false }
     }
 
-    fn wire(request: &'static str, error: &WireError) -> Self {
+    pub(super) fn wire(request: &'static str, error: &WireError) -> Self {
         Self::new(request, Errno::EBADMSG, error)
     }
 
@@ -123,7 +122,7 @@ impl Socket {
     /// again, at most 8 times in all, then the error is EINTR.
     pub fn request(&mut self, message: &Message) -> Result<Reply, NetlinkError> {
         for _ in 0..DUMPS {
-            if let Some(reply) = self.exchange(message)? {
+            if let Some(reply) = self.attempt(message)? {
                 return Ok(reply);
             }
         }
@@ -131,58 +130,16 @@ impl Socket {
     }
 
     /// One request and its answer; `None` if a dump changed meanwhile.
-    fn exchange(&mut self, message: &Message) -> Result<Option<Reply>, NetlinkError> {
+    fn attempt(&mut self, message: &Message) -> Result<Option<Reply>, NetlinkError> {
         let name = message.name();
-        let dump = message.flags & NLM_F_DUMP == NLM_F_DUMP;
-        if !dump && message.flags & NLM_F_ACK == 0 {
-            return Err(NetlinkError::new(name, Errno::EINVAL, "a request without NLM_F_ACK has no end"));
-        }
         self.seq = self.seq.wrapping_add(1);
-        let request = message.encode(self.seq).map_err(|error| NetlinkError::wire(name, &error))?;
+        let mut exchange = Exchange::new(message, self.seq, self.port)?;
         let kernel = SocketAddr::new(0, 0);
-        self.socket.send_to(&request, &kernel, 0).map_err(|error| NetlinkError::io(name, &error))?;
-        let mut reply = Reply::default();
-        let mut stable = true;
-        loop {
-            let datagram = self.receive(name)?;
-            let mut rest = datagram.as_slice();
-            while !rest.is_empty() {
-                let header = NetlinkBuffer::new_checked(rest)
-                    .map_err(|_| NetlinkError::wire(name, &WireError::Short))?;
-                let length = usize::try_from(header.length()).unwrap_or(rest.len());
-                let one = rest.get(..length).unwrap_or(rest);
-                rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-                // An answer to a request of this socket that was given up.
-                if header.sequence_number() != self.seq || header.port_number() != self.port {
-                    continue;
-                }
-                stable &= header.flags() & NLM_F_DUMP_INTR == 0;
-                match header.message_type() {
-                    ack::NLMSG_NOOP => {}
-                    ack::NLMSG_OVERRUN => {
-                        return Err(NetlinkError::new(name, Errno::ENOBUFS, "answers were lost"));
-                    }
-                    ack::NLMSG_ERROR | ack::NLMSG_DONE => {
-                        let ack = ack::Ack::decode(one).map_err(|error| NetlinkError::wire(name, &error))?;
-                        if ack.errno != 0 {
-                            let attribute = ack.attribute(message, &request);
-                            return Err(NetlinkError {
-                                request: name,
-                                errno: ack.errno,
-                                text: ack.text,
-                                attribute,
-                                answered: true,
-                            });
-                        }
-                        reply.warnings.extend(ack.text);
-                        return Ok(stable.then_some(reply));
-                    }
-                    _ => reply
-                        .messages
-                        .push(Message::decode(one).map_err(|error| NetlinkError::wire(name, &error))?),
-                }
-            }
-        }
+        self.socket
+            .send_to(exchange.request(), &kernel, 0)
+            .map_err(|error| NetlinkError::io(name, &error))?;
+        while !exchange.take(&self.receive(name)?)? {}
+        Ok(exchange.reply())
     }
 
     /// The next datagram from the kernel, whole.
