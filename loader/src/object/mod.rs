@@ -28,12 +28,15 @@ mod btf_fixup;
 mod btf_type;
 mod data;
 mod digest;
+mod disasm;
 mod elf;
 mod error;
 mod functions;
+mod helpers;
 mod insn;
 mod license;
 mod link;
+mod listing;
 mod maps;
 mod parse;
 mod set;
@@ -46,6 +49,7 @@ pub use data::Variable;
 pub use digest::{sha256, Tags};
 pub use error::ObjectError;
 pub use insn::Insn;
+pub use listing::{Line, Source};
 
 /// Everything an ELF object says, linked and checked, before any kernel is asked.
 #[derive(Clone, Debug)]

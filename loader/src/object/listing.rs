@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! A linked program to lines for a reader: what each instruction does, by name, and the C it came from.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::disasm::{constant, disassemble};
+use super::helpers::helper;
+use super::insn::{Insn, CALL, PSEUDO_FUNC};
+use super::{Label, MapRef, Object, Program};
+
+/// One instruction of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line<'a> {
+    /// Index in [`Program::insns`]; the second half of a 16-byte load has no line of its own.
+    pub insn: usize,
+    /// The function that begins here.
+    pub label: Option<&'a str>,
+    /// The C line that begins here.
+    pub source: Option<Source<'a>>,
+    /// As llvm-objdump writes it, with names for maps, variables, functions and helpers.
+    pub text: String,
+}
+
+/// A place in the C source, as the object remembers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source<'a> {
+    /// The file as the compiler was given it.
+    pub file: Cow<'a, str>,
+    /// Counts from 1.
+    pub line: u32,
+    /// Counts from 1.
+    pub column: u32,
+    /// The line itself, without indentation.
+    pub text: Cow<'a, str>,
+}
+
+/// `drop.bpf.c:12: return TC_ACT_SHOT;`. The text is the file's: escape it before a terminal.
+impl fmt::Display for Source<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.file, self.line, self.text)
+    }
+}
+
+impl Object {
+    /// The C line that an instruction came from, as for the verifier's `12: (bf) r6 = r1`.
+    pub fn source(&self, program: &Program, insn: usize) -> Option<Source<'_>> {
+        let upto = program.lines.partition_point(|l| usize::try_from(l.insn).is_ok_and(|i| i <= insn));
+        let record = program.lines.get(upto.checked_sub(1)?)?;
+        let string = |offset| self.btf.as_ref()?.string(offset).map(String::from_utf8_lossy);
+        Some(Source {
+            file: string(record.file_off)?,
+            line: record.line_col >> 10,
+            column: record.line_col & 0x3ff,
+            text: match string(record.line_off)? {
+                Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+                Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+            },
+        })
+    }
+
+    /// The program's instructions, one line each.
+    pub fn listing<'a>(&'a self, program: &'a Program) -> Vec<Line<'a>> {
+        let (mut lines, mut second_half) = (Vec::new(), false);
+        for (index, insn) in program.insns.iter().enumerate() {
+            let is_second = second_half;
+            second_half = insn.is_ld_imm64() && !is_second;
+            if is_second {
+                continue;
+            }
+            let begins =
+                program.lines.binary_search_by_key(&index, |l| usize::try_from(l.insn).unwrap_or(usize::MAX));
+            lines.push(Line {
+                insn: index,
+                label: label_at(program, index),
+                source: begins.ok().and_then(|_| self.source(program, index)),
+                text: self.text(program, index, insn),
+            });
+        }
+        lines
+    }
+
+    fn text(&self, program: &Program, index: usize, insn: &Insn) -> String {
+        let next = index.saturating_add(1);
+        let function = || {
+            let start = next.checked_add_signed(isize::try_from(insn.imm).ok()?)?;
+            label_at(program, start)
+        };
+        let named = match insn.code {
+            _ if insn.is_local_call() => function().map(|name| format!("call {name}")),
+            CALL if insn.src() == 0 => helper(insn.imm).map(|name| format!("call {name}#{}", insn.imm)),
+            _ if insn.is_ld_imm64() && insn.src() == PSEUDO_FUNC => {
+                function().map(|name| format!("r{} = &{name}", insn.dst()))
+            }
+            _ if insn.is_map_load() => program
+                .refs
+                .binary_search_by_key(&index, |r| r.insn)
+                .ok()
+                .and_then(|found| self.address(program.refs.get(found)?))
+                .map(|address| format!("r{} = {address}", insn.dst())),
+            _ => None,
+        };
+        named.unwrap_or_else(|| disassemble(insn, program.insns.get(next)))
+    }
+
+    /// `map[flows]`; `&cfg+0x4`; `&.rodata+0x50` where no variable is known.
+    fn address(&self, reference: &MapRef) -> Option<String> {
+        let map = self.maps.get(reference.map)?;
+        let Some(offset) = reference.offset else { return Some(format!("map[{}]", map.name)) };
+        let inside = |v: &&super::Variable| {
+            v.map == reference.map && offset.checked_sub(v.offset).is_some_and(|o| o < v.size)
+        };
+        let (name, rest) = match self.variables.iter().find(inside) {
+            Some(variable) => (&variable.name, offset.saturating_sub(variable.offset)),
+            None => (&map.name, offset),
+        };
+        Some(if rest == 0 { format!("&{name}") } else { format!("&{name}+{}", constant(rest)) })
+    }
+}
+
+fn label_at(program: &Program, insn: usize) -> Option<&str> {
+    let index = program.labels.binary_search_by_key(&insn, |l: &Label| l.insn).ok()?;
+    program.labels.get(index).map(|l| l.name.as_str())
+}
