@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! A linked object to the steps that make its types, maps and programs in the kernel; nothing is attached here.
 use crate::load::home;
-use crate::load::record::{tag_for, Record, RecordProgram};
+use crate::load::record::Record;
 use crate::load::step::{Arg, Blob, Bpf, Expect, Hole, Step};
 use crate::object::{MapSpec, Object, Program, Slot};
 use detour_sys::attr;
@@ -242,10 +242,4 @@ pub fn record_map(record: &Record) -> Vec<Step> {
         steps.push(Bpf::new(&attr::PROG_BIND_MAP, args).into());
     }
     steps
-}
-
-/// The record's entry for a program attached at `parent`.
-pub fn entry(program: &Program, (parent, prio, handle): (u32, u32, u32), release: &str) -> RecordProgram {
-    let tag = tag_for(release, &program.tags());
-    RecordProgram { id: 0, parent, prio, handle, tag, name: program.name.clone() }
 }

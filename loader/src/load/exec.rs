@@ -153,6 +153,10 @@ fn perform(step: &Step, symbols: &mut Symbols, socket: &mut Socket) -> Result<St
             )
         }
         Effect::Unmount(path) => done(umount(path.as_str()).map_err(io::Error::from)),
+        Effect::Memlock => {
+            use nix::sys::resource::{setrlimit, Resource, RLIM_INFINITY};
+            done(setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).map_err(io::Error::from))
+        }
     }
 }
 

@@ -5,19 +5,14 @@ use crate::load::record::{Record, RecordProgram};
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::rtnl::{primary, Addr};
 use crate::load::tc::{Filter, Place};
+use crate::object::Tags;
 use std::net::IpAddr;
 
 /// Facts about one device in one network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// `uname -r`.
-    pub release: String,
-    /// Bytes in a page.
-    pub page_size: u32,
-    /// Highest CPU number that this kernel can have, plus one.
-    pub possible_cpus: u32,
-    /// Jiffies in a second.
-    pub hz: u32,
+    /// The machine itself.
+    pub machine: Machine,
     /// Inode number of the network namespace.
     pub netns: u64,
     /// The namespace's cookie, which is never used again; 0 before Linux 5.14.
@@ -44,6 +39,41 @@ pub struct Facts {
     pub instances: Vec<Instance>,
     /// The calls that read all this, in order.
     pub reads: Vec<String>,
+}
+
+/// What does not depend on a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// `uname -r`.
+    pub release: String,
+    /// Bytes in a page.
+    pub page_size: u32,
+    /// Highest CPU number that this kernel can have, plus one.
+    pub possible_cpus: u32,
+    /// Jiffies in a second.
+    pub hz: u32,
+}
+
+impl Machine {
+    /// Major and minor number of the release; 0.0 when it cannot be read.
+    pub fn version(&self) -> (u32, u32) {
+        let mut numbers = self.release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+    }
+
+    /// Before Linux 5.11 the memory of maps and programs counts against RLIMIT_MEMLOCK.
+    pub fn charges_memlock(&self) -> bool {
+        self.version() < (5, 11)
+    }
+
+    /// The tag that this kernel computes: SHA-256 from 6.18 on, SHA-1 before.
+    pub fn tag(&self, tags: &Tags) -> [u8; 8] {
+        if self.version() >= (6, 18) {
+            tags.sha256
+        } else {
+            tags.sha1
+        }
+    }
 }
 
 /// A network device.
@@ -173,5 +203,20 @@ impl Bpffs {
                 Err(Refusal::new(Stage::Permission, what, "run as root, or with CAP_DAC_OVERRIDE"))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tag_follows_the_release() {
+        let tags = Tags { sha1: [1; 8], sha256: [2; 8] };
+        let tag = |release: &str| Machine { release: release.to_string(), ..Machine::default() }.tag(&tags);
+        assert_eq!(tag("5.10.0-46-cloud-amd64"), [1; 8]);
+        assert_eq!(tag("6.17.9"), [1; 8]);
+        assert_eq!(tag("6.18.44"), [2; 8]);
+        assert_eq!(tag("7.3.4+deb13"), [2; 8]);
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! This machine to [`Facts`]: every call that reads something, and no call that changes anything.
-use crate::load::facts::{Bpffs, Device, Facts, Instance};
+use crate::load::facts::{Bpffs, Device, Facts, Instance, Machine};
 use crate::load::home::{self, Home, BPFFS, BUILDING, RECORD_PIN};
 use crate::load::netlink::{NetlinkError, Socket};
 use crate::load::record::Record;
@@ -18,11 +18,9 @@ use std::os::unix::fs::MetadataExt;
 pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
     let mut reads = Vec::new();
     let mut note = |read: String| reads.push(read);
-    note("read(/proc/sys/kernel/osrelease)".into());
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_string();
+    note("read(/proc/sys/kernel/osrelease), read(/sys/devices/system/cpu/possible)".into());
     note("sysconf(_SC_PAGESIZE), clock_getres(CLOCK_MONOTONIC_COARSE)".into());
-    note("read(/sys/devices/system/cpu/possible)".into());
-    let cpus = detour_sys::possible_cpus().map_err(|e| unreadable("the list of possible CPUs", &e))?;
+    let machine = machine()?;
     note("stat(/proc/thread-self/ns/net), getsockopt(SO_NETNS_COOKIE)".into());
     let netns =
         fs::metadata("/proc/thread-self/ns/net").map_err(|e| unreadable("the network namespace", &e))?.ino();
@@ -45,10 +43,7 @@ pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
     }
     note(format!("statfs({BPFFS}), stat({BPFFS})"));
     let mut facts = Facts {
-        release,
-        page_size: page_size(),
-        possible_cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
-        hz: hz(),
+        machine,
         netns,
         cookie,
         device: Device { ifindex: link.index, name: link.name, arphrd: link.arphrd, mtu: link.mtu },
@@ -67,6 +62,15 @@ pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
         folders(&mut facts)?;
     }
     Ok(facts)
+}
+
+/// What a plan needs to know when no device is concerned.
+pub fn machine() -> Result<Machine, Refusal> {
+    let release = "/proc/sys/kernel/osrelease";
+    let release = fs::read_to_string(release).map_err(|e| unreadable(release, &e))?.trim().to_string();
+    let cpus = detour_sys::possible_cpus().map_err(|e| unreadable("the list of possible CPUs", &e))?;
+    let possible_cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
+    Ok(Machine { release, page_size: page_size(), possible_cpus, hz: hz() })
 }
 
 /// The network devices of the namespace that have a folder of ours, by index.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! An object, what is wanted of it, and facts about this machine to the list of steps; pure.
-use crate::load::create::{create, entry, loaded, pins, record_map, Creation, RECORD};
-use crate::load::facts::{Facts, Instance};
+use crate::load::create::{create, loaded, pins, record_map, Creation, RECORD};
+use crate::load::facts::{Facts, Instance, Machine};
 use crate::load::home::{self, Home};
-use crate::load::record::{Record, PROGRAMS_MAX, SCHEMA};
+use crate::load::record::{Record, RecordProgram, PROGRAMS_MAX, SCHEMA};
 use crate::load::refusal::Refusal;
 use crate::load::step::{Effect, Step};
 use crate::load::tc::{Place, Tc, EGRESS, INGRESS};
@@ -54,11 +54,14 @@ pub fn load(object: &Object, config: &Config, facts: &Facts) -> Result<Plan, Ref
         plan.steps.extend(clean(instance, &home, facts));
     }
     check_hook(config, facts)?;
+    if facts.machine.charges_memlock() {
+        plan.steps.push(Effect::Memlock.into());
+    }
 
     let dir = home.building();
     plan.steps.extend(folders(&home, facts).into_iter().map(Step::mkdir));
     plan.steps.push(Step::mkdir(dir.clone()));
-    plan.steps.extend(create(object, &config.creation, facts.page_size));
+    plan.steps.extend(create(object, &config.creation, facts.machine.page_size));
     plan.steps.extend(record_map(&record(object, config, facts)?));
     plan.steps.push(Step::pin(RECORD, format!("{dir}/{}", home::RECORD_PIN)));
     plan.steps.extend(pins(object, &config.creation, &dir));
@@ -74,8 +77,10 @@ pub fn load(object: &Object, config: &Config, facts: &Facts) -> Result<Plan, Ref
 }
 
 /// Loads every selected program and keeps nothing: what the verifier says.
-pub fn dry_run(object: &Object, creation: &Creation, page_size: u32) -> Plan {
-    Plan { steps: create(object, creation, page_size), notes: object.warnings.clone() }
+pub fn dry_run(object: &Object, creation: &Creation, machine: &Machine) -> Plan {
+    let memlock = machine.charges_memlock().then(|| Step::from(Effect::Memlock));
+    let steps = memlock.into_iter().chain(create(object, creation, machine.page_size)).collect();
+    Plan { steps, notes: object.warnings.clone() }
 }
 
 /// Detaches an instance and removes everything that it made, and nothing else. An unfinished one goes with it.
@@ -121,7 +126,7 @@ fn clean(instance: &Instance, home: &Home, facts: &Facts) -> Vec<Step> {
 fn detach(instance: &Instance, facts: &Facts) -> Vec<Effect> {
     let programs = || instance.record.iter().flat_map(|r| &r.programs).filter(|p| facts.carries(p));
     let of = |parent: u32| programs().filter(move |p| p.parent == parent);
-    let del = |p: &crate::load::record::RecordProgram| {
+    let del = |p: &RecordProgram| {
         Effect::Netlink(Tc::FilterDel { place: facts.place(p) }.message())
     };
     of(INGRESS).chain(of(EGRESS)).map(del).collect()
@@ -203,7 +208,8 @@ fn record(object: &Object, config: &Config, facts: &Facts) -> Result<Record, Ref
         let program = programs.iter().find(|p| p.name == attach.program);
         let program = program.ok_or_else(|| Refusal::no_program(&attach.program, object))?;
         let Place { parent, prio, handle, .. } = attach.place;
-        Ok::<_, Refusal>(entry(program, (parent, prio.into(), handle), &facts.release))
+        let (prio, tag, name) = (prio.into(), facts.machine.tag(&program.tags()), program.name.clone());
+        Ok::<_, Refusal>(RecordProgram { id: 0, parent, prio, handle, tag, name })
     };
     Ok(Record {
         schema: SCHEMA,

@@ -123,6 +123,7 @@ pub fn effect(effect: &Effect) -> Value {
         Effect::Rename { from, to } => json!({"do": "rename", "from": from, "to": to}),
         Effect::MountBpffs(path) => json!({"do": "mount", "type": "bpf", "path": path, "mode": "0700"}),
         Effect::Unmount(path) => json!({"do": "umount", "path": path}),
+        Effect::Memlock => json!({"do": "rlimit", "resource": "RLIMIT_MEMLOCK", "limit": "infinity"}),
     }
 }
 
@@ -145,6 +146,7 @@ fn read_effect(value: &Value, parts: Parts<'_>) -> Option<Effect> {
         "rename" => Effect::Rename { from: path("from")?, to: path("to")? },
         "mount" => Effect::MountBpffs(path("path")?),
         "umount" => Effect::Unmount(path("path")?),
+        "rlimit" => Effect::Memlock,
         _ => return None,
     })
 }
@@ -266,6 +268,6 @@ pub fn unhex(text: &str) -> Option<Vec<u8>> {
     if text.len() % 2 != 0 {
         return None;
     }
-    let pair = |pair: &[u8]| Some(digit(pair.first()?)?.checked_mul(16)?.checked_add(digit(pair.get(1)?)?)?);
+    let pair = |pair: &[u8]| digit(pair.first()?)?.checked_mul(16)?.checked_add(digit(pair.get(1)?)?);
     text.as_bytes().chunks(2).map(pair).collect()
 }

@@ -5,7 +5,6 @@
 //! as they do. State counts only if a filter on the device carries a program id that stands here: inode numbers of
 //! namespaces and device indexes are used again.
 use crate::load::step::{Blob, Hole};
-use crate::object::Tags;
 
 /// Version of every structure in abi.h.
 pub const SCHEMA: u32 = 1;
@@ -52,7 +51,7 @@ pub struct RecordProgram {
 }
 
 impl Record {
-    /// The bytes to write, with a hole for each program's id: `?name`. Tags are SHA-256 ones when `sha256`.
+    /// The bytes to write, with a hole for each program's id: `?name`.
     pub fn blob(&self) -> Blob {
         let mut bytes = Vec::with_capacity(SIZE);
         bytes.extend(self.schema.to_ne_bytes());
@@ -73,6 +72,17 @@ impl Record {
         }
         bytes.resize(SIZE, 0);
         Blob { bytes, holes, part: None }
+    }
+
+    /// The bytes with the ids that are known.
+    pub fn bytes(&self) -> Vec<u8> {
+        let Blob { mut bytes, holes, .. } = self.blob();
+        for (hole, program) in holes.iter().zip(&self.programs) {
+            if let Some(id) = bytes.get_mut(hole.at..hole.at.saturating_add(4)) {
+                id.copy_from_slice(&program.id.to_ne_bytes());
+            }
+        }
+        bytes
     }
 
     /// Reads a record; None when the bytes are not one that this program understands.
@@ -102,17 +112,6 @@ impl Record {
             name: read16(bytes.get(56..72)?),
             programs: (0..count).map(program).collect::<Option<_>>()?,
         })
-    }
-}
-
-/// The tag that a kernel of this release computes: SHA-256 from 6.18 on, SHA-1 before.
-pub fn tag_for(release: &str, tags: &Tags) -> [u8; 8] {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or(0));
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    if version >= (6, 18) {
-        tags.sha256
-    } else {
-        tags.sha1
     }
 }
 
@@ -169,14 +168,5 @@ mod tests {
         bytes[72] = 2;
         bytes[0] = 2;
         assert_eq!(Record::parse(&bytes), None);
-    }
-
-    #[test]
-    fn the_tag_follows_the_release() {
-        let tags = Tags { sha1: [1; 8], sha256: [2; 8] };
-        assert_eq!(tag_for("5.10.0-46-cloud-amd64", &tags), [1; 8]);
-        assert_eq!(tag_for("6.17.9", &tags), [1; 8]);
-        assert_eq!(tag_for("6.18.44", &tags), [2; 8]);
-        assert_eq!(tag_for("7.3.4+deb13", &tags), [2; 8]);
     }
 }

@@ -105,6 +105,8 @@ pub enum Effect {
     MountBpffs(String),
     /// umount2(2).
     Unmount(String),
+    /// setrlimit(2) of RLIMIT_MEMLOCK to infinity: before Linux 5.11 maps are charged to it.
+    Memlock,
 }
 
 /// What a step's answer must show; anything else is a failure and is undone.

@@ -72,6 +72,7 @@ pub fn effect(effect: &Effect) -> String {
         Effect::Rename { from, to } => format!("rename  {from} {to}"),
         Effect::MountBpffs(path) => format!("mount   bpf {path} nosuid,nodev,noexec,mode=0700"),
         Effect::Unmount(path) => format!("umount  {path}"),
+        Effect::Memlock => "rlimit  RLIMIT_MEMLOCK infinity".to_string(),
     }
 }
 

@@ -11,6 +11,7 @@ pub struct Map {
     fd: OwnedFd,
     key: usize,
     value: usize,
+    id: Option<u32>,
 }
 
 /// Map types whose value is one record for each possible CPU, each rounded up to 8 bytes: `bpf_map_value_size()` in
@@ -24,7 +25,7 @@ impl Map {
         let (map_type, key, value) = (attr.u32_at(0), attr.u32_at(4), attr.u32_at(8));
         let answer = call(&attr::MAP_CREATE, arguments).map_err(|(error, _)| error)?;
         let fd = answer.fd.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
-        Map::sized(fd, map_type, key, value)
+        Map::sized(fd, map_type, key, value, None)
     }
 
     /// A map by a descriptor from elsewhere (`OBJ_GET`, `MAP_GET_FD_BY_ID`): asks the kernel for its sizes.
@@ -35,17 +36,22 @@ impl Map {
             bytes.map(u32::from_ne_bytes).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
         };
         // struct bpf_map_info: type, id, key_size, value_size.
-        let (map_type, key, value) = (number(0)?, number(8)?, number(12)?);
-        Map::sized(fd, map_type, key, value)
+        let (map_type, id, key, value) = (number(0)?, number(4)?, number(8)?, number(12)?);
+        Map::sized(fd, map_type, key, value, Some(id))
     }
 
-    fn sized(fd: OwnedFd, map_type: u32, key: u32, value: u32) -> io::Result<Map> {
+    fn sized(fd: OwnedFd, map_type: u32, key: u32, value: u32, id: Option<u32>) -> io::Result<Map> {
         let mut size = value as usize;
         if PER_CPU.contains(&map_type) {
             let overflow = || io::Error::from(io::ErrorKind::OutOfMemory);
             size = size.next_multiple_of(8).checked_mul(possible_cpus()?).ok_or_else(overflow)?;
         }
-        Ok(Map { fd, key: key as usize, value: size })
+        Ok(Map { fd, key: key as usize, value: size, id })
+    }
+
+    /// The map's id, where the kernel was asked for it ([`Map::from_fd`]).
+    pub fn id(&self) -> Option<u32> {
+        self.id
     }
 
     /// Bytes in a key.

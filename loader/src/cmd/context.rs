@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Global options to the surroundings of a command: its network namespace, its socket, its lock; and its answer to output.
+use crate::load::exec::{self, Report};
+use crate::load::explain::explain;
+use crate::load::facts::Facts;
+use crate::load::gather::gather;
+use crate::load::home::BPFFS;
+use crate::load::netlink::Socket;
+use crate::load::plan::Plan;
+use crate::load::refusal::{Refusal, Stage};
+use crate::load::symbols::Symbols;
+use crate::load::transcript::{self, Detail};
+use crate::object::Object;
+use clap::ArgMatches;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sched::{setns, CloneFlags};
+use serde_json::Value;
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+/// What a command says: text for people, JSON for programs, and the exit code.
+#[derive(Debug)]
+pub struct Answer {
+    /// For people; ends with a newline, or is empty.
+    pub text: String,
+    /// For programs.
+    pub json: Value,
+    /// 0 or 1.
+    pub code: u8,
+}
+
+impl Answer {
+    /// Done, or yes.
+    pub fn done(text: String, json: Value) -> Answer {
+        Answer { text, json, code: 0 }
+    }
+}
+
+/// The surroundings of a command.
+#[derive(Debug)]
+pub struct Context {
+    /// Shows every step and whole logs.
+    pub verbose: bool,
+    netns: Option<String>,
+    socket: Option<Socket>,
+    lock: Option<Flock<File>>,
+}
+
+/// How long a command waits for another one that changes the same bpffs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl Context {
+    /// Enters the network namespace that was asked for.
+    pub fn new(matches: &ArgMatches) -> Result<Context, Refusal> {
+        let netns = matches.get_one::<String>("netns").cloned();
+        if let Some(netns) = &netns {
+            enter(netns)?;
+        }
+        Ok(Context { verbose: matches.get_flag("verbose"), netns, socket: None, lock: None })
+    }
+
+    /// The rtnetlink socket of the namespace.
+    pub fn socket(&mut self) -> Result<&mut Socket, Refusal> {
+        let socket = match self.socket.take() {
+            Some(socket) => socket,
+            None => Socket::open().map_err(|e| Refusal::new(Stage::Kernel, e.to_string(), ""))?,
+        };
+        Ok(self.socket.insert(socket))
+    }
+
+    /// Waits until no other detour changes this bpffs. Held until the command ends, however it ends.
+    pub fn lock(&mut self) -> Result<(), Refusal> {
+        let broken = |why: String| {
+            let stage = if why.contains("ermission") { Stage::Permission } else { Stage::Kernel };
+            Refusal::new(stage, format!("cannot lock {BPFFS}: {why}"), "run as root, or with CAP_DAC_OVERRIDE")
+        };
+        let mut file = File::open(BPFFS).map_err(|e| broken(e.to_string()))?;
+        let start = Instant::now();
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => {
+                    self.lock = Some(lock);
+                    return Ok(());
+                }
+                Err((back, Errno::EWOULDBLOCK)) if start.elapsed() < PATIENCE => file = back,
+                Err((_, Errno::EWOULDBLOCK)) => {
+                    let what = format!("another process holds the lock on {BPFFS} for {PATIENCE:?}");
+                    return Err(Refusal::new(Stage::InTheWay, what, "'fuser -v /sys/fs/bpf' names it"));
+                }
+                Err((_, errno)) => return Err(broken(errno.to_string())),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Facts about a device.
+    pub fn facts(&mut self, device: &str) -> Result<Facts, Refusal> {
+        let entered = self.netns.as_ref().map(|n| format!("setns({n})"));
+        let mut facts = gather(self.socket()?, device)?;
+        facts.reads.splice(0..0, entered);
+        Ok(facts)
+    }
+
+    /// Does a plan; with `-v` every step is shown on stderr as it is made.
+    pub fn execute(&mut self, plan: &Plan, object: Option<&Object>) -> Result<Symbols, Refusal> {
+        let verbose = self.verbose;
+        let mut watch = |report: Report<'_>| {
+            if !verbose {
+                return;
+            }
+            match report {
+                Report::Done(n, step, "") => eprintln!("[{n}] {}", transcript::step(step, Detail::default())),
+                Report::Done(n, step, answer) => {
+                    eprintln!("[{n}] {}  => {answer}", transcript::step(step, Detail::default()));
+                }
+                Report::Failed(n, step, _) => {
+                    eprintln!("[{n}] {}  => failed", transcript::step(step, Detail::default()));
+                }
+                Report::Undone(n, effect, None) => eprintln!("[{n}] undo {}", transcript::effect(effect)),
+                Report::Undone(n, effect, Some(error)) => {
+                    eprintln!("[{n}] undo {}  => {error}", transcript::effect(effect));
+                }
+            }
+        };
+        let result = exec::run(plan, self.socket()?, &mut watch);
+        result.map_err(|failure| explain(plan, &failure, object, verbose))
+    }
+}
+
+/// Moves this thread, and with it all that the command does, into a network namespace.
+fn enter(netns: &str) -> Result<(), Refusal> {
+    let path = match netns.contains('/') {
+        true => netns.to_string(),
+        false => format!("/run/netns/{netns}"),
+    };
+    let file = File::open(&path).map_err(|e| {
+        let hint = "'ip netns' lists names; a path such as /proc/PID/ns/net works too";
+        Refusal::new(Stage::Usage, format!("network namespace {}: {e}", path.escape_default()), hint)
+    })?;
+    setns(file, CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
+        Errno::EPERM => Refusal::new(Stage::Permission, format!("may not enter {path}"), "-n needs CAP_SYS_ADMIN"),
+        errno => Refusal::new(Stage::Usage, format!("{path} is not a network namespace: {errno}"), ""),
+    })
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Parsed arguments to one answer: what each command does, over `load`, `dnat` and `ui`.
+mod attach;
+mod check;
+mod context;
+mod inspect;
+mod objects;
+mod plan;
+
+use crate::load::refusal::{Refusal, Stage};
+use clap::ArgMatches;
+pub use context::{Answer, Context};
+
+/// Runs the command that was given.
+pub fn run(matches: &ArgMatches) -> Result<Answer, Refusal> {
+    let mut context = Context::new(matches)?;
+    match matches.subcommand() {
+        Some(("load", args)) => attach::load(&mut context, args),
+        Some(("unload", args)) => attach::unload(&mut context, args),
+        Some(("plan", args)) => plan::plan(&mut context, args),
+        Some(("check", args)) => check::check(args),
+        Some(("inspect", args)) => inspect::inspect(args),
+        Some((other, _)) => Err(Refusal::new(Stage::Usage, format!("no command '{other}'"), "")),
+        None => Err(Refusal::new(Stage::Usage, "no command", "")),
+    }
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! A FILE argument to an object: a path, or `@name` for one of those inside this program.
+use crate::dnat::embedded;
+use crate::load::refusal::{Refusal, Stage};
+use crate::object::Object;
+use clap::ArgMatches;
+
+/// An object and what it is called.
+#[derive(Debug)]
+pub struct Named {
+    /// `dnat.bpf.o`: names its parts in plans.
+    pub file: String,
+    /// The object.
+    pub object: Object,
+}
+
+impl Named {
+    /// The file's name up to its first dot, cut to what an instance can be called.
+    pub fn stem(&self) -> String {
+        let stem = self.file.split('.').next().unwrap_or_default();
+        let letter = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
+        stem.chars().map(letter).take(15).collect()
+    }
+
+    /// The instructions and types that a plan names, by their names there.
+    pub fn part(&self, name: &str) -> Option<Vec<u8>> {
+        crate::load::create::part(&self.object, name.strip_prefix(&self.file)?.strip_prefix('/')?)
+    }
+}
+
+/// Most bytes of an object file: no kernel takes that many instructions.
+const MOST: u64 = 64 << 20;
+
+/// Reads, checks and links the object that FILE names, and sets the variables of `--set`.
+pub fn open(args: &ArgMatches) -> Result<Named, Refusal> {
+    let path = args.get_one::<String>("file").map(String::as_str).unwrap_or_default();
+    let (file, bytes) = match path.strip_prefix('@') {
+        Some(name) => {
+            let bytes = embedded::object(name)?;
+            (format!("{name}.bpf.o"), bytes.to_vec())
+        }
+        None => (path.rsplit('/').next().unwrap_or_default().to_string(), read(path)?),
+    };
+    let refused = |error: crate::object::ObjectError| Refusal::from(error).about(path);
+    let mut object = Object::parse(&bytes).map_err(refused)?;
+    if let Ok(Some(assignments)) = args.try_get_many::<String>("set") {
+        for assignment in assignments {
+            object.set(assignment).map_err(|e| Refusal { stage: Stage::Usage, ..Refusal::from(e).about("--set") })?;
+        }
+    }
+    Ok(Named { file, object })
+}
+
+fn read(path: &str) -> Result<Vec<u8>, Refusal> {
+    let failed = |e: std::io::Error| Refusal::new(Stage::Usage, format!("{}: {e}", path.escape_debug()), "");
+    let meta = std::fs::metadata(path).map_err(failed)?;
+    if !meta.is_file() || meta.len() > MOST {
+        let what = format!("{} is not a file of at most 64 MiB", path.escape_debug());
+        return Err(Refusal::new(Stage::Object, what, "give a BPF object, clang -target bpf -c"));
+    }
+    std::fs::read(path).map_err(failed)
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! A failed step to a refusal: which call, the kernel's words, which capability or setting is missing, the exit code.
+use crate::load::exec::{Cause, Failure};
+use crate::load::plan::Plan;
+use crate::load::refusal::{Refusal, Stage};
+use crate::load::step::{Arg, Bpf, Effect};
+use crate::load::{tc, transcript};
+use crate::object::Object;
+use detour_sys::attr;
+use nix::errno::Errno;
+use std::io;
+
+/// Lines of a verifier log that are shown; the whole one with `verbose`.
+const LAST_LINES: usize = 12;
+
+/// Explains why a plan failed. Everything done before was undone, except for what `failure.left` names.
+pub fn explain(plan: &Plan, failure: &Failure, object: Option<&Object>, verbose: bool) -> Refusal {
+    let index = failure.number.saturating_sub(1);
+    let Some(step) = plan.steps.get(index) else {
+        return Refusal::new(Stage::Kernel, format!("step {} failed", failure.number), "");
+    };
+    let call = short(&step.effect);
+    let mut refusal = match &failure.cause {
+        Cause::Netlink(error) => {
+            let stage = stage_of(Some(error.errno));
+            Refusal::new(stage, format!("{call}: {error}"), tc::hint(error).unwrap_or_default())
+        }
+        Cause::Os(error) => {
+            let stage = stage_of(error.raw_os_error());
+            Refusal::new(stage, format!("{call}: {error}"), os_hint(&step.effect, error))
+        }
+        Cause::Unexpected(text) => Refusal::new(Stage::Kernel, format!("{call}: {text}"), ""),
+        Cause::Verifier(error, log) => verifier(&call, &step.effect, error, log, object, verbose),
+    };
+    if !failure.left.is_empty() {
+        let left = failure.left.join("\n  ");
+        refusal.details.push_str(&format!("\nwhat could not be undone:\n  {left}"));
+    }
+    refusal
+}
+
+fn stage_of(errno: Option<i32>) -> Stage {
+    match errno.map(Errno::from_raw) {
+        Some(Errno::EPERM | Errno::EACCES) => Stage::Permission,
+        Some(Errno::EEXIST) => Stage::InTheWay,
+        _ => Stage::Kernel,
+    }
+}
+
+/// The effect without its arguments, enough to find it in the plan.
+fn short(effect: &Effect) -> String {
+    match effect {
+        Effect::Bpf(call) => {
+            let name = ["prog_name", "map_name", "pathname", "map_fd"].iter().find_map(|n| match call.arg(n)? {
+                Arg::Text(text) | Arg::Fd(text) => Some(text.as_str()),
+                _ => None,
+            });
+            format!("{} {}", call.command.name, name.unwrap_or_default()).trim_end().to_string()
+        }
+        Effect::Netlink(message) => {
+            let at = message.fields.number("tcm_parent").map(direction).unwrap_or_default();
+            format!("netlink{at}")
+        }
+        other => transcript::effect(other),
+    }
+}
+
+fn direction(parent: u32) -> &'static str {
+    match parent {
+        tc::INGRESS => " (ingress filter)",
+        tc::EGRESS => " (egress filter)",
+        tc::CLSACT => " (clsact qdisc)",
+        _ => "",
+    }
+}
+
+fn os_hint(effect: &Effect, error: &io::Error) -> String {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    let hint = match (effect, errno) {
+        (Effect::Bpf(_), Some(Errno::EPERM)) => "needs CAP_BPF (and CAP_NET_ADMIN for tc programs), or root",
+        (Effect::Bpf(_), Some(Errno::ENOSYS)) => "this kernel has no bpf(2): CONFIG_BPF_SYSCALL",
+        (Effect::Bpf(call), Some(Errno::EINVAL)) => map_hint(call),
+        (Effect::Bpf(call), Some(Errno::E2BIG)) if call.command == &attr::MAP_CREATE => {
+            "the map is larger than the kernel allows: fewer or smaller entries"
+        }
+        (Effect::Bpf(_), Some(Errno::ENOMEM)) => "not enough memory for it: fewer entries, or a larger memory limit",
+        (Effect::MountBpffs(_) | Effect::Unmount(_), Some(Errno::EPERM)) => "needs CAP_SYS_ADMIN",
+        (Effect::MountBpffs(_), Some(Errno::ENODEV)) => "this kernel has no bpffs: CONFIG_BPF_SYSCALL",
+        (Effect::Memlock, Some(Errno::EPERM)) => "needs CAP_SYS_RESOURCE, or a higher 'ulimit -l'",
+        (_, Some(Errno::EPERM | Errno::EACCES)) => "needs to own /sys/fs/bpf (root), or CAP_DAC_OVERRIDE",
+        (Effect::Rename { .. }, Some(Errno::EEXIST | Errno::ENOTEMPTY)) => "another detour was faster",
+        (_, Some(Errno::EROFS)) => "the BPF file system is mounted read-only here",
+        _ => "",
+    };
+    hint.to_string()
+}
+
+fn map_hint(call: &Bpf) -> &'static str {
+    if call.command == &attr::MAP_CREATE {
+        "the kernel does not know this map type, or refuses this shape of it"
+    } else {
+        ""
+    }
+}
+
+fn verifier(
+    call: &str,
+    effect: &Effect,
+    error: &io::Error,
+    log: &[u8],
+    object: Option<&Object>,
+    verbose: bool,
+) -> Refusal {
+    // Foreign text: what the object's author wrote comes back in it.
+    let log = String::from_utf8_lossy(log);
+    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    let clean = |line: &str| line.chars().map(printable).collect::<String>();
+    let lines: Vec<String> = log.lines().map(clean).filter(|l| !l.trim().is_empty()).collect();
+    let denied = log.contains("prohibited for !root") || log.contains("!root");
+    let (stage, hint) = match error.raw_os_error().map(Errno::from_raw) {
+        _ if denied => (Stage::Permission, "needs CAP_PERFMON besides CAP_BPF and CAP_NET_ADMIN".to_string()),
+        Some(Errno::EPERM) => (Stage::Permission, os_hint(effect, error)),
+        _ if log.contains("GPL-restricted") || log.contains("GPL-compatible") => {
+            let license = object.map_or("", |o| o.license.as_str());
+            (Stage::Kernel, format!("the object's license is \"{}\", which the kernel does not count as GPL", license.escape_debug()))
+        }
+        _ => (Stage::Kernel, String::new()),
+    };
+    let mut refusal = Refusal::new(stage, format!("{call}: the kernel refused it: {error}"), hint);
+    let shown = if verbose { lines.len() } else { LAST_LINES };
+    let skipped = lines.len().saturating_sub(shown);
+    if skipped > 0 {
+        refusal.details = format!("  ({skipped} lines before; -v shows them)\n");
+    }
+    for line in lines.iter().skip(skipped) {
+        refusal.details.push_str(&format!("  {line}\n"));
+    }
+    if let Some(source) = source(effect, &lines, object) {
+        refusal.details.push_str(&format!("  at {source}\n"));
+    }
+    refusal
+}
+
+/// The C line of the last instruction that the log talks about (`17: (79) r1 = …`).
+fn source(effect: &Effect, lines: &[String], object: Option<&Object>) -> Option<String> {
+    let Effect::Bpf(call) = effect else { return None };
+    let Some(Arg::Text(name)) = call.arg("prog_name") else { return None };
+    let object = object?;
+    let program = object.programs.iter().find(|p| p.name.starts_with(name.as_str()))?;
+    let number = |line: &String| line.split_once(": (")?.0.trim().parse::<u32>().ok();
+    let insn = lines.iter().rev().find_map(number)?;
+    let _ = (program, insn);
+    None
+}
