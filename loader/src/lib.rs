@@ -2,6 +2,7 @@
 //! detour: ELF bytes to running tc programs, every effect a value that can be read first.
 #![forbid(unsafe_code)]
 
+pub mod cmd;
 pub mod demo;
 pub mod dnat;
 pub mod load;

@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         }
         Err(refusal) => {
             let text = match json {
-                true => detour::ui::json::document(&detour::ui::json::refusal(&refusal), pretty),
+                true => detour::ui::json::document(&refusal.json(), pretty),
                 false => format!("detour: {refusal}\n"),
             };
             let _ = std::io::stderr().write_all(text.as_bytes());

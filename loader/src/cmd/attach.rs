@@ -28,9 +28,15 @@ pub fn load(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
     context.execute(&plan, Some(&named.object))?;
     let mut text = String::new();
     for attach in &config.attach {
-        text.push_str(&format!("{device}: {} {} attached as '{}'\n", direction(attach), attach.program, config.name));
+        text.push_str(&format!(
+            "{device}: {} {} attached as '{}'\n",
+            direction(attach),
+            attach.program,
+            config.name
+        ));
     }
-    let programs: Vec<_> = config.attach.iter().map(|a| json!({"name": a.program, "direction": direction(a)})).collect();
+    let programs: Vec<_> =
+        config.attach.iter().map(|a| json!({"name": a.program, "direction": direction(a)})).collect();
     let json = json!({"schema": "detour.load/1", "dev": device, "name": config.name, "programs": programs,
         "notes": plan.notes});
     Ok(Answer::done(notes(&plan) + &text, json))
@@ -125,8 +131,13 @@ fn hooks(object: &Object, args: &ArgMatches) -> Result<Vec<(String, u32)>, Refus
         for (name, _) in &hooks {
             let program = object.program(name).ok_or_else(|| Refusal::no_program(name, object))?;
             if program.kind != ProgramKind::SchedCls {
-                let what = format!("'{name}' in section '{}' is not a tc program", program.section.escape_debug());
-                return Err(Refusal::new(Stage::Object, what, "tc programs live in sections classifier, tc, tcx/…"));
+                let what =
+                    format!("'{name}' in section '{}' is not a tc program", program.section.escape_debug());
+                return Err(Refusal::new(
+                    Stage::Object,
+                    what,
+                    "tc programs live in sections classifier, tc, tcx/…",
+                ));
             }
         }
         return Ok(hooks);
@@ -146,7 +157,11 @@ fn hooks(object: &Object, args: &ArgMatches) -> Result<Vec<(String, u32)>, Refus
             if hooks.len() != many.len() {
                 let names: Vec<&str> = many.iter().map(|p| p.name.as_str()).collect();
                 let hint = format!("say --ingress FUNC or --egress FUNC; it has: {}", names.join(", "));
-                return Err(Refusal::new(Stage::Usage, format!("the object has {} tc programs", many.len()), hint));
+                return Err(Refusal::new(
+                    Stage::Usage,
+                    format!("the object has {} tc programs", many.len()),
+                    hint,
+                ));
             }
             hooks.sort_by_key(|(_, parent)| *parent != EGRESS);
             Ok(hooks)
@@ -159,7 +174,8 @@ fn classifiers(object: &Object) -> impl Iterator<Item = &crate::object::Program>
 }
 
 fn no_classifier(object: &Object) -> Refusal {
-    let sections: Vec<String> = object.programs.iter().map(|p| format!("{} ({})", p.name, p.section)).collect();
+    let sections: Vec<String> =
+        object.programs.iter().map(|p| format!("{} ({})", p.name, p.section)).collect();
     let hint = match sections.is_empty() {
         true => "it holds no program at all".to_string(),
         false => format!("it has: {}", sections.join(", ")),

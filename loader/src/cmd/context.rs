@@ -73,7 +73,11 @@ impl Context {
     pub fn lock(&mut self) -> Result<(), Refusal> {
         let broken = |why: String| {
             let stage = if why.contains("ermission") { Stage::Permission } else { Stage::Kernel };
-            Refusal::new(stage, format!("cannot lock {BPFFS}: {why}"), "run as root, or with CAP_DAC_OVERRIDE")
+            Refusal::new(
+                stage,
+                format!("cannot lock {BPFFS}: {why}"),
+                "run as root, or with CAP_DAC_OVERRIDE",
+            )
         };
         let mut file = File::open(BPFFS).map_err(|e| broken(e.to_string()))?;
         let start = Instant::now();
@@ -139,7 +143,9 @@ fn enter(netns: &str) -> Result<(), Refusal> {
         Refusal::new(Stage::Usage, format!("network namespace {}: {e}", path.escape_default()), hint)
     })?;
     setns(file, CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
-        Errno::EPERM => Refusal::new(Stage::Permission, format!("may not enter {path}"), "-n needs CAP_SYS_ADMIN"),
+        Errno::EPERM => {
+            Refusal::new(Stage::Permission, format!("may not enter {path}"), "-n needs CAP_SYS_ADMIN")
+        }
         errno => Refusal::new(Stage::Usage, format!("{path} is not a network namespace: {errno}"), ""),
     })
 }

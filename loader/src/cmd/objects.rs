@@ -23,6 +23,7 @@ impl Named {
     }
 
     /// The instructions and types that a plan names, by their names there.
+    #[cfg(test)]
     pub fn part(&self, name: &str) -> Option<Vec<u8>> {
         crate::load::create::part(&self.object, name.strip_prefix(&self.file)?.strip_prefix('/')?)
     }
@@ -45,7 +46,9 @@ pub fn open(args: &ArgMatches) -> Result<Named, Refusal> {
     let mut object = Object::parse(&bytes).map_err(refused)?;
     if let Ok(Some(assignments)) = args.try_get_many::<String>("set") {
         for assignment in assignments {
-            object.set(assignment).map_err(|e| Refusal { stage: Stage::Usage, ..Refusal::from(e).about("--set") })?;
+            object
+                .set(assignment)
+                .map_err(|e| Refusal { stage: Stage::Usage, ..Refusal::from(e).about("--set") })?;
         }
     }
     Ok(Named { file, object })

@@ -22,6 +22,7 @@ pub mod abi;
 pub mod classify;
 pub mod codes;
 pub mod diagnostic;
+pub mod embedded;
 pub mod in_force;
 pub mod parse;
 pub mod rules;

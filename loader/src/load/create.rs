@@ -3,7 +3,7 @@
 use crate::load::home;
 use crate::load::record::Record;
 use crate::load::step::{Arg, Blob, Bpf, Expect, Hole, Step};
-use crate::object::{MapSpec, Object, Program, Slot};
+use crate::object::{Btf, LineInfo, MapRef, MapSpec, Object, Program, Slot};
 use detour_sys::attr;
 
 /// The symbol of the record's map; no C name can hold an `@`.
@@ -182,9 +182,12 @@ pub fn slot_update(map: &MapSpec, index: u32, symbol: &str) -> Step {
 }
 
 fn prog_load(object: &Object, program: &Program, creation: &Creation) -> Step {
-    let part = |kind: &str| Some(format!("{}/{kind}/{}", creation.file, program.name));
-    let bytes: Vec<u8> = program.insns.iter().flat_map(|i| i.to_bytes()).collect();
-    let hole = |r: &crate::object::MapRef| {
+    let blob = |kind: &str, holes| {
+        let part = format!("{kind}/{}", program.name);
+        let bytes = self::part(object, &part).unwrap_or_default();
+        Arg::Bytes(Blob { bytes, holes, part: Some(format!("{}/{part}", creation.file)) })
+    };
+    let hole = |r: &MapRef| {
         let map = object.maps.get(r.map)?;
         // The descriptor is the `imm` of the first half: bytes 4 to 7.
         Some(Hole { at: r.insn.checked_mul(8)?.checked_add(4)?, symbol: map_symbol(map) })
@@ -192,24 +195,39 @@ fn prog_load(object: &Object, program: &Program, creation: &Creation) -> Step {
     let holes = program.refs.iter().filter_map(hole).collect();
     let mut args = vec![
         ("prog_type", Arg::Num(PROG_TYPE_SCHED_CLS)),
-        ("insns", Arg::Bytes(Blob { bytes, holes, part: part("insns") })),
+        ("insns", blob("insns", holes)),
         ("license", Arg::Text(object.license.clone())),
         ("prog_name", Arg::Text(program.name.chars().take(15).collect())),
     ];
     if object.btf.is_some() && !program.funcs.is_empty() {
-        let words = |list: Vec<u32>| list.into_iter().flat_map(u32::to_ne_bytes).collect::<Vec<u8>>();
-        let funcs = words(program.funcs.iter().flat_map(|f| [f.insn, f.type_id]).collect());
-        let lines = program.lines.iter().flat_map(|l| [l.insn, l.file_off, l.line_off, l.line_col]);
-        let blob = |bytes, kind| Arg::Bytes(Blob { bytes, holes: Vec::new(), part: part(kind) });
         args.push(("prog_btf_fd", Arg::Fd(BTF.to_string())));
         args.push(("func_info_rec_size", Arg::Num(8)));
-        args.push(("func_info", blob(funcs, "func_info")));
+        args.push(("func_info", blob("func_info", Vec::new())));
         if !program.lines.is_empty() {
             args.push(("line_info_rec_size", Arg::Num(16)));
-            args.push(("line_info", blob(words(lines.collect()), "line_info")));
+            args.push(("line_info", blob("line_info", Vec::new())));
         }
     }
     Step::prog_load(Bpf::new(&attr::PROG_LOAD, args).gives(prog_symbol(&program.name)))
+}
+
+/// The bytes of a part that a plan names: `btf`, `insns/PROGRAM`, `func_info/PROGRAM`, `line_info/PROGRAM`.
+pub fn part(object: &Object, name: &str) -> Option<Vec<u8>> {
+    if name == "btf" {
+        return object.btf.as_ref().map(Btf::image);
+    }
+    let (kind, program) = name.split_once('/')?;
+    let program = object.program(program)?;
+    let words = |list: Vec<u32>| list.into_iter().flat_map(u32::to_ne_bytes).collect();
+    match kind {
+        "insns" => Some(program.insns.iter().flat_map(|i| i.to_bytes()).collect()),
+        "func_info" => Some(words(program.funcs.iter().flat_map(|f| [f.insn, f.type_id]).collect())),
+        "line_info" => {
+            let record = |l: &LineInfo| [l.insn, l.file_off, l.line_off, l.line_col];
+            Some(words(program.lines.iter().flat_map(record).collect()))
+        }
+        _ => None,
+    }
 }
 
 /// `struct bpf_prog_info` up to the tag: type, id, tag.

@@ -51,10 +51,11 @@ fn stage_of(errno: Option<i32>) -> Stage {
 fn short(effect: &Effect) -> String {
     match effect {
         Effect::Bpf(call) => {
-            let name = ["prog_name", "map_name", "pathname", "map_fd"].iter().find_map(|n| match call.arg(n)? {
-                Arg::Text(text) | Arg::Fd(text) => Some(text.as_str()),
-                _ => None,
-            });
+            let name =
+                ["prog_name", "map_name", "pathname", "map_fd"].iter().find_map(|n| match call.arg(n)? {
+                    Arg::Text(text) | Arg::Fd(text) => Some(text.as_str()),
+                    _ => None,
+                });
             format!("{} {}", call.command.name, name.unwrap_or_default()).trim_end().to_string()
         }
         Effect::Netlink(message) => {
@@ -83,7 +84,9 @@ fn os_hint(effect: &Effect, error: &io::Error) -> String {
         (Effect::Bpf(call), Some(Errno::E2BIG)) if call.command == &attr::MAP_CREATE => {
             "the map is larger than the kernel allows: fewer or smaller entries"
         }
-        (Effect::Bpf(_), Some(Errno::ENOMEM)) => "not enough memory for it: fewer entries, or a larger memory limit",
+        (Effect::Bpf(_), Some(Errno::ENOMEM)) => {
+            "not enough memory for it: fewer entries, or a larger memory limit"
+        }
         (Effect::MountBpffs(_) | Effect::Unmount(_), Some(Errno::EPERM)) => "needs CAP_SYS_ADMIN",
         (Effect::MountBpffs(_), Some(Errno::ENODEV)) => "this kernel has no bpffs: CONFIG_BPF_SYSCALL",
         (Effect::Memlock, Some(Errno::EPERM)) => "needs CAP_SYS_RESOURCE, or a higher 'ulimit -l'",
@@ -122,7 +125,13 @@ fn verifier(
         Some(Errno::EPERM) => (Stage::Permission, os_hint(effect, error)),
         _ if log.contains("GPL-restricted") || log.contains("GPL-compatible") => {
             let license = object.map_or("", |o| o.license.as_str());
-            (Stage::Kernel, format!("the object's license is \"{}\", which the kernel does not count as GPL", license.escape_debug()))
+            (
+                Stage::Kernel,
+                format!(
+                    "the object's license is \"{}\", which the kernel does not count as GPL",
+                    license.escape_debug()
+                ),
+            )
         }
         _ => (Stage::Kernel, String::new()),
     };

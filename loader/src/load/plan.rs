@@ -126,9 +126,7 @@ fn clean(instance: &Instance, home: &Home, facts: &Facts) -> Vec<Step> {
 fn detach(instance: &Instance, facts: &Facts) -> Vec<Effect> {
     let programs = || instance.record.iter().flat_map(|r| &r.programs).filter(|p| facts.carries(p));
     let of = |parent: u32| programs().filter(move |p| p.parent == parent);
-    let del = |p: &RecordProgram| {
-        Effect::Netlink(Tc::FilterDel { place: facts.place(p) }.message())
-    };
+    let del = |p: &RecordProgram| Effect::Netlink(Tc::FilterDel { place: facts.place(p) }.message());
     of(INGRESS).chain(of(EGRESS)).map(del).collect()
 }
 

@@ -40,6 +40,28 @@ impl Refusal {
         Refusal { stage, what: what.into(), hint: hint.into(), details: String::new() }
     }
 
+    /// The same, saying first what it is about.
+    pub fn about(mut self, subject: &str) -> Refusal {
+        self.what = format!("{}: {}", subject.escape_debug(), self.what);
+        self
+    }
+
+    /// `{"schema":"detour.error/1","code":4,"stage":"kernel","error":…,"hint":…,"details":…}`
+    pub fn json(&self) -> serde_json::Value {
+        let stage = match self.stage {
+            Stage::No => "no",
+            Stage::Usage => "usage",
+            Stage::Object => "object",
+            Stage::Kernel => "kernel",
+            Stage::Permission => "permission",
+            Stage::InTheWay => "in the way",
+        };
+        serde_json::json!({
+            "schema": "detour.error/1", "code": self.stage as u8, "stage": stage,
+            "error": self.what, "hint": self.hint, "details": self.details,
+        })
+    }
+
     pub(crate) fn name(name: &str) -> Refusal {
         let hint = "1 to 15 letters, digits, '_' or '-', not 'clsact…' and not ending in '-new'";
         Refusal::new(Stage::Usage, format!("'{name}' cannot name an instance"), hint)

@@ -53,7 +53,12 @@ fn flag(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
-fn option(name: &'static str, value: &'static str, parser: impl Into<ValueParser>, help: &'static str) -> Arg {
+fn option(
+    name: &'static str,
+    value: &'static str,
+    parser: impl Into<ValueParser>,
+    help: &'static str,
+) -> Arg {
     Arg::new(name).long(name).value_name(value).value_parser(parser.into()).help(help)
 }
 
@@ -87,12 +92,28 @@ fn up() -> Command {
         .args(rules())
         .arg(prio("100"))
         .arg(handle().default_value("0xd370"))
-        .arg(option("flows-max", "N", value_parser!(u32).range(16..=16_777_216), "Confirmed flows at most")
-            .default_value("65536"))
-        .arg(option("opening-max", "N", value_parser!(u32).range(16..=1_048_576), "Half-open flows at most, per CPU")
-            .default_value("4096"))
-        .arg(option("asked-max", "N", value_parser!(u32).range(16..=1_048_576), "Rows that 'asked' keeps at most")
-            .default_value("16384"))
+        .arg(
+            option("flows-max", "N", value_parser!(u32).range(16..=16_777_216), "Confirmed flows at most")
+                .default_value("65536"),
+        )
+        .arg(
+            option(
+                "opening-max",
+                "N",
+                value_parser!(u32).range(16..=1_048_576),
+                "Half-open flows at most, per CPU",
+            )
+            .default_value("4096"),
+        )
+        .arg(
+            option(
+                "asked-max",
+                "N",
+                value_parser!(u32).range(16..=1_048_576),
+                "Rows that 'asked' keeps at most",
+            )
+            .default_value("16384"),
+        )
         .args(pickup())
         .arg(mount())
 }
@@ -110,7 +131,10 @@ fn rules() -> [Arg; 2] {
 
 fn pickup() -> [Arg; 2] {
     [
-        flag("pickup", "Open flows for TCP packets in mid-stream (the default where the device does not forward)"),
+        flag(
+            "pickup",
+            "Open flows for TCP packets in mid-stream (the default where the device does not forward)",
+        ),
         flag("no-pickup", "Never do that").conflicts_with("pickup"),
     ]
 }
@@ -144,9 +168,16 @@ fn flows() -> Command {
 fn load() -> Command {
     Command::new("load")
         .about("Load tc programs of any object and attach them")
-        .arg(Arg::new("file").value_name("FILE").required(true).help("An ELF object, or @dnat, @drop, @trace"))
-        .arg(dev().required_unless_present("no-attach").conflicts_with("no-attach"))
-        .arg(option("name", "NAME", ValueParser::string(), "The instance's name; the file's name without ending otherwise"))
+        .arg(
+            Arg::new("file").value_name("FILE").required(true).help("An ELF object, or @dnat, @drop, @trace"),
+        )
+        .arg(dev().required(false).required_unless_present("no-attach").conflicts_with("no-attach"))
+        .arg(option(
+            "name",
+            "NAME",
+            ValueParser::string(),
+            "The instance's name; the file's name without ending otherwise",
+        ))
         .arg(functions("ingress", "Attach this function to ingress"))
         .arg(functions("egress", "Attach this function to egress"))
         .arg(
@@ -167,22 +198,29 @@ fn functions(name: &'static str, help: &'static str) -> Arg {
 }
 
 fn unload() -> Command {
-    Command::new("unload")
-        .about("Detach and unpin an instance, and nothing else")
-        .arg(dev())
-        .arg(Arg::new("name").value_name("NAME").help("The instance; may be left out where there is one only"))
+    Command::new("unload").about("Detach and unpin an instance, and nothing else").arg(dev()).arg(
+        Arg::new("name").value_name("NAME").help("The instance; may be left out where there is one only"),
+    )
 }
 
 fn plan() -> Command {
     let facts = || {
-        Arg::new("facts").long("facts").value_name("FILE").help("Facts of another machine, as 'plan … --save-facts' wrote them")
+        Arg::new("facts")
+            .long("facts")
+            .value_name("FILE")
+            .help("Facts of another machine, as 'plan … --save-facts' wrote them")
     };
     let of = |command: Command| {
         command
             .arg(flag("bytes", "Show the bytes of every call and message"))
             .arg(flag("undo", "Show what undoes each step, and what follows a failure"))
             .arg(facts())
-            .arg(Arg::new("save-facts").long("save-facts").value_name("FILE").help("Write the facts to a file"))
+            .arg(
+                Arg::new("save-facts")
+                    .long("save-facts")
+                    .value_name("FILE")
+                    .help("Write the facts to a file"),
+            )
     };
     Command::new("plan")
         .about("Print every bpf(2) call and netlink message that a command would make; changes nothing")
@@ -200,7 +238,9 @@ fn check() -> Command {
 fn inspect() -> Command {
     Command::new("inspect")
         .about("Programs, maps, variables and types of an object; needs no kernel and no privilege")
-        .arg(Arg::new("file").value_name("FILE").required(true).help("An ELF object, or @dnat, @drop, @trace"))
+        .arg(
+            Arg::new("file").value_name("FILE").required(true).help("An ELF object, or @dnat, @drop, @trace"),
+        )
         .arg(flag("disasm", "The instructions, with C source lines"))
 }
 

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! `check RULES`: rules read and written again as they are understood.
+use crate::cmd::Answer;
+use crate::dnat::parse::{self, Source};
+use crate::dnat::rules::Rule;
+use crate::load::refusal::{Refusal, Stage};
+use clap::ArgMatches;
+use serde_json::json;
+
+/// Reads the rules and answers with their canonical text.
+pub fn check(args: &ArgMatches) -> Result<Answer, Refusal> {
+    let rules = rules(args)?;
+    let lines: Vec<String> = rules.iter().map(Rule::to_string).collect();
+    let text = lines.iter().map(|line| format!("{line}\n")).collect();
+    Ok(Answer::done(text, json!({"schema": "detour.check/1", "rules": lines})))
+}
+
+/// The rules of the RULES file and of every `--rule`, in this order; without any, `redirect`.
+pub fn rules(args: &ArgMatches) -> Result<Vec<Rule>, Refusal> {
+    let path = args.get_one::<String>("rules");
+    let unreadable = |path: &str, e| Refusal::new(Stage::Usage, format!("{}: {e}", path.escape_debug()), "");
+    let file = match path {
+        Some(path) => Some((path.as_str(), std::fs::read(path).map_err(|e| unreadable(path, e))?)),
+        None => None,
+    };
+    let given = args.get_many::<String>("rule").into_iter().flatten();
+    let mut sources: Vec<Source<'_>> = file.iter().map(|(name, text)| Source { name, text }).collect();
+    sources.extend(given.map(|rule| Source { name: "--rule", text: rule.as_bytes() }));
+    if sources.is_empty() {
+        sources.push(Source { name: "default", text: b"redirect" });
+    }
+    parse::parse(&sources).map_err(|faults| {
+        let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        Refusal::new(Stage::Usage, texts.join("\n"), "")
+    })
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! The objects inside this program, each checked against the manifest inside this program before it is used.
+use crate::load::refusal::{Refusal, Stage};
+use crate::load::transcript::hex;
+use crate::object::sha256;
+
+/// Name and bytes of each object, as `scripts/build-elf` made them.
+pub const OBJECTS: [(&str, &[u8]); 3] = [
+    ("dnat", include_bytes!("../../../elf/dnat.bpf.o")),
+    ("drop", include_bytes!("../../../elf/drop.bpf.o")),
+    ("trace", include_bytes!("../../../elf/trace.bpf.o")),
+];
+
+/// `elf/MANIFEST`: first lines that `sha256sum -c` accepts.
+pub const MANIFEST: &str = include_str!("../../../elf/MANIFEST");
+
+/// The bytes of `@name`.
+pub fn object(name: &str) -> Result<&'static [u8], Refusal> {
+    let found = OBJECTS.iter().find(|(n, _)| *n == name);
+    let (_, bytes) = found.ok_or_else(|| {
+        let names: Vec<String> = OBJECTS.iter().map(|(n, _)| format!("@{n}")).collect();
+        let hint = format!("there are: {}", names.join(", "));
+        Refusal::new(Stage::Usage, format!("no object '@{}' in this program", name.escape_debug()), hint)
+    })?;
+    let (file, digest) = (format!("{name}.bpf.o"), hex(&sha256(bytes)));
+    let listed =
+        MANIFEST.lines().filter_map(|line| line.split_once("  ")).any(|(d, f)| d == digest && f == file);
+    if !listed {
+        let what = format!("the object {file} in this program is not the one in its manifest");
+        return Err(Refusal::new(
+            Stage::Object,
+            what,
+            "this program was built wrongly or was changed: build it again",
+        ));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_object_is_the_one_in_the_manifest() {
+        for (name, _) in super::OBJECTS {
+            assert!(super::object(name).is_ok(), "{name}");
+        }
+        assert!(super::object("nothing").is_err());
+    }
+}
