@@ -102,6 +102,18 @@ pub fn trace(ns: &Netns, command: &Command, calls: &str, fault: Option<&Fault>) 
     (output, read(&std::fs::read_to_string(&log).unwrap()))
 }
 
+/// Runs `command` inside `ns` with one fault; the outcome, or None when it ended before the fault came.
+pub fn inject(ns: &Netns, command: &Command, name: &str, fault: &Fault) -> Option<Output> {
+    let scratch = Scratch::new();
+    let log = scratch.write("strace", "");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-e", &format!("trace={name}"), "-e", &fault.0, "-o", &log]);
+    strace.arg(command.get_program()).args(command.get_args());
+    let output = ns.output(&mut strace);
+    let log = std::fs::read_to_string(&log).unwrap();
+    (log.contains("(INJECTED)") || log.contains("+++ killed by SIGKILL")).then_some(output)
+}
+
 /// The calls in strace's output.
 pub fn read(log: &str) -> Vec<Call> {
     let mut calls: Vec<Call> = Vec::new();

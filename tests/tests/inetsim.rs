@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! A real use: INetSim on the gateway plays the Internet for a client that asks for random public addresses and ports.
+//!
+//! Nothing but `detour up` brings the client's packets to it, no iptables line anywhere. What a well-known service does
+//! not serve goes to INetSim's dummy service on port 1: the last rule.
+use e2e::detour::{self, up};
+use e2e::lab::{Lab, CLIENT};
+use e2e::netns::Netns;
+use e2e::talk;
+use e2e::tools::Scratch;
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const RULES: &str = "\
+tcp dport 80 redirect          # web
+tcp dport 443 redirect
+tcp dport 25 redirect          # mail
+udp dport 53 redirect          # names
+tcp redirect to :1             # any other port: the dummy service
+udp redirect to :1
+";
+
+const CONFIGURATION: &str = "\
+start_service dns
+start_service http
+start_service https
+start_service smtp
+start_service dummy_tcp
+start_service dummy_udp
+service_bind_address 0.0.0.0
+service_max_childs 30
+dns_default_ip 203.0.113.80
+http_default_fakefile sample.html text/html
+https_default_fakefile sample.html text/html
+dummy_banner_wait 1
+dummy_banner \"220 dummy\"
+";
+
+struct Inetsim(Child, #[allow(dead_code)] Scratch);
+
+impl Inetsim {
+    fn start(ns: &Netns) -> Inetsim {
+        let scratch = Scratch::new();
+        let configuration = scratch.write("inetsim.conf", CONFIGURATION);
+        let folder = |name: &str| {
+            let path = scratch.path(name);
+            std::fs::create_dir(&path).unwrap();
+            // It gives up root for its services, which have to write here.
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+            path.display().to_string()
+        };
+        let (log, report) = (folder("log"), folder("report"));
+        let mut command = Command::new("timeout"); // it outlives nothing, whatever happens to this test
+        command.args(["--kill-after=5", "120", "inetsim", "--config", &configuration]);
+        command.args(["--log-dir", &log, "--report-dir", &report]);
+        command.args(["--pidfile", scratch.path("pid").to_str().unwrap()]);
+        let output = std::fs::File::create(scratch.path("output")).unwrap();
+        command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+        let mut child = ns.within(|| command.spawn().unwrap());
+        let start = Instant::now();
+        // It starts its services one after the other, this one last.
+        while ns.within(|| TcpStream::connect("127.0.0.1:1")).is_err() {
+            let output = || std::fs::read_to_string(scratch.path("output")).unwrap();
+            assert!(child.try_wait().unwrap().is_none(), "INetSim ended:\n{}", output());
+            assert!(start.elapsed() < Duration::from_secs(30), "INetSim does not listen:\n{}", output());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Inetsim(child, scratch)
+    }
+}
+
+impl Drop for Inetsim {
+    fn drop(&mut self) {
+        let _ = kill(Pid::from_raw(self.0.id() as i32), Signal::SIGTERM);
+        let _ = self.0.wait();
+    }
+}
+
+/// Public addresses and high ports, the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    fn address(&mut self) -> Ipv4Addr {
+        loop {
+            let ip = Ipv4Addr::from(self.next() as u32 | (self.next() as u32) << 31);
+            let first = ip.octets()[0];
+            if (1..224).contains(&first)
+                && ![10, 127].contains(&first)
+                && !ip.is_private()
+                && !ip.is_link_local()
+            {
+                return ip;
+            }
+        }
+    }
+
+    fn port(&mut self) -> u16 {
+        1024 + (self.next() % 60_000) as u16
+    }
+}
+
+/// A question for the IPv4 address of example.org.
+const QUESTION: &[u8] =
+    b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07example\x03org\x00\x00\x01\x00\x01";
+
+#[test]
+fn inetsim_plays_the_internet() {
+    let lab = Lab::new();
+    let scratch = Scratch::new();
+    up(&lab.gateway, &lab.device, &[&scratch.write("inetsim.rules", RULES)]);
+    let _inetsim = Inetsim::start(&lab.gateway);
+    let mut random = Random(2026);
+    let mut asked = BTreeSet::new();
+
+    for _ in 0..5 {
+        for (scheme, port) in [("http", 80), ("https", 443)] {
+            let ip = random.address();
+            let url = format!("{scheme}://{ip}/anything");
+            let page =
+                lab.client.run("curl", &["-sS", "--insecure", "--max-time", "10", "--noproxy", "*", &url]);
+            assert!(page.contains("INetSim"), "{url}: {page}");
+            asked.insert(("tcp", ip, port));
+        }
+        let ip = random.address();
+        let socket = talk::udp(&lab.client, 0);
+        socket.send_to(QUESTION, (ip, 53)).unwrap();
+        let mut room = [0; 512];
+        let (length, from) = socket.recv_from(&mut room).unwrap();
+        assert_eq!(from, SocketAddr::from((ip, 53)));
+        assert!(room[..length].windows(4).any(|part| part == [203, 0, 113, 80]), "{:02x?}", &room[..length]);
+        asked.insert(("udp", ip, 53));
+
+        let ip = random.address();
+        assert!(first_words(dial(&lab, ip, 25)).starts_with("220 "), "mail at {ip}");
+        asked.insert(("tcp", ip, 25));
+    }
+    // The dummy service waits a second before it speaks: all conversations at once.
+    let high: Vec<_> = (0..25).map(|_| (random.address(), random.port())).collect();
+    let streams: Vec<_> = high.iter().map(|(ip, port)| dial(&lab, *ip, *port)).collect();
+    for (stream, (ip, port)) in streams.into_iter().zip(high) {
+        let words = first_words(stream);
+        assert!(words.starts_with("220 dummy"), "tcp {ip}:{port}: {words:?}");
+        asked.insert(("tcp", ip, port));
+    }
+
+    let rows = detour::json(&lab.gateway, &["asked", &lab.device])["asked"].as_array().unwrap().clone();
+    for (proto, ip, port) in asked {
+        let row = rows
+            .iter()
+            .find(|row| row["proto"] == proto && row["destination"] == ip.to_string() && row["port"] == port);
+        let row = row.unwrap_or_else(|| panic!("{proto} {ip}:{port} is not in {rows:?}"));
+        assert_eq!(row["client"], CLIENT.to_string());
+    }
+    assert_eq!(lab.gateway.run("nft", &["list", "ruleset"]), "", "no other rewriting anywhere");
+    detour::run(&lab.gateway, &["down", &lab.device]).done();
+}
+
+fn dial(lab: &Lab, ip: Ipv4Addr, port: u16) -> TcpStream {
+    talk::dial(&lab.client, 0, (ip, port).into()).unwrap_or_else(|error| panic!("{ip}:{port}: {error}"))
+}
+
+fn first_words(mut stream: TcpStream) -> String {
+    let mut room = [0; 256];
+    let length = stream.read(&mut room).unwrap();
+    String::from_utf8_lossy(&room[..length]).into_owned()
+}
