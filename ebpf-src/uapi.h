@@ -53,6 +53,8 @@ enum bpf_update_flags {
 
 #define BPF_F_RDONLY_PROG (1U << 7)
 
+#define EEXIST 17
+
 /* The kernel knows it by its name; it must be in the BTF of the map's value. */
 struct bpf_spin_lock {
 	__u32 val;
@@ -142,9 +144,11 @@ struct bpf_sock_tuple4 {
 /* ---- packets: without bit fields, whose order would follow the compiler's target
  * ------------------------------------- */
 
-#define ETH_HLEN   14
-#define ETH_P_IP   0x0800
-#define ETH_P_IPV6 0x86dd
+#define ETH_HLEN     14
+#define ETH_P_IP     0x0800
+#define ETH_P_8021Q  0x8100
+#define ETH_P_IPV6   0x86dd
+#define ETH_P_8021AD 0x88a8
 
 #define IPPROTO_ICMP 1
 #define IPPROTO_TCP  6

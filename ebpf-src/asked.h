@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-or-later */
+/* Records what a client asked for, within what one client may occupy. */
+#ifndef DETOUR_ASKED_H
+#define DETOUR_ASKED_H
+
+#include "maps.h"
+
+/* What became of it. */
+struct outcome {
+	__u32 rules_generation;
+	__u16 rule;
+	__u8 verdict;
+	__u8 reason;
+};
+
+static __always_inline void map_ip4(__u8 addr[16], __be32 ip4)
+{
+	*(__u64 *)addr = 0;
+	*(__be32 *)(addr + 8) = bpf_htonl(0xffff);
+	*(__be32 *)(addr + 12) = ip4;
+}
+
+static __always_inline void asked_add(struct asked *row, __u32 bytes, __u32 now, const struct outcome *outcome)
+{
+	__sync_fetch_and_add(&row->packets, 1);
+	__sync_fetch_and_add(&row->bytes, bytes);
+	row->last = now;
+	row->rules_generation = outcome->rules_generation;
+	row->rule = outcome->rule;
+	row->verdict = outcome->verdict;
+	row->reason = outcome->reason;
+}
+
+static __always_inline void others_add(struct asked_client *client, __u32 bytes, __u32 now)
+{
+	if (!client->first)
+		client->first = now;
+	client->last = now;
+	__sync_fetch_and_add(&client->packets, 1);
+	__sync_fetch_and_add(&client->bytes, bytes);
+}
+
+static __always_inline void overflow_add(__u32 bytes)
+{
+	__u32 zero = 0;
+	struct asked_others *others = bpf_map_lookup_elem(&asked_others, &zero);
+
+	if (!others)
+		return;
+	others->packets += 1;
+	others->bytes += bytes;
+}
+
+/* The client's own entry, made when missing; none when there is no room for one more client. */
+static __always_inline struct asked_client *client_of(const struct asked_key *key)
+{
+	struct asked_client *client = bpf_map_lookup_elem(&asked_clients, key->client);
+	struct asked_client none = {};
+
+	if (client)
+		return client;
+	bpf_map_update_elem(&asked_clients, key->client, &none, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&asked_clients, key->client);
+}
+
+static __always_inline void asked_new(const struct asked_key *key, __u32 bytes, __u32 now,
+                                      const struct outcome *outcome)
+{
+	struct asked_client *client = client_of(key);
+	struct asked row = {
+		.packets = 1,
+		.bytes = bytes,
+		.first = now,
+		.last = now,
+		.rules_generation = outcome->rules_generation,
+		.rule = outcome->rule,
+		.verdict = outcome->verdict,
+		.reason = outcome->reason,
+	};
+
+	if (!client) {
+		overflow_add(bytes);
+		return;
+	}
+	if (client->rows >= cfg.asked_rows || bpf_map_update_elem(&asked, key, &row, BPF_NOEXIST)) {
+		others_add(client, bytes, now);
+		return;
+	}
+	__sync_fetch_and_add(&client->rows, 1);
+}
+
+static __always_inline void asked_count(const struct key4 *packet, __u32 bytes, __u32 now,
+                                        const struct outcome *outcome)
+{
+	struct asked_key key = {.dport = packet->dport, .proto = packet->proto};
+	struct asked *row;
+
+	map_ip4(key.client, packet->src);
+	map_ip4(key.dst, packet->dst);
+	row = bpf_map_lookup_elem(&asked, &key);
+	if (row)
+		asked_add(row, bytes, now, outcome);
+	else
+		asked_new(&key, bytes, now, outcome);
+}
+
+#endif

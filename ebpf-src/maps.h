@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-or-later */
+/*
+ * The configuration and every map: who writes it, who reads it, and when an entry dies. The loader overrides the sizes
+ * together with cfg; those here are the product's defaults, for eight CPUs.
+ */
+#ifndef DETOUR_MAPS_H
+#define DETOUR_MAPS_H
+
+#include "abi.h"
+
+#define DEFAULT_CPUS      8
+#define DEFAULT_HALF      4096
+#define DEFAULT_CONFIRMED 65536
+#define DEFAULT_SLOTS     (DEFAULT_CPUS * DEFAULT_HALF + DEFAULT_CONFIRMED)
+#define DEFAULT_ASKED     16384
+
+/* Frozen before load, so the verifier knows each value and drops the code that it switches off. 1.024 s ticks at 250
+ * Hz. Idle times are those of RFC 5382 (7440 s and 240 s), RFC 4787 (300 s) and RFC 5508 (60 s). */
+const volatile struct cfg cfg = {
+	.schema = DETOUR_SCHEMA,
+	.flags = 0,
+	.l2_len = ETH_HLEN,
+	.hz = 250,
+	.tick_shift = 8,
+	.cpus = DEFAULT_CPUS,
+	.half_slots = DEFAULT_HALF,
+	.confirmed_slots = DEFAULT_CONFIRMED,
+	.asked_rows = DEFAULT_ASKED / 16,
+	.tcp_established = 7266,
+	.tcp_transitory = 235,
+	.udp = 293,
+	.icmp = 59,
+	.port_first = 61000,
+	.port_count = 4536,
+};
+
+/* Which slot holds the flow of this packet? Both keys of a flow are in it. Written by the programs alone; an entry dies
+ * with the tenancy of its slot: when a ring comes round, a confirmed slot is taken anew, or a SYN reopens a closed
+ * flow. An entry that was left over by a race points to a slot with other keys, and is ignored. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 2 * DEFAULT_SLOTS + 1024);
+	__type(key, struct key4);
+	__type(value, __u32);
+} idx4 SEC(".maps");
+
+/* All flows. The programs write, user space reads (and takes records older than their idle time for dead). Half-open
+ * slots are rings, overwritten in order by their own CPU only; confirmed ones are taken when free or expired. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, DEFAULT_SLOTS);
+	__type(key, __u32);
+	__type(value, struct flow4);
+} slots4 SEC(".maps");
+
+/* Where each CPU goes on. Written and read by that CPU's programs only; lives as long as the map. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct hands);
+} hands SEC(".maps");
+
+/* What an address is to us (enum local_flags), key in network order. User space writes and deletes, programs read. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __be32);
+	__type(value, __u32);
+} local4 SEC(".maps");
+
+/* Two rule tables. User space fills the one that is not in force; no program writes. */
+struct rules_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_RDONLY_PROG);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct rules);
+} rules_0 SEC(".maps"), rules_1 SEC(".maps");
+
+/* The table in force. User space replaces the element; the kernel then waits for the programs that still read the old
+ * one, so that it may be overwritten at once. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__array(values, struct rules_map);
+} rules SEC(".maps") = {
+	.values = {&rules_0},
+};
+
+/* By rule number: what it decided. Programs add, user space reads and sets to 0 when another table comes into force. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, RULES_MAX);
+	__type(key, __u32);
+	__type(value, struct rule_stats);
+} rule_stats SEC(".maps");
+
+/* By enum reason: how many packets were left alone for it. Programs add, user space reads; never reset. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, REASONS_MAX);
+	__type(key, __u32);
+	__type(value, __u64);
+} reasons SEC(".maps");
+
+/* What was asked for. Programs add rows and count, user space reads and may delete; else a row lives as long as the
+ * map. One client owns at most cfg.asked_rows rows, so that a scan cannot push out the others. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, DEFAULT_ASKED);
+	__type(key, struct asked_key);
+	__type(value, struct asked);
+} asked SEC(".maps");
+
+/* Key: a client's address, 16 bytes. How many rows it owns, and what got none. Written and deleted as `asked`. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, DEFAULT_ASKED / 4);
+	__type(key, __u8[16]);
+	__type(value, struct asked_client);
+} asked_clients SEC(".maps");
+
+/* What found no room in asked_clients either. Programs add, user space reads. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct asked_others);
+} asked_others SEC(".maps");
+
+/* Wrapping: compare two ticks by their difference only. */
+static __always_inline __u32 now_tick(void)
+{
+	return bpf_jiffies64() >> cfg.tick_shift;
+}
+
+static __always_inline void count_reason(enum reason reason)
+{
+	__u32 index = reason;
+	__u64 *count = bpf_map_lookup_elem(&reasons, &index);
+
+	if (count)
+		*count += 1;
+}
+
+/* The packet goes on to the next filter as it is. */
+static __always_inline int pass(enum reason reason)
+{
+	count_reason(reason);
+	return TC_ACT_UNSPEC;
+}
+
+static __always_inline int drop(enum reason reason)
+{
+	count_reason(reason);
+	return TC_ACT_SHOT;
+}
+
+#endif

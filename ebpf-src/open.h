@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-or-later */
+/*
+ * Opens a flow: takes a half-open slot, finds a client port that makes the server's 4-tuple unique, and enters both
+ * keys into the index.
+ *
+ * The order is what makes it safe without locks. The record is written first; then the reverse key is claimed with
+ * NOEXIST, so that of two flows towards one tuple one wins; then the forward key is set. Two CPUs that open the same
+ * flow try the same ports in the same order, meet at the reverse key, and the loser adopts the winner's flow.
+ */
+#ifndef DETOUR_OPEN_H
+#define DETOUR_OPEN_H
+
+#include "flow.h"
+
+#define PORT_TRIES 16
+
+/* What to open. */
+struct opening {
+	struct key4 fwd;
+	struct key4 rev; /* with the client's own port; the outcome may have another */
+	__u32 rules_generation;
+	__u16 rule;
+	__u8 marks; /* enum flow_marks */
+};
+
+/* The next slot of this CPU's ring; whoever lived there is evicted. A flow that moved keeps its index entries: they
+ * point to its confirmed slot, or are about to. */
+static __always_inline struct flow4 *half_slot(__u32 *slot)
+{
+	__u32 zero = 0, cpu = bpf_get_smp_processor_id(), n;
+	struct hands *h = bpf_map_lookup_elem(&hands, &zero);
+	struct key4 fwd, rev;
+	struct flow4 *f;
+	__u8 before;
+
+	if (!h || cpu >= cfg.cpus)
+		return 0;
+	n = h->half < cfg.half_slots ? h->half : 0;
+	h->half = n + 1;
+	*slot = cpu * cfg.half_slots + n;
+	f = slot4(*slot);
+	if (!f)
+		return 0;
+	bpf_spin_lock(&f->lock);
+	before = f->state;
+	f->state = FLOW_FREE;
+	f->generation++;
+	bpf_spin_unlock(&f->lock);
+	if (before == FLOW_OPENING || before == FLOW_ANSWERED) {
+		fwd = f->fwd;
+		rev = f->rev;
+		forget(&fwd, *slot);
+		forget(&rev, *slot);
+	}
+	return f;
+}
+
+static __always_inline __u32 flow_hash(const struct key4 *key)
+{
+	__u64 hash = ((__u64)key->src << 32 | key->dst) * 0x9e3779b97f4a7c15ULL;
+
+	hash ^= hash >> 32;
+	hash = (hash + ((__u32)key->sport << 16 | key->dport)) * 0x9e3779b97f4a7c15ULL;
+	return hash >> 32;
+}
+
+/* The port to try: the client's own, then eight from a place of the flow's own in the range that Linux clients do not
+ * use, then the client's class: below 1024 or above. Host order. */
+static __always_inline __u32 candidate(__u32 own, __u32 hash, __u32 try)
+{
+	if (try == 0)
+		return own;
+	if (try <= 8)
+		return cfg.port_first + (hash + try) % cfg.port_count;
+	hash = (hash >> 16) + try * 40503;
+	return own && own < 1024 ? 1 + hash % 1023 : 1024 + hash % 64512;
+}
+
+/* Does this machine hold a TCP socket for the tuple, connected, half-open or waiting? After a loss of our state, or
+ * from before we came. A listener does not count. The tuple is the one that the server will see arriving. */
+static __always_inline int socket_exists(struct __sk_buff *skb, const struct key4 *rev)
+{
+	struct bpf_sock_tuple4 tuple = {
+		.saddr = rev->dst,
+		.daddr = rev->src,
+		.sport = rev->dport,
+		.dport = rev->sport,
+	};
+	struct bpf_sock *sk = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple), BPF_F_CURRENT_NETNS, 0);
+	__u32 state;
+
+	if (!sk)
+		return 0;
+	state = sk->state;
+	bpf_sk_release(sk);
+	return state != TCP_LISTEN;
+}
+
+enum claim {
+	CLAIM_OURS,
+	CLAIM_ADOPTED, /* the flow was there: made by another CPU, or its forward entry was lost */
+	CLAIM_TAKEN,
+	CLAIM_NO_SPACE,
+};
+
+/* Claims the reverse key for *slot, or finds out whose it is. */
+static __always_inline enum claim claim_reverse(const struct key4 *fwd, const struct key4 *rev, __u32 *slot, __u32 now)
+{
+	long error = bpf_map_update_elem(&idx4, rev, slot, BPF_NOEXIST);
+	struct flow4 *owner = 0;
+	__u32 *at;
+
+	if (!error)
+		return CLAIM_OURS;
+	if (error != -EEXIST)
+		return CLAIM_NO_SPACE;
+	at = bpf_map_lookup_elem(&idx4, rev);
+	if (at)
+		owner = slot4(*at);
+	if (owner && key4_equal(&owner->rev, rev) && flow_alive(owner, now)) {
+		if (!key4_equal(&owner->fwd, fwd))
+			return CLAIM_TAKEN;
+		*slot = *at;
+		return CLAIM_ADOPTED;
+	}
+	/* Stale: its flow has gone, or has been idle for too long. */
+	return bpf_map_update_elem(&idx4, rev, slot, BPF_ANY) ? CLAIM_NO_SPACE : CLAIM_OURS;
+}
+
+/* Tries ports until a reverse key is ours. A socket on the client's own port is expected where that is the connection
+ * itself: a direct one, or one picked up in mid-stream. Changes rev and slot. */
+static __always_inline enum claim claim_port(struct __sk_buff *skb, const struct opening *o, struct flow4 *f,
+                                             struct key4 *rev, __u32 *slot, __u32 now)
+{
+	__u32 own = bpf_ntohs(rev->dport) & 0xffff;
+	__u32 hash = flow_hash(&o->fwd);
+	enum claim claim = CLAIM_TAKEN;
+
+	for (__u32 try = 0; try < PORT_TRIES && claim == CLAIM_TAKEN; try++) {
+		rev->dport = bpf_htons(candidate(own, hash, try));
+		f->rev = *rev;
+		if (rev->proto == IPPROTO_TCP && (try || !o->marks) && socket_exists(skb, rev))
+			continue;
+		claim = claim_reverse(&o->fwd, rev, slot, now);
+	}
+	return claim;
+}
+
+/* Returns 0 and the reverse key that is in force, or why there is no flow. */
+static __always_inline enum reason flow_open(struct __sk_buff *skb, const struct opening *o, struct key4 *rev,
+                                             __u32 now)
+{
+	__u32 slot, fresh;
+	struct flow4 *f = half_slot(&slot);
+	enum claim claim;
+
+	if (!f)
+		return REASON_NO_SPACE;
+	fresh = slot;
+	*rev = o->rev;
+	f->fwd = o->fwd;
+	f->rev = o->rev;
+	f->marks = o->marks;
+	f->rule = o->rule;
+	f->rules_generation = o->rules_generation;
+	f->first = now;
+	f->last = now;
+	f->expect = 0;
+	f->closed[DIR_FORWARD] = 0;
+	f->closed[DIR_REVERSE] = 0;
+	f->packets[DIR_FORWARD] = 1;
+	f->packets[DIR_REVERSE] = 0;
+	f->bytes[DIR_FORWARD] = skb->len;
+	f->bytes[DIR_REVERSE] = 0;
+	barrier();
+	f->state = FLOW_OPENING;
+
+	claim = claim_port(skb, o, f, rev, &slot, now);
+	if (claim != CLAIM_OURS)
+		f->state = FLOW_FREE;
+	if (claim == CLAIM_TAKEN)
+		return REASON_NO_PORT;
+	if (claim == CLAIM_NO_SPACE)
+		return REASON_NO_SPACE;
+	if (bpf_map_update_elem(&idx4, &o->fwd, &slot, BPF_ANY)) {
+		if (slot == fresh) {
+			forget(rev, slot);
+			f->state = FLOW_FREE;
+		}
+		return REASON_NO_SPACE;
+	}
+	return REASON_NONE;
+}
+
+#endif

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-or-later */
+/* Finds the first rule that matches a packet, in the same time for one rule or 1,024. */
+#ifndef DETOUR_RULES_H
+#define DETOUR_RULES_H
+
+#include "maps.h"
+
+/* Number of the lowest set bit: a de Bruijn sequence, because BPF has no such instruction, and because a loop or six
+ * branches would multiply the states that the verifier follows from here on. */
+static const __u8 bit_number[64] = {
+	0,  1,  48, 2,  57, 49, 28, 3,  61, 58, 50, 42, 38, 29, 17, 4,  62, 55, 59, 36, 53, 51,
+	43, 22, 45, 39, 33, 30, 24, 18, 12, 5,  63, 47, 56, 27, 60, 41, 37, 16, 54, 35, 52, 21,
+	44, 32, 23, 11, 46, 26, 40, 15, 34, 20, 31, 10, 25, 14, 19, 9,  13, 8,  7,  6,
+};
+
+static __always_inline __u32 lowest_bit(__u64 word)
+{
+	return bit_number[((word & -word) * 0x03f79d71b4cb0a89ULL) >> 58];
+}
+
+/* 1 if the highest bit is set, else 0, without a branch: the compiler must not see where the number comes from, or it
+ * makes a compare of it, nor where the bit goes, or it makes a 0/-1 mask. The verifier follows both ways of either (of
+ * a mask from 6.18 on), and here that would be 2^11 ways and more. */
+static __always_inline __u64 top_bit(__u64 x)
+{
+	asm volatile("" : "+r"(x));
+	x >>= 63;
+	asm volatile("" : "+r"(x));
+	return x;
+}
+
+/* The number of the vector for a value: the last bound that is not above it. An unused bound of 0 wraps to the largest
+ * number, and so is above every value. */
+static __always_inline __u32 vector_of(const struct rule_dim4 *dim, __u32 value)
+{
+	__u32 at = 0;
+
+	for (__u32 step = RULE_BOUNDS / 2; step; step /= 2)
+		at += top_bit((__u64)(__u32)(dim->bound[at + step] - 1) - value) * step;
+	return dim->vec[at];
+}
+
+static __always_inline const __u64 *vector(const struct rules *table, __u32 number)
+{
+	return table->vectors[number & (RULE_VECTORS - 1)];
+}
+
+static __always_inline __u32 port_value(__u8 proto, __be16 port)
+{
+	switch (proto) {
+	case IPPROTO_TCP:
+		return CLASS_TCP << 16 | bpf_ntohs(port);
+	case IPPROTO_UDP:
+		return CLASS_UDP << 16 | bpf_ntohs(port);
+	default:
+		return CLASS_OTHER << 16 | proto;
+	}
+}
+
+/* The rule's number, or RULE_NONE. */
+static __always_inline __u32 rules_match(const struct rules *table, const struct key4 *key)
+{
+	const __u64 *saddr = vector(table, vector_of(&table->saddr4, bpf_ntohl(key->src)));
+	const __u64 *daddr = vector(table, vector_of(&table->daddr4, bpf_ntohl(key->dst)));
+	const __u64 *sport = vector(table, vector_of(&table->sport, port_value(key->proto, key->sport)));
+	const __u64 *dport = vector(table, vector_of(&table->dport, port_value(key->proto, key->dport)));
+	__u64 words = 0; /* bit i: word i is not empty */
+	__u32 word;
+
+	for (__u32 i = 0; i < RULE_WORDS; i++) {
+		__u64 both = saddr[i] & daddr[i] & sport[i] & dport[i];
+
+		words |= top_bit(both | -both) << i;
+	}
+	if (!words)
+		return RULE_NONE;
+	word = lowest_bit(words) & (RULE_WORDS - 1);
+	return word * 64 + lowest_bit(saddr[word] & daddr[word] & sport[word] & dport[word]);
+}
+
+/* The table in force. Ask once per packet: the next call may give the next table. */
+static __always_inline const struct rules *rules_in_force(void)
+{
+	__u32 zero = 0;
+	void *inner = bpf_map_lookup_elem(&rules, &zero);
+
+	return inner ? bpf_map_lookup_elem(inner, &zero) : 0;
+}
+
+static __always_inline void count_rule(__u32 rule, __u32 bytes)
+{
+	struct rule_stats *stats = bpf_map_lookup_elem(&rule_stats, &rule);
+
+	if (!stats)
+		return;
+	stats->packets += 1;
+	stats->bytes += bytes;
+}
+
+#endif
