@@ -232,46 +232,6 @@ shared_struct! {
     }
 }
 
-shared_struct! {
-    /// One program of an instance.
-    RecordProg, "record_prog", 40, {
-        /// Number of the program in the kernel.
-        id: u32 = 0,
-        /// tcm_parent.
-        parent: u32 = 4,
-        /// Priority of its filter.
-        prio: u32 = 8,
-        /// Handle of its filter.
-        handle: u32 = 12,
-        /// The kernel's tag of it.
-        tag: [u8; 8] = 16,
-        /// Name in the kernel, NUL-padded.
-        name: [u8; 16] = 24,
-    }
-}
-
-shared_struct! {
-    /// What the loader remembers of an instance.
-    Record, "record", 720, {
-        /// [`SCHEMA`](super::codes::SCHEMA).
-        schema: u32 = 0,
-        /// The device.
-        ifindex: u32 = 4,
-        /// Of the whole object file.
-        object_sha256: [u8; 32] = 8,
-        /// The device's name when this was made, NUL-padded.
-        ifname: [u8; 16] = 40,
-        /// Of the instance, NUL-padded.
-        name: [u8; 16] = 56,
-        /// How many of `progs` are used.
-        count: u32 = 72,
-        /// `enum record_flags`.
-        flags: u32 = 76,
-        /// Its programs.
-        progs: [RecordProg; 16] = 80,
-    }
-}
-
 /// RULES_MAX.
 pub const RULES_MAX: usize = 1024;
 /// RULE_WORDS: 64-bit words of a vector.
@@ -312,8 +272,8 @@ pub const RULES: Layout = Layout {
     ],
 };
 
-/// Every struct that the programs and this program share.
-pub const LAYOUTS: [Layout; 16] = [
+/// Every struct that the programs and this program share; `struct record` is read in `load`.
+pub const LAYOUTS: [Layout; 14] = [
     Key4::LAYOUT,
     Key6::LAYOUT,
     Flow4::LAYOUT,
@@ -325,8 +285,6 @@ pub const LAYOUTS: [Layout; 16] = [
     AskedRow::LAYOUT,
     AskedClient::LAYOUT,
     AskedOthers::LAYOUT,
-    RecordProg::LAYOUT,
-    Record::LAYOUT,
     RULE_DIM4,
     RULE_DIM6,
     RULES,

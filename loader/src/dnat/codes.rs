@@ -62,9 +62,6 @@ enumerators! {
     VERDICT_DROP: u8 = 3;
     /// Thrown away, and the client is told.
     VERDICT_REJECT: u8 = 4;
-
-    /// The qdisc was made by us.
-    RECORD_MADE_CLSACT: u32 = 1 << 0;
 }
 
 /// DETOUR_SCHEMA: a change of any size or meaning is a new one.

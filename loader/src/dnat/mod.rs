@@ -19,10 +19,15 @@
 )]
 
 pub mod abi;
+pub mod asked;
 pub mod classify;
+pub mod clock;
 pub mod codes;
+pub mod control;
+pub mod counters;
 pub mod diagnostic;
 pub mod embedded;
+pub mod flows;
 pub mod in_force;
 pub mod parse;
 pub mod rules;

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Options, rules and facts -> what `up` sets, sizes and writes in the object's maps, as data.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::load::create::Write;
+use crate::load::facts::Facts;
+use crate::load::rtnl::Addr;
+
+use super::abi::Cfg;
+use super::classify::{self, Own, TableError};
+use super::clock::{tick_shift, ticks};
+use super::codes;
+use super::rules::{Rule, Verdict};
+
+/// What can be chosen besides the rules. `default()` are the product's defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Half-open flows of each CPU.
+    pub half_open: u32,
+    /// Confirmed flows.
+    pub confirmed: u32,
+    /// Rows of `asked`.
+    pub asked: u32,
+    /// Idle time of established TCP, in seconds.
+    pub tcp_established: u32,
+    /// Idle time of opening and closing TCP, in seconds.
+    pub tcp_transitory: u32,
+    /// Idle time of UDP, in seconds.
+    pub udp: u32,
+    /// Idle time of ICMP echo, in seconds.
+    pub icmp: u32,
+    /// Whether a TCP packet without flow opens one; by itself only where this machine does not forward.
+    pub pickup: Option<bool>,
+}
+
+impl Default for Options {
+    /// Idle times of RFC 5382, RFC 4787 and RFC 5508.
+    fn default() -> Self {
+        Self {
+            half_open: 4096,
+            confirmed: 65536,
+            asked: 16384,
+            tcp_established: 7440,
+            tcp_transitory: 240,
+            udp: 300,
+            icmp: 60,
+            pickup: None,
+        }
+    }
+}
+
+/// What the object is given before it is loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// Assignments to frozen variables, `cfg.hz=250`, for `Object::set`.
+    pub settings: Vec<String>,
+    /// Maps and their numbers of entries.
+    pub sizes: Vec<(String, u32)>,
+    /// Elements to write.
+    pub writes: Vec<Write>,
+}
+
+/// Why there is nothing to be loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlError {
+    /// The rules do not become a table.
+    Table(TableError),
+    /// The device's frames are of a kind that the programs do not read.
+    Device(u16),
+    /// An option is 0 or makes a map larger than any map can be.
+    Option(&'static str),
+}
+
+/// All of it for one device. The rule table goes into `rules_0`, which the object's outer map names.
+///
+/// # Errors
+/// As [`ControlError`] says.
+pub fn control(options: &Options, rules: &[Rule], facts: &Facts) -> Result<Control, ControlError> {
+    let cfg = cfg(options, facts)?;
+    let own = own(facts);
+    let table = classify::table(rules, own, FIRST_GENERATION).map_err(ControlError::Table)?;
+    let locals = locals(rules, facts);
+    let sizes = sizes(options, &cfg, locals.len()).ok_or(ControlError::Option("the number of flows"))?;
+    let mut writes = vec![Write { map: "rules_0".to_owned(), key: vec![0; 4], value: table }];
+    writes.extend(locals);
+    Ok(Control { settings: settings(&cfg), sizes, writes })
+}
+
+/// Where `redirect` leads on this device. IPv6 is passed untouched by this version, so it has no target there.
+pub fn own(facts: &Facts) -> Own {
+    let v4 = facts.own_address(false).and_then(|address| match address {
+        IpAddr::V4(v4) => Some(v4),
+        IpAddr::V6(_) => None,
+    });
+    Own { v4, v6: None }
+}
+
+/// The frozen configuration.
+fn cfg(options: &Options, facts: &Facts) -> Result<Cfg, ControlError> {
+    let choices = [
+        (options.half_open, "the number of half-open flows"),
+        (options.confirmed, "the number of flows"),
+        (options.asked, "the number of rows of asked"),
+    ];
+    if let Some((_, name)) = choices.iter().find(|(number, _)| *number == 0) {
+        return Err(ControlError::Option(name));
+    }
+    let (hz, tick_shift) = (facts.hz, tick_shift(facts.hz));
+    let idle = |seconds| ticks(seconds, hz, tick_shift);
+    let pickup = options.pickup.unwrap_or(!facts.ip_forward);
+    // Only where no packet comes in elsewhere and leaves here was every SYN seen that is answered here.
+    let syn_tracked = !facts.ip_forward && facts.addresses.iter().all(|a| a.index == facts.device.ifindex || a.ip.is_loopback());
+    let flag = |on, flag| if on { flag } else { 0 };
+    Ok(Cfg {
+        schema: codes::SCHEMA,
+        flags: flag(pickup, codes::CFG_PICKUP) | flag(syn_tracked, codes::CFG_SYN_TRACKED),
+        l2_len: l2_len(facts.device.arphrd).ok_or(ControlError::Device(facts.device.arphrd))?,
+        hz,
+        tick_shift,
+        cpus: facts.possible_cpus,
+        half_slots: options.half_open,
+        confirmed_slots: options.confirmed,
+        asked_rows: (options.asked / CLIENT_SHARE).max(1),
+        tcp_established: idle(options.tcp_established),
+        tcp_transitory: idle(options.tcp_transitory),
+        udp: idle(options.udp),
+        icmp: idle(options.icmp),
+        port_first: PORT_FIRST,
+        port_count: PORT_COUNT,
+    })
+}
+
+/// Bytes before the IP header on devices of this type (ARPHRD_*, include/uapi/linux/if_arp.h), as tc programs see frames.
+fn l2_len(arphrd: u16) -> Option<u32> {
+    match arphrd {
+        // ETHER and LOOPBACK.
+        1 | 772 => Some(14),
+        // PPP, RAWIP, TUNNEL, TUNNEL6, SIT and NONE (tun, WireGuard).
+        512 | 519 | 768 | 769 | 776 | 65534 => Some(0),
+        _ => None,
+    }
+}
+
+fn settings(cfg: &Cfg) -> Vec<String> {
+    let fields = [
+        ("schema", cfg.schema),
+        ("flags", cfg.flags),
+        ("l2_len", cfg.l2_len),
+        ("hz", cfg.hz),
+        ("tick_shift", cfg.tick_shift),
+        ("cpus", cfg.cpus),
+        ("half_slots", cfg.half_slots),
+        ("confirmed_slots", cfg.confirmed_slots),
+        ("asked_rows", cfg.asked_rows),
+        ("tcp_established", cfg.tcp_established),
+        ("tcp_transitory", cfg.tcp_transitory),
+        ("udp", cfg.udp),
+        ("icmp", cfg.icmp),
+        ("port_first", cfg.port_first),
+        ("port_count", cfg.port_count),
+    ];
+    fields.iter().map(|(name, value)| format!("cfg.{name}={value}")).collect()
+}
+
+/// Sizes that agree with the configuration; `None` when one is beyond 32 bits.
+fn sizes(options: &Options, cfg: &Cfg, locals: usize) -> Option<Vec<(String, u32)>> {
+    let slots = cfg.cpus.checked_mul(cfg.half_slots)?.checked_add(cfg.confirmed_slots)?;
+    // Two keys a flow, and room for keys of flows that several CPUs are about to open.
+    let index = slots.checked_mul(2)?.checked_add(1024)?;
+    // Addresses and targets may be added later.
+    let locals = u32::try_from(locals).ok()?.checked_mul(2)?.max(1024);
+    let clients = (options.asked / 4).max(1);
+    let sizes = [("idx4", index), ("slots4", slots), ("local4", locals), ("asked", options.asked), ("asked_clients", clients)];
+    Some(sizes.map(|(map, entries)| (map.to_owned(), entries)).to_vec())
+}
+
+/// Elements of `local4`: what each address is to us, in the order of the addresses.
+pub fn locals(rules: &[Rule], facts: &Facts) -> Vec<Write> {
+    let mut flags: BTreeMap<Ipv4Addr, u32> = BTreeMap::new();
+    let mut mark = |address: Ipv4Addr, flag| *flags.entry(address).or_default() |= flag;
+    for (v4, prefix) in facts.addresses.iter().filter_map(v4_of) {
+        mark(v4, codes::LOCAL_OWN);
+        if let Some(broadcast) = broadcast(v4, prefix) {
+            mark(broadcast, codes::LOCAL_BROADCAST);
+        }
+    }
+    let own = own(facts).v4;
+    let targets = rules.iter().filter_map(|rule| match rule.verdict {
+        Verdict::Dnat { to: IpAddr::V4(v4), .. } => Some(v4),
+        Verdict::Redirect { .. } => own,
+        _ => None,
+    });
+    targets.for_each(|target| mark(target, codes::LOCAL_TARGET));
+    let write = |(address, flags): (Ipv4Addr, u32)| {
+        Write { map: "local4".to_owned(), key: address.octets().to_vec(), value: flags.to_ne_bytes().to_vec() }
+    };
+    flags.into_iter().map(write).collect()
+}
+
+fn v4_of(address: &Addr) -> Option<(Ipv4Addr, u8)> {
+    match address.ip {
+        IpAddr::V4(v4) => Some((v4, address.prefix)),
+        IpAddr::V6(_) => None,
+    }
+}
+
+/// The highest address of a network; networks of one or two addresses have no broadcast (RFC 3021).
+fn broadcast(address: Ipv4Addr, prefix: u8) -> Option<Ipv4Addr> {
+    let host = u32::MAX.checked_shr(prefix.into()).filter(|host| *host > 1)?;
+    Some(Ipv4Addr::from_bits(address.to_bits() | host))
+}
+
+impl std::error::Error for ControlError {}
+
+impl fmt::Display for ControlError {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Table(error) => error.fmt(f),
+            Self::Device(arphrd) => {
+                write!(f, "its frames are of a kind that the programs do not read (link type {arphrd})")
+            }
+            Self::Option(what) => write!(f, "{what} is 0 or beyond what a map can hold"),
+        }
+    }
+}
+
+/// Of the rules that `up` writes; a reload makes it one more.
+pub const FIRST_GENERATION: u32 = 1;
+/// One client owns at most a sixteenth of `asked`.
+const CLIENT_SHARE: u32 = 16;
+/// Ports that Linux clients do not choose by themselves (net.ipv4.ip_local_port_range ends at 60999).
+const PORT_FIRST: u32 = 61000;
+/// Up to 65535.
+const PORT_COUNT: u32 = 4536;

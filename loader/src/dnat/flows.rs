@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Slots of the flow table -> the translations in force.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::abi::{Cfg, Flow4, Key4};
+use super::clock::Clock;
+use super::codes::{self, RULE_NONE};
+use super::rules::{ICMP, TCP, UDP};
+use super::wire::Shared;
+
+/// A translation. Of an ICMP echo the client's port is the identifier and the other ports are 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// IPPROTO_*.
+    pub protocol: u8,
+    /// Who speaks.
+    pub client: SocketAddr,
+    /// Whom it believes to speak to.
+    pub original: SocketAddr,
+    /// Who answers.
+    pub server: SocketAddr,
+    /// The client's port as the server sees it: another than the client's own when that was taken.
+    pub port_at_server: u16,
+    /// How far the flow has come.
+    pub state: State,
+    /// Addressed to the server itself and not rewritten: tracked so that no translation takes its port.
+    pub direct: bool,
+    /// Opened in mid-stream.
+    pub picked_up: bool,
+    /// Number of the rule that opened it, from 1, in the rules of `rules_generation`.
+    pub rule: Option<u32>,
+    /// Generation of the rules when it was opened.
+    pub rules_generation: u32,
+    /// Since its first packet.
+    pub age: Duration,
+    /// Since its newest packet.
+    pub idle: Duration,
+    /// From the client, and from the server.
+    pub packets: [u64; 2],
+    /// The same in bytes, whole frames.
+    pub bytes: [u64; 2],
+}
+
+/// How far a flow has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// The client spoke.
+    Opening,
+    /// The server answered.
+    Answered,
+    /// The client has shown that it heard the answer; a flood of new flows cannot push it out.
+    Confirmed,
+    /// TCP that ended, kept for late packets.
+    Closing,
+}
+
+impl State {
+    /// The state in one word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Opening => "opening",
+            Self::Answered => "answered",
+            Self::Confirmed => "confirmed",
+            Self::Closing => "closing",
+        }
+    }
+}
+
+/// The flow in a slot of `slots4`; `None` when the slot is free, or its flow has been idle for too long and counts as gone.
+pub fn flow(slot: &[u8], cfg: &Cfg, clock: &Clock) -> Option<Flow> {
+    let slot = Flow4::read(slot)?;
+    let state = match slot.state {
+        codes::FLOW_OPENING => State::Opening,
+        codes::FLOW_ANSWERED => State::Answered,
+        codes::FLOW_CONFIRMED => State::Confirmed,
+        codes::FLOW_CLOSING => State::Closing,
+        _ => return None,
+    };
+    if clock.ticks_since(slot.last) > idle_ticks(&slot, state, cfg) {
+        return None;
+    }
+    let Flow4 { fwd, rev, rules_generation, packets, bytes, .. } = slot;
+    Some(Flow {
+        protocol: fwd.proto,
+        client: SocketAddr::new(address(fwd.src.0), fwd.sport.0),
+        original: SocketAddr::new(address(fwd.dst.0), fwd.dport.0),
+        server: SocketAddr::new(address(rev.src.0), rev.sport.0),
+        port_at_server: rev.dport.0,
+        state,
+        direct: slot.marks & codes::MARK_DIRECT != 0,
+        picked_up: slot.marks & codes::MARK_PICKED_UP != 0,
+        rule: rule_number(slot.rule),
+        rules_generation,
+        age: clock.since(slot.first),
+        idle: clock.since(slot.last),
+        packets,
+        bytes,
+    })
+}
+
+/// Puts flows into the order they are shown in: by client, protocol and what was asked for.
+pub fn sort(flows: &mut [Flow]) {
+    flows.sort_by_key(|flow| (flow.client.ip(), flow.protocol, flow.original, flow.client.port()));
+}
+
+/// Number of a rule as people count; `None` for RULE_NONE.
+pub(super) fn rule_number(index: u16) -> Option<u32> {
+    (index != RULE_NONE).then(|| u32::from(index).saturating_add(1))
+}
+
+/// As `idle_time()` in ebpf-src/flow.h.
+fn idle_ticks(slot: &Flow4, state: State, cfg: &Cfg) -> u32 {
+    let Key4 { proto, .. } = slot.fwd;
+    match proto {
+        TCP if state == State::Confirmed => cfg.tcp_established,
+        TCP => cfg.tcp_transitory,
+        UDP => cfg.udp,
+        _ => cfg.icmp,
+    }
+}
+
+fn address(number: u32) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::from_bits(number))
+}
+
+/// Whether the ports of a protocol mean something; of an echo, the client's is the identifier.
+pub fn has_ports(protocol: u8) -> bool {
+    protocol != ICMP
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::wire::{Be16, Be32};
+    use super::*;
+
+    const CFG: Cfg = Cfg { hz: 1, tcp_established: 100, tcp_transitory: 20, udp: 30, icmp: 10, ..DEFAULT };
+    const DEFAULT: Cfg = Cfg {
+        schema: 1,
+        flags: 0,
+        l2_len: 14,
+        hz: 0,
+        tick_shift: 0,
+        cpus: 1,
+        half_slots: 1,
+        confirmed_slots: 1,
+        asked_rows: 1,
+        tcp_established: 0,
+        tcp_transitory: 0,
+        udp: 0,
+        icmp: 0,
+        port_first: 0,
+        port_count: 0,
+    };
+
+    fn slot(proto: u8, state: u8, last: u32) -> Flow4 {
+        let [client, original, server] = [[10, 0, 0, 1], [1, 2, 3, 4], [10, 0, 0, 254]].map(|a| Be32(u32::from_be_bytes(a)));
+        let fwd = Key4 { src: client, dst: original, sport: Be16(5000), dport: Be16(80), proto, dir: 0 };
+        let rev = Key4 { src: server, dst: client, sport: Be16(8080), dport: Be16(61000), proto, dir: 1 };
+        let (packets, bytes) = ([3, 2], [300, 200]);
+        Flow4 { fwd, rev, state, rule: 2, rules_generation: 7, first: 5, last, packets, bytes, ..Flow4::default() }
+    }
+
+    #[test]
+    fn reads_a_slot() {
+        // 2^32 - 300 + 350 seconds, so now is tick 50.
+        let clock = Clock::new(&CFG, Duration::from_secs(350));
+        let mut bytes = slot(TCP, codes::FLOW_CONFIRMED, 45).to_bytes();
+        bytes[41] = codes::MARK_PICKED_UP;
+        assert_eq!(bytes.len(), 96);
+        assert_eq!(bytes[8..24], [10, 0, 0, 1, 1, 2, 3, 4, 0x13, 0x88, 0, 80, 6, 0, 0, 0], "network order");
+        let flow = flow(&bytes, &CFG, &clock).unwrap();
+        let expect = Flow {
+            protocol: 6,
+            client: "10.0.0.1:5000".parse().unwrap(),
+            original: "1.2.3.4:80".parse().unwrap(),
+            server: "10.0.0.254:8080".parse().unwrap(),
+            port_at_server: 61000,
+            state: State::Confirmed,
+            direct: false,
+            picked_up: true,
+            rule: Some(3),
+            rules_generation: 7,
+            age: Duration::from_secs(45),
+            idle: Duration::from_secs(5),
+            packets: [3, 2],
+            bytes: [300, 200],
+        };
+        assert_eq!(flow, expect);
+    }
+
+    #[test]
+    fn leaves_out_what_is_free_or_expired() {
+        let at = |now: u64| Clock::new(&CFG, Duration::from_secs(300 + now));
+        let alive = |slot: Flow4, now| flow(&slot.to_bytes(), &CFG, &at(now)).is_some();
+        for (proto, state, idle) in [
+            (TCP, codes::FLOW_OPENING, 20),
+            (TCP, codes::FLOW_ANSWERED, 20),
+            (TCP, codes::FLOW_CONFIRMED, 100),
+            (TCP, codes::FLOW_CLOSING, 20),
+            (UDP, codes::FLOW_CONFIRMED, 30),
+            (UDP, codes::FLOW_OPENING, 30),
+            (ICMP, codes::FLOW_OPENING, 10),
+        ] {
+            assert!(alive(slot(proto, state, 50), 50 + idle), "{proto} {state}");
+            assert!(!alive(slot(proto, state, 50), 51 + idle), "{proto} {state}");
+        }
+        for state in [codes::FLOW_FREE, codes::FLOW_MOVED, codes::FLOW_TAKEN, 200] {
+            assert!(!alive(slot(TCP, state, 50), 50));
+        }
+        assert_eq!(flow(&[0; 95], &CFG, &at(1)), None);
+    }
+}
