@@ -89,7 +89,9 @@ pub fn left_out(per_cpu: &[u8]) -> Option<Others> {
 
 /// Puts rows into the order they are shown in: what was asked for most first.
 pub fn sort(rows: &mut [Asked]) {
-    rows.sort_by_key(|row| (u64::MAX.wrapping_sub(row.packets), row.client, row.protocol, row.destination, row.port));
+    rows.sort_by_key(|row| {
+        (u64::MAX.wrapping_sub(row.packets), row.client, row.protocol, row.destination, row.port)
+    });
 }
 
 /// IPv4 addresses are kept as ::ffff:a.b.c.d.
@@ -159,7 +161,8 @@ mod tests {
     #[test]
     fn the_most_asked_comes_first() {
         let row = |packets, port| {
-            let key = AskedKey { client: mapped("10.0.0.1"), dst: mapped("8.8.8.8"), dport: Be16(port), proto: 6 };
+            let key =
+                AskedKey { client: mapped("10.0.0.1"), dst: mapped("8.8.8.8"), dport: Be16(port), proto: 6 };
             let value = AskedRow { packets, ..AskedRow::default() };
             asked(&key.to_bytes(), &value.to_bytes(), &clock()).unwrap()
         };

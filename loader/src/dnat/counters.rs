@@ -18,7 +18,8 @@ pub struct Counter {
 /// The counters that are not 0, in the order of `enum reason`; `value(i)` is `reasons[i]`, every CPU's after the other.
 pub fn counters(mut value: impl FnMut(u32) -> Vec<u8>) -> Vec<Counter> {
     let named = (0_u32..).zip(REASONS).skip(1);
-    let counted = named.map(|(number, (name, meaning))| Counter { name, meaning, packets: sum(&value(number)) });
+    let counted =
+        named.map(|(number, (name, meaning))| Counter { name, meaning, packets: sum(&value(number)) });
     counted.filter(|counter| counter.packets != 0).collect()
 }
 

@@ -155,11 +155,23 @@ mod tests {
     };
 
     fn slot(proto: u8, state: u8, last: u32) -> Flow4 {
-        let [client, original, server] = [[10, 0, 0, 1], [1, 2, 3, 4], [10, 0, 0, 254]].map(|a| Be32(u32::from_be_bytes(a)));
+        let [client, original, server] =
+            [[10, 0, 0, 1], [1, 2, 3, 4], [10, 0, 0, 254]].map(|a| Be32(u32::from_be_bytes(a)));
         let fwd = Key4 { src: client, dst: original, sport: Be16(5000), dport: Be16(80), proto, dir: 0 };
         let rev = Key4 { src: server, dst: client, sport: Be16(8080), dport: Be16(61000), proto, dir: 1 };
         let (packets, bytes) = ([3, 2], [300, 200]);
-        Flow4 { fwd, rev, state, rule: 2, rules_generation: 7, first: 5, last, packets, bytes, ..Flow4::default() }
+        Flow4 {
+            fwd,
+            rev,
+            state,
+            rule: 2,
+            rules_generation: 7,
+            first: 5,
+            last,
+            packets,
+            bytes,
+            ..Flow4::default()
+        }
     }
 
     #[test]
