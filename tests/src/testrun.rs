@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! One packet through one loaded program by BPF_PROG_TEST_RUN, nothing attached in between.
 use crate::netns::Netns;
-use detour_sys::{attr, call, Value};
+use detour_sys::{call, commands, Value};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// `TC_ACT_UNSPEC`: the next filter decides.
@@ -40,7 +40,7 @@ pub struct Program<'a> {
 impl Program<'_> {
     /// The one with the kernel's number `id`.
     pub fn by_id(ns: &Netns, id: u64) -> Program<'_> {
-        let answer = call(&attr::PROG_GET_FD_BY_ID, &[("prog_id", Value::Num(id))])
+        let answer = call(&commands::PROG_GET_FD_BY_ID, &[("prog_id", Value::Num(id))])
             .unwrap_or_else(|(error, _)| panic!("program {id}: {error}"));
         Program { ns, fd: answer.fd.unwrap() }
     }
@@ -56,10 +56,10 @@ impl Program<'_> {
             ("repeat", Value::Num(1)),
             ("flags", Value::Num(flags)),
         ];
-        let answer = self.ns.within(|| call(&attr::PROG_TEST_RUN, &arguments));
+        let answer = self.ns.within(|| call(&commands::PROG_TEST_RUN, &arguments));
         let answer = answer.unwrap_or_else(|(error, _)| panic!("{sums:?}: {error} for {frame:02x?}"));
         Outcome {
-            verdict: answer.number(&attr::PROG_TEST_RUN, "retval") as i32,
+            verdict: answer.number(&commands::PROG_TEST_RUN, "retval") as i32,
             frame: answer.room("data_out").to_vec(),
         }
     }

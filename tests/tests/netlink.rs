@@ -5,7 +5,7 @@ use detour::load::message::{Message, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_
 use detour::load::netlink::{NetlinkError, Reply, Socket};
 use detour::load::rtnl::{self, Addr, Link};
 use detour::load::tc::{self, Filter, Place, Qdisc, Tc, EGRESS, INGRESS};
-use detour_sys::attr::PROG_LOAD;
+use detour_sys::commands::PROG_LOAD;
 use e2e::netns::Netns;
 use serde_json::Value as Json;
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};

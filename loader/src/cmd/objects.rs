@@ -21,12 +21,6 @@ impl Named {
         let letter = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
         stem.chars().map(letter).take(15).collect()
     }
-
-    /// The instructions and types that a plan names, by their names there.
-    #[cfg(test)]
-    pub fn part(&self, name: &str) -> Option<Vec<u8>> {
-        crate::load::create::part(&self.object, name.strip_prefix(&self.file)?.strip_prefix('/')?)
-    }
 }
 
 /// Most bytes of an object file: no kernel takes that many instructions.

@@ -4,7 +4,7 @@ use crate::load::home;
 use crate::load::record::Record;
 use crate::load::step::{Arg, Blob, Bpf, Expect, Hole, Step};
 use crate::object::{Btf, LineInfo, MapRef, MapSpec, Object, Program, Slot};
-use detour_sys::attr;
+use detour_sys::commands;
 
 /// The symbol of the record's map; no C name can hold an `@`.
 pub const RECORD: &str = "%@record";
@@ -97,7 +97,7 @@ pub fn pins(object: &Object, creation: &Creation, dir: &str) -> Vec<Step> {
 
 fn btf_load(creation: &Creation, image: Vec<u8>) -> Step {
     let blob = Blob { bytes: image, part: Some(format!("{}/btf", creation.file)), holes: Vec::new() };
-    let call = Bpf::new(&attr::BTF_LOAD, vec![("btf", Arg::Bytes(blob))]).gives(BTF);
+    let call = Bpf::new(&commands::BTF_LOAD, vec![("btf", Arg::Bytes(blob))]).gives(BTF);
     let hear = vec![("btf_log_buf", Arg::Room(BTF_LOG)), ("btf_log_level", Arg::Num(1))];
     Step { on_failure: vec![hear], ..Step::from(call) }
 }
@@ -150,7 +150,7 @@ fn map_call(map: &MapSpec, entries: u32, inner: Option<String>, btf: bool) -> Bp
     if map.map_extra != 0 {
         args.push(("map_extra", Arg::Num(map.map_extra)));
     }
-    Bpf::new(&attr::MAP_CREATE, args)
+    Bpf::new(&commands::MAP_CREATE, args)
 }
 
 /// A ring buffer is a power of two and at least a page: `ringbuf_map_alloc()` in kernel/bpf/ringbuf.c.
@@ -170,7 +170,7 @@ fn fill(steps: &mut Vec<Step>, map: &MapSpec, creation: &Creation) {
         }
     }
     if map.frozen {
-        steps.push(Bpf::new(&attr::MAP_FREEZE, vec![("map_fd", Arg::Fd(map_symbol(map)))]).into());
+        steps.push(Bpf::new(&commands::MAP_FREEZE, vec![("map_fd", Arg::Fd(map_symbol(map)))]).into());
     }
 }
 
@@ -208,7 +208,7 @@ fn prog_load(object: &Object, program: &Program, creation: &Creation) -> Step {
             args.push(("line_info", blob("line_info", Vec::new())));
         }
     }
-    Step::prog_load(Bpf::new(&attr::PROG_LOAD, args).gives(prog_symbol(&program.name)))
+    Step::prog_load(Bpf::new(&commands::PROG_LOAD, args).gives(prog_symbol(&program.name)))
 }
 
 /// The bytes of a part that a plan names: `btf`, `insns/PROGRAM`, `func_info/PROGRAM`, `line_info/PROGRAM`.
@@ -235,7 +235,7 @@ const PROG_INFO: usize = 16;
 
 fn prog_info(program: &Program) -> Step {
     let args = vec![("bpf_fd", Arg::Fd(prog_symbol(&program.name))), ("info", Arg::Room(PROG_INFO))];
-    let call = Bpf::new(&attr::OBJ_GET_INFO_BY_FD, args).gives(id_symbol(&program.name));
+    let call = Bpf::new(&commands::OBJ_GET_INFO_BY_FD, args).gives(id_symbol(&program.name));
     Step::from(call).expect(Expect::Tag(program.tags()))
 }
 
@@ -251,13 +251,13 @@ pub fn record_map(record: &Record) -> Vec<Step> {
         ("map_name", Arg::Text("detour_record".to_string())),
     ];
     let mut steps = vec![
-        Bpf::new(&attr::MAP_CREATE, create).gives(RECORD).into(),
+        Bpf::new(&commands::MAP_CREATE, create).gives(RECORD).into(),
         Step::update(RECORD, vec![0; 4], blob),
-        Bpf::new(&attr::MAP_FREEZE, vec![("map_fd", fd())]).into(),
+        Bpf::new(&commands::MAP_FREEZE, vec![("map_fd", fd())]).into(),
     ];
     for program in &record.programs {
         let args = vec![("prog_fd", Arg::Fd(prog_symbol(&program.name))), ("map_fd", fd())];
-        steps.push(Bpf::new(&attr::PROG_BIND_MAP, args).into());
+        steps.push(Bpf::new(&commands::PROG_BIND_MAP, args).into());
     }
     steps
 }

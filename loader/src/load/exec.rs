@@ -6,7 +6,7 @@ use crate::load::step::{Arg, Bpf, Effect, Expect, Step};
 use crate::load::symbols::{Handle, Symbols};
 use crate::load::tc::{filter_get, Filter};
 use crate::object::Tags;
-use detour_sys::{attr, Answer, Map};
+use detour_sys::{commands, Answer, Map};
 use nix::mount::{mount, umount, MsFlags};
 use std::fs;
 use std::io;
@@ -179,13 +179,13 @@ fn check_echo(echo: Option<Filter>, id: u32, tags: &Tags) -> Result<(), String> 
 }
 
 fn bpf(step: &Step, call: &Bpf, symbols: &mut Symbols) -> Result<String, Cause> {
-    if call.command == &attr::MAP_UPDATE_ELEM {
+    if call.command == &commands::MAP_UPDATE_ELEM {
         return update(call, symbols).map(|()| String::new()).map_err(Cause::Os);
     }
     let mut filled = Vec::new();
     let args = symbols.resolve(&call.args, &mut filled, 0).map_err(Cause::Os)?;
     let symbol = call.gives.as_deref();
-    if call.command == &attr::MAP_CREATE {
+    if call.command == &commands::MAP_CREATE {
         let map = Map::create(&args).map_err(Cause::Os)?;
         return Ok(keep(symbols, symbol, Handle::Map(map)));
     }
@@ -204,7 +204,7 @@ fn bpf(step: &Step, call: &Bpf, symbols: &mut Symbols) -> Result<String, Cause> 
     }
     Ok(match answer.fd {
         // Plans open pins of maps only: they write to them.
-        Some(fd) if call.command == &attr::OBJ_GET => {
+        Some(fd) if call.command == &commands::OBJ_GET => {
             keep(symbols, symbol, Handle::Map(Map::from_fd(fd).map_err(Cause::Os)?))
         }
         Some(fd) => keep(symbols, symbol, Handle::Other(fd)),

@@ -6,7 +6,7 @@ use crate::load::refusal::{Refusal, Stage};
 use crate::load::step::{Arg, Bpf, Effect};
 use crate::load::{tc, transcript};
 use crate::object::Object;
-use detour_sys::attr;
+use detour_sys::commands;
 use nix::errno::Errno;
 use std::io;
 
@@ -81,7 +81,7 @@ fn os_hint(effect: &Effect, error: &io::Error) -> String {
         (Effect::Bpf(_), Some(Errno::EPERM)) => "needs CAP_BPF (and CAP_NET_ADMIN for tc programs), or root",
         (Effect::Bpf(_), Some(Errno::ENOSYS)) => "this kernel has no bpf(2): CONFIG_BPF_SYSCALL",
         (Effect::Bpf(call), Some(Errno::EINVAL)) => map_hint(call),
-        (Effect::Bpf(call), Some(Errno::E2BIG)) if call.command == &attr::MAP_CREATE => {
+        (Effect::Bpf(call), Some(Errno::E2BIG)) if call.command == &commands::MAP_CREATE => {
             "the map is larger than the kernel allows: fewer or smaller entries"
         }
         (Effect::Bpf(_), Some(Errno::ENOMEM)) => {
@@ -99,7 +99,7 @@ fn os_hint(effect: &Effect, error: &io::Error) -> String {
 }
 
 fn map_hint(call: &Bpf) -> &'static str {
-    if call.command == &attr::MAP_CREATE {
+    if call.command == &commands::MAP_CREATE {
         "the kernel does not know this map type, or refuses this shape of it"
     } else {
         ""
@@ -116,7 +116,6 @@ fn verifier(
 ) -> Refusal {
     // Foreign text: what the object's author wrote comes back in it.
     let log = String::from_utf8_lossy(log);
-    let printable = |c: char| if c.is_control() { ' ' } else { c };
     let clean = |line: &str| line.chars().map(printable).collect::<String>();
     let lines: Vec<String> = log.lines().map(clean).filter(|l| !l.trim().is_empty()).collect();
     let denied = log.contains("prohibited for !root") || log.contains("!root");
@@ -150,14 +149,23 @@ fn verifier(
     refusal
 }
 
+/// Foreign text must not move the cursor.
+fn printable(c: char) -> char {
+    if c.is_control() {
+        ' '
+    } else {
+        c
+    }
+}
+
 /// The C line of the last instruction that the log talks about (`17: (79) r1 = …`).
 fn source(effect: &Effect, lines: &[String], object: Option<&Object>) -> Option<String> {
     let Effect::Bpf(call) = effect else { return None };
     let Some(Arg::Text(name)) = call.arg("prog_name") else { return None };
     let object = object?;
     let program = object.programs.iter().find(|p| p.name.starts_with(name.as_str()))?;
-    let number = |line: &String| line.split_once(": (")?.0.trim().parse::<u32>().ok();
+    let number = |line: &String| line.split_once(": (")?.0.trim().parse::<usize>().ok();
     let insn = lines.iter().rev().find_map(number)?;
-    let _ = (program, insn);
-    None
+    let source = object.source(program, insn)?;
+    Some(source.to_string().chars().map(printable).collect())
 }

@@ -7,7 +7,7 @@ use crate::load::record::Record;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::rtnl::{self, Addr, Link};
 use crate::load::tc::{self, Filter, Qdisc, CLSACT, EGRESS, INGRESS};
-use detour_sys::{attr, Value};
+use detour_sys::{commands, Value};
 use nix::sys::statfs::{statfs, BPF_FS_MAGIC};
 use std::fs;
 use std::io;
@@ -187,7 +187,7 @@ pub fn read_array(path: &str) -> Result<Vec<u8>, Refusal> {
 
 /// A pinned map.
 pub fn open_map(path: &str) -> Result<detour_sys::Map, Refusal> {
-    let answer = detour_sys::call(&attr::OBJ_GET, &[("pathname", Value::Text(path))]);
+    let answer = detour_sys::call(&commands::OBJ_GET, &[("pathname", Value::Text(path))]);
     let fd = answer.map_err(|(e, _)| unreadable(path, &e))?.fd;
     let fd = fd.ok_or_else(|| unreadable(path, &io::ErrorKind::InvalidData.into()))?;
     detour_sys::Map::from_fd(fd).map_err(|e| unreadable(path, &e))

@@ -6,7 +6,8 @@
 use crate::load::message::Message;
 use crate::load::tc::{Place, Tc};
 use crate::object::Tags;
-use detour_sys::attr::{self, Command};
+use detour_sys::commands;
+use detour_sys::Command;
 
 /// Bytes for the kernel, with holes for numbers that are known only at run time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -181,7 +182,7 @@ impl Step {
     /// `OBJ_PIN`, undone by unlink(2).
     pub fn pin(symbol: &str, path: String) -> Step {
         let args = vec![("pathname", Arg::Text(path.clone())), ("bpf_fd", Arg::Fd(symbol.to_string()))];
-        Step::from(Bpf::new(&attr::OBJ_PIN, args)).undo(Effect::Unlink(path))
+        Step::from(Bpf::new(&commands::OBJ_PIN, args)).undo(Effect::Unlink(path))
     }
 
     /// A filter at a place that is free, undone by removing it.
@@ -205,6 +206,6 @@ impl Step {
             ("key", Arg::Bytes(key.into())),
             ("value", Arg::Bytes(value)),
         ];
-        Bpf::new(&attr::MAP_UPDATE_ELEM, args).into()
+        Bpf::new(&commands::MAP_UPDATE_ELEM, args).into()
     }
 }

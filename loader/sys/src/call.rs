@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! An encoded attribute to the bpf(2) system call and its answer: the only place where the call is made.
-use crate::attr::{Attr, BadArgument, Buffer, Command, Value};
+use crate::attr::{bad, Attr, Buffer, Command, Value};
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
@@ -37,11 +37,9 @@ pub fn call(
 ) -> Result<Answer, (io::Error, Answer)> {
     let empty = || Answer { fd: None, image: Vec::new(), rooms: Vec::new() };
     if command.is_element() {
-        let why = "takes its sizes from the map";
-        let bad = BadArgument { command: command.name, field: String::from("map_fd"), why };
-        return Err((bad.into(), empty()));
+        return Err((bad(command, "map_fd", "takes its sizes from the map"), empty()));
     }
-    let attr = Attr::encode(command, arguments).map_err(|bad| (bad.into(), empty()))?;
+    let attr = Attr::encode(command, arguments).map_err(|error| (error, empty()))?;
     let (image, rooms, result) = bpf(command, attr);
     match result {
         Err(error) => Err((error, Answer { fd: None, image, rooms })),

@@ -2,7 +2,7 @@
 //! All unsafe code of detour: turns typed bpf(2) commands into the one system call, and its answer into owned values.
 //!
 //! What a reader has to check here:
-//! * [`attr`] is safe code: tables of `union bpf_attr` and the encoder. Every pointer in an attribute names a buffer
+//! * [`commands`] is the table of `union bpf_attr`, [`attr`] its encoder; safe code. Every pointer in an attribute names a buffer
 //!   whose length the encoder itself writes into the attribute's count field, so the two cannot disagree.
 //! * [`call`] makes the system call for commands whose attribute says all lengths by itself.
 //! * [`map`] makes it for element commands, where the kernel takes the lengths from the map: it allocates every buffer
@@ -10,6 +10,7 @@
 //! * [`netns`] asks a socket for the number of its network namespace.
 pub mod attr;
 pub mod call;
+pub mod commands;
 pub mod map;
 pub mod netns;
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! A map's descriptor to safe element access: every buffer has the size that the kernel takes for this map.
-use crate::attr::{self, Attr, Value};
+use crate::attr::{Attr, Command, Value};
 use crate::call::{bpf, call};
+use crate::commands;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -21,9 +22,9 @@ const PER_CPU: [u32; 4] = [5, 6, 10, 21];
 impl Map {
     /// `BPF_MAP_CREATE` with the arguments given; the sizes are those of the arguments, which the kernel has accepted.
     pub fn create(arguments: &[(&str, Value<'_>)]) -> io::Result<Map> {
-        let attr = Attr::encode(&attr::MAP_CREATE, arguments)?;
+        let attr = Attr::encode(&commands::MAP_CREATE, arguments)?;
         let (map_type, key, value) = (attr.u32_at(0), attr.u32_at(4), attr.u32_at(8));
-        let answer = call(&attr::MAP_CREATE, arguments).map_err(|(error, _)| error)?;
+        let answer = call(&commands::MAP_CREATE, arguments).map_err(|(error, _)| error)?;
         let fd = answer.fd.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
         Map::sized(fd, map_type, key, value, None)
     }
@@ -66,35 +67,29 @@ impl Map {
 
     /// The value at `key`, or None where there is none.
     pub fn lookup(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        self.element(&attr::MAP_LOOKUP_ELEM, Some(key), Some(vec![0; self.value]), 0)
+        self.element(&commands::MAP_LOOKUP_ELEM, Some(key), Some(vec![0; self.value]), 0)
     }
 
     /// Writes `value` at `key`. `flags`: 0 any, 1 only new (`BPF_NOEXIST`), 2 only existing (`BPF_EXIST`).
     pub fn update(&self, key: &[u8], value: &[u8], flags: u64) -> io::Result<()> {
-        self.element(&attr::MAP_UPDATE_ELEM, Some(key), Some(value.to_vec()), flags)?;
+        self.element(&commands::MAP_UPDATE_ELEM, Some(key), Some(value.to_vec()), flags)?;
         Ok(())
-    }
-
-    /// Writes the descriptor of a map or program into a slot of a map of maps or programs.
-    pub fn update_fd(&self, key: &[u8], fd: BorrowedFd<'_>) -> io::Result<()> {
-        use std::os::fd::AsRawFd;
-        self.update(key, &fd.as_raw_fd().to_ne_bytes(), 0)
     }
 
     /// Deletes `key`; false where it was not there.
     pub fn delete(&self, key: &[u8]) -> io::Result<bool> {
-        Ok(self.element(&attr::MAP_DELETE_ELEM, Some(key), None, 0)?.is_some())
+        Ok(self.element(&commands::MAP_DELETE_ELEM, Some(key), None, 0)?.is_some())
     }
 
     /// The key after `key`, or the first one; None at the end.
     pub fn next_key(&self, key: Option<&[u8]>) -> io::Result<Option<Vec<u8>>> {
-        self.element(&attr::MAP_GET_NEXT_KEY, key, Some(vec![0; self.key]), 0)
+        self.element(&commands::MAP_GET_NEXT_KEY, key, Some(vec![0; self.key]), 0)
     }
 
     /// One element command; ENOENT is None. The returned buffer is the value (or next key) after the call.
     fn element(
         &self,
-        command: &'static attr::Command,
+        command: &'static Command,
         key: Option<&[u8]>,
         value: Option<Vec<u8>>,
         flags: u64,
@@ -103,13 +98,14 @@ impl Map {
         if key.is_some_and(|k| k.len() != self.key) {
             return Err(wrong("the key does not have the map's key size"));
         }
-        let room = if command == &attr::MAP_GET_NEXT_KEY { self.key } else { self.value };
+        let room = if command == &commands::MAP_GET_NEXT_KEY { self.key } else { self.value };
         if value.as_ref().is_some_and(|v| v.len() != room) {
             return Err(wrong("the value does not have the map's value size"));
         }
         let mut arguments = vec![("map_fd", Value::Fd(self.fd.as_fd()))];
         arguments.extend(key.map(|k| ("key", Value::Bytes(k))));
-        arguments.extend(value.as_deref().map(|v| ("value", Value::Bytes(v))));
+        let name = if command == &commands::MAP_GET_NEXT_KEY { "next_key" } else { "value" };
+        arguments.extend(value.as_deref().map(|v| (name, Value::Bytes(v))));
         if flags != 0 {
             arguments.push(("flags", Value::Num(flags)));
         }
@@ -132,7 +128,7 @@ impl AsFd for Map {
 /// The first `size` bytes of `struct bpf_prog_info`, `bpf_map_info`, `bpf_btf_info` or `bpf_link_info`.
 pub fn info(fd: BorrowedFd<'_>, size: usize) -> io::Result<Vec<u8>> {
     let arguments = [("bpf_fd", Value::Fd(fd)), ("info", Value::Room(size))];
-    let answer = call(&attr::OBJ_GET_INFO_BY_FD, &arguments).map_err(|(error, _)| error)?;
+    let answer = call(&commands::OBJ_GET_INFO_BY_FD, &arguments).map_err(|(error, _)| error)?;
     Ok(answer.room("info").to_vec())
 }
 
