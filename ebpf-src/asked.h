@@ -3,15 +3,7 @@
 #ifndef DETOUR_ASKED_H
 #define DETOUR_ASKED_H
 
-#include "maps.h"
-
-/* What became of it. */
-struct outcome {
-	__u32 rules_generation;
-	__u16 rule;
-	__u8 verdict;
-	__u8 reason;
-};
+#include "packet.h"
 
 static __always_inline void map_ip4(__u8 addr[16], __be32 ip4)
 {

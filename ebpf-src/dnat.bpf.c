@@ -42,47 +42,6 @@ static __always_inline int has_flows(__u8 proto)
 	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_ICMP;
 }
 
-/* A direct flow to an address that rules also use as a target: it must own its tuple, and gets another client port
- * where a translated flow has it. It is not ours to refuse, so it passes in any case. */
-static __always_inline int arrive_direct(struct __sk_buff *skb, const struct packet *p, __u8 marks, __u32 now)
-{
-	struct opening o = {
-		.fwd = p->key,
-		.rev = key4_mirror(&p->key),
-		.rule = RULE_NONE,
-		.marks = MARK_DIRECT | marks,
-	};
-	struct key4 rev, to;
-
-	if (flow_open(skb, &o, &rev, now))
-		return pass(REASON_DIRECT);
-	to = key4_mirror(&rev);
-	return rewrite(skb, p, DIR_FORWARD, &to) ? drop(REASON_REWRITE) : TC_ACT_UNSPEC;
-}
-
-static __always_inline enum reason arrive_dnat(struct __sk_buff *skb, const struct packet *p, __u8 marks, __u32 now,
-                                               const struct rule_action *action, const struct outcome *outcome)
-{
-	struct opening o = {
-		.fwd = p->key,
-		.rev = key4_mirror(&p->key),
-		.rules_generation = outcome->rules_generation,
-		.rule = outcome->rule,
-		.marks = marks,
-	};
-	enum reason reason;
-	struct key4 rev, to;
-
-	o.rev.src = action->addr4;
-	if (action->port && p->key.proto != IPPROTO_ICMP)
-		o.rev.sport = action->port;
-	reason = flow_open(skb, &o, &rev, now);
-	if (reason)
-		return reason;
-	to = key4_mirror(&rev);
-	return rewrite(skb, p, DIR_FORWARD, &to) ? REASON_REWRITE : REASON_NONE;
-}
-
 /* The answer of a server that is behind this same device, on its way to be rewritten at egress. */
 static __always_inline int reply_arrives(const struct packet *p, __u32 now)
 {
@@ -93,128 +52,150 @@ static __always_inline int reply_arrives(const struct packet *p, __u32 now)
 	return flow_find(&key, DIR_REVERSE, now, &found);
 }
 
-/* Asks the rules, does what they say, and puts down what was done. */
-static __always_inline int arrive_ruled(struct __sk_buff *skb, const struct packet *p, __u8 marks, __u32 now,
-                                        struct outcome *outcome)
+/* Asks the rules. 1 if they want a flow, towards w->rev; w->outcome says what they want otherwise. */
+static __always_inline int decide(struct __sk_buff *skb, struct work *w, __u32 now)
 {
 	const struct rules *table = rules_in_force();
 	const struct rule_action *action;
 	__u32 rule;
 
-	outcome->reason = REASON_NO_RULE;
+	w->outcome.reason = REASON_NO_RULE;
 	if (!table)
-		return TC_ACT_UNSPEC;
-	outcome->rules_generation = table->generation;
-	rule = rules_match(table, &p->key);
+		return 0;
+	w->outcome.rules_generation = table->generation;
+	rule = rules_match(table, &w->packet.key);
 	if (rule >= RULES_MAX)
-		return TC_ACT_UNSPEC;
+		return 0;
 	action = &table->actions[rule];
-	outcome->rule = rule;
-	outcome->verdict = action->verdict;
+	w->outcome.rule = rule;
+	w->outcome.verdict = action->verdict;
 	count_rule(rule, skb->len);
-	switch (action->verdict) {
-	case VERDICT_DNAT:
-		if (!has_flows(p->key.proto) || !action->addr4) {
-			outcome->reason = REASON_PROTOCOL;
-			return TC_ACT_UNSPEC;
-		}
-		if (reply_arrives(p, now)) {
-			outcome->reason = REASON_REPLY;
-			return TC_ACT_UNSPEC;
-		}
-		outcome->reason = arrive_dnat(skb, p, marks, now, action, outcome);
-		return outcome->reason ? TC_ACT_SHOT : TC_ACT_UNSPEC;
-	case VERDICT_DROP:
-	case VERDICT_REJECT:
-		outcome->reason = REASON_DROP;
-		return TC_ACT_SHOT;
-	default:
-		outcome->reason = REASON_ACCEPT;
-		return TC_ACT_UNSPEC;
-	}
+	if (action->verdict == VERDICT_ACCEPT)
+		w->outcome.reason = REASON_ACCEPT;
+	else if (action->verdict != VERDICT_DNAT)
+		w->outcome.reason = REASON_DROP;
+	else if (!has_flows(w->packet.key.proto) || !action->addr4)
+		w->outcome.reason = REASON_PROTOCOL;
+	else if (reply_arrives(&w->packet, now))
+		w->outcome.reason = REASON_REPLY;
+	else
+		w->outcome.reason = REASON_NONE;
+	w->rev.src = action->addr4;
+	if (action->port && w->packet.key.proto != IPPROTO_ICMP)
+		w->rev.sport = action->port;
+	return w->outcome.reason == REASON_NONE;
+}
+
+/* Where no rule can change anything. */
+static __always_inline enum reason excluded(const struct key4 *key, __u32 dst)
+{
+	if (dhcp(key))
+		return REASON_DHCP;
+	if (special(key->src) || local_flags(key->src) & (LOCAL_OWN | LOCAL_BROADCAST))
+		return REASON_SOURCE;
+	return special(key->dst) || dst & LOCAL_BROADCAST ? REASON_SPECIAL : REASON_NONE;
+}
+
+/* A direct flow to an address that rules also use as a target must own its tuple, and gets another client port where a
+ * translated flow has it. It is not ours to refuse, so it passes in any case. */
+static __always_inline int opens_direct(struct work *w, __u32 dst)
+{
+	if (!(dst & LOCAL_TARGET) || !has_flows(w->packet.key.proto) || w->outcome.reason == REASON_DROP)
+		return 0;
+	w->rev = key4_mirror(&w->packet.key);
+	w->marks |= MARK_DIRECT;
+	return 1;
 }
 
 /* A packet without flow: may it open one? */
-static __always_inline int arrive(struct __sk_buff *skb, const struct packet *p, __u32 now)
+static __always_inline int arrive(struct __sk_buff *skb, struct work *w, __u32 now)
 {
-	struct outcome outcome = {.rule = RULE_NONE};
-	int tcp = p->key.proto == IPPROTO_TCP;
-	int opens = !tcp || (p->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
-	__u8 marks = opens ? 0 : MARK_PICKED_UP;
-	int verdict = TC_ACT_UNSPEC;
-	__u32 flags;
+	const struct packet *p = &w->packet;
+	int opens = p->key.proto != IPPROTO_TCP || (p->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
+	__u32 dst = local_flags(p->key.dst);
+	enum reason reason;
+	struct key4 to;
+	int flow;
 
 	if (!opens && (!(cfg.flags & CFG_PICKUP) || (p->flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_ACK))
 		return pass(REASON_NO_FLOW);
-	if (special(p->key.src) || local_flags(p->key.src) & (LOCAL_OWN | LOCAL_BROADCAST))
-		return pass(REASON_SOURCE);
-	if (special(p->key.dst))
-		return pass(REASON_SPECIAL);
-	if (dhcp(&p->key))
-		return pass(REASON_DHCP);
-	flags = local_flags(p->key.dst);
-	if (flags & LOCAL_BROADCAST)
-		return pass(REASON_SPECIAL);
+	reason = excluded(&p->key, dst);
+	if (reason)
+		return pass(reason);
 
-	if (flags & LOCAL_OWN)
-		outcome.reason = REASON_OWN;
-	else
-		verdict = arrive_ruled(skb, p, marks, now, &outcome);
-	if (outcome.reason)
-		count_reason(outcome.reason);
+	w->rev = key4_mirror(&p->key);
+	w->marks = opens ? 0 : MARK_PICKED_UP;
+	w->outcome = (struct outcome){.rule = RULE_NONE, .reason = REASON_OWN};
+	flow = !(dst & LOCAL_OWN) && decide(skb, w, now);
+	if (flow || opens_direct(w, dst)) {
+		reason = flow_open(skb, w, now);
+		to = key4_mirror(&w->rev);
+		if (!reason && rewrite(skb, p, DIR_FORWARD, &to))
+			reason = REASON_REWRITE;
+		if (reason)
+			w->outcome.reason = flow || reason == REASON_REWRITE ? reason : REASON_DIRECT;
+	}
 	if (opens)
-		asked_count(&p->key, skb->len, now, &outcome);
-	if (flags & LOCAL_TARGET && has_flows(p->key.proto) && outcome.verdict != VERDICT_DNAT &&
-	    verdict == TC_ACT_UNSPEC)
-		return arrive_direct(skb, p, marks, now);
-	return verdict;
+		asked_count(&p->key, skb->len, now, &w->outcome);
+	if (!w->outcome.reason)
+		return TC_ACT_UNSPEC;
+	count_reason(w->outcome.reason);
+	return w->outcome.reason >= REASON_DROP ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }
 
 SEC("classifier")
 int detour_in(struct __sk_buff *skb)
 {
-	struct packet p;
-	enum reason reason = parse(skb, DIR_FORWARD, &p);
+	struct work *w = this_work();
 	__u32 now = now_tick();
 	struct found found;
+	enum reason reason;
 	struct key4 to;
 
+	if (!w)
+		return TC_ACT_UNSPEC;
+	reason = parse(skb, DIR_FORWARD, &w->packet);
 	if (reason)
 		return pass(reason);
 	if (skb->pkt_type != PACKET_HOST)
 		return pass(REASON_NOT_FOR_US);
-	if (!flow_find(&p.key, DIR_FORWARD, now, &found) || flow_reopened(&found, &p))
-		return arrive(skb, &p, now);
+	if (!flow_find(&w->packet.key, DIR_FORWARD, now, &found) || flow_reopened(&found, &w->packet))
+		return arrive(skb, w, now);
 	flow_count(skb, found.flow, DIR_FORWARD, now);
-	flow_closing(found.flow, &p, DIR_FORWARD);
-	if (found.state == FLOW_ANSWERED && client_heard(found.flow, &p))
-		flow_confirm(&found, &p.key, now);
+	flow_closing(found.flow, &w->packet, DIR_FORWARD);
+	if (found.state == FLOW_ANSWERED && client_heard(found.flow, &w->packet))
+		flow_confirm(&found, &w->packet.key, now);
 	to = key4_mirror(&found.other);
-	return rewrite(skb, &p, DIR_FORWARD, &to) ? drop(REASON_REWRITE) : TC_ACT_UNSPEC;
+	return rewrite(skb, &w->packet, DIR_FORWARD, &to) ? drop(REASON_REWRITE) : TC_ACT_UNSPEC;
 }
 
 SEC("classifier")
 int detour_out(struct __sk_buff *skb)
 {
-	struct packet p;
-	enum reason reason = parse(skb, DIR_REVERSE, &p);
+	struct work *w = this_work();
 	__u32 now = now_tick();
+	const struct packet *p;
 	struct found found;
+	enum reason reason;
 	struct key4 to;
 
+	if (!w)
+		return TC_ACT_UNSPEC;
+	p = &w->packet;
+	reason = parse(skb, DIR_REVERSE, &w->packet);
 	if (reason)
 		return pass(reason);
-	if (!flow_find(&p.key, DIR_REVERSE, now, &found)) {
+	if (!flow_find(&p->key, DIR_REVERSE, now, &found)) {
 		/* Where each SYN was seen, the flow of this one has been overwritten: untranslated it would be refused.
 		 */
-		if (cfg.flags & CFG_SYN_TRACKED && p.key.proto == IPPROTO_TCP &&
-		    (p.flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK) && local_flags(p.key.src) & LOCAL_TARGET)
+		if (cfg.flags & CFG_SYN_TRACKED && p->key.proto == IPPROTO_TCP &&
+		    (p->flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK) && local_flags(p->key.src) & LOCAL_TARGET)
 			return drop(REASON_SYN_ACK);
 		return pass(REASON_OUT_NO_FLOW);
 	}
 	flow_count(skb, found.flow, DIR_REVERSE, now);
-	flow_closing(found.flow, &p, DIR_REVERSE);
-	flow_answered(found.flow, &p);
+	flow_closing(found.flow, p, DIR_REVERSE);
+	flow_answered(found.flow, p);
 	to = key4_mirror(&found.other);
-	return rewrite(skb, &p, DIR_REVERSE, &to) ? drop(REASON_REWRITE) : TC_ACT_UNSPEC;
+	return rewrite(skb, p, DIR_REVERSE, &to) ? drop(REASON_REWRITE) : TC_ACT_UNSPEC;
 }

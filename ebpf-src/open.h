@@ -14,15 +14,6 @@
 
 #define PORT_TRIES 16
 
-/* What to open. */
-struct opening {
-	struct key4 fwd;
-	struct key4 rev; /* with the client's own port; the outcome may have another */
-	__u32 rules_generation;
-	__u16 rule;
-	__u8 marks; /* enum flow_marks */
-};
-
 /* The next slot of this CPU's ring; whoever lived there is evicted. A flow that moved keeps its index entries: they
  * point to its confirmed slot, or are about to. */
 static __always_inline struct flow4 *half_slot(__u32 *slot)
@@ -66,8 +57,11 @@ static __always_inline __u32 flow_hash(const struct key4 *key)
 
 /* The port to try: the client's own, then eight from a place of the flow's own in the range that Linux clients do not
  * use, then the client's class: below 1024 or above. Host order. */
-static __always_inline __u32 candidate(__u32 own, __u32 hash, __u32 try)
+static __always_inline __u32 candidate(const struct key4 *fwd, __u32 try)
 {
+	__u32 own = bpf_ntohs(fwd->sport) & 0xffff;
+	__u32 hash = flow_hash(fwd);
+
 	if (try == 0)
 		return own;
 	if (try <= 8)
@@ -103,10 +97,10 @@ enum claim {
 	CLAIM_NO_SPACE,
 };
 
-/* Claims the reverse key for *slot, or finds out whose it is. */
-static __always_inline enum claim claim_reverse(const struct key4 *fwd, const struct key4 *rev, __u32 *slot, __u32 now)
+/* Claims the reverse key w->rev for the slot, or finds out whose it is. */
+static __always_inline enum claim claim_reverse(struct work *w, __u32 now)
 {
-	long error = bpf_map_update_elem(&idx4, rev, slot, BPF_NOEXIST);
+	long error = bpf_map_update_elem(&idx4, &w->rev, &w->slot, BPF_NOEXIST);
 	struct flow4 *owner = 0;
 	__u32 *at;
 
@@ -114,55 +108,53 @@ static __always_inline enum claim claim_reverse(const struct key4 *fwd, const st
 		return CLAIM_OURS;
 	if (error != -EEXIST)
 		return CLAIM_NO_SPACE;
-	at = bpf_map_lookup_elem(&idx4, rev);
+	at = bpf_map_lookup_elem(&idx4, &w->rev);
 	if (at)
 		owner = slot4(*at);
-	if (owner && key4_equal(&owner->rev, rev) && flow_alive(owner, now)) {
-		if (!key4_equal(&owner->fwd, fwd))
+	if (owner && key4_equal(&owner->rev, &w->rev) && flow_alive(owner, now)) {
+		if (!key4_equal(&owner->fwd, &w->packet.key))
 			return CLAIM_TAKEN;
-		*slot = *at;
+		w->slot = *at;
 		return CLAIM_ADOPTED;
 	}
 	/* Stale: its flow has gone, or has been idle for too long. */
-	return bpf_map_update_elem(&idx4, rev, slot, BPF_ANY) ? CLAIM_NO_SPACE : CLAIM_OURS;
+	return bpf_map_update_elem(&idx4, &w->rev, &w->slot, BPF_ANY) ? CLAIM_NO_SPACE : CLAIM_OURS;
 }
 
-/* Tries ports until a reverse key is ours. A socket on the client's own port is expected where that is the connection
- * itself: a direct one, or one picked up in mid-stream. Changes rev and slot. */
-static __always_inline enum claim claim_port(struct __sk_buff *skb, const struct opening *o, struct flow4 *f,
-                                             struct key4 *rev, __u32 *slot, __u32 now)
+/* Tries one port, for the flow in w->slot. A socket on the client's own port is expected where that is the connection
+ * itself: a direct one, or one picked up in mid-stream. Returns enum claim.
+ * A global function, so that the verifier follows it once, and not for each try. */
+__noinline int claim_port(struct __sk_buff *skb, __u32 try, __u32 now)
 {
-	__u32 own = bpf_ntohs(rev->dport) & 0xffff;
-	__u32 hash = flow_hash(&o->fwd);
-	enum claim claim = CLAIM_TAKEN;
+	struct work *w = this_work();
+	struct flow4 *f;
 
-	for (__u32 try = 0; try < PORT_TRIES && claim == CLAIM_TAKEN; try++) {
-		rev->dport = bpf_htons(candidate(own, hash, try));
-		f->rev = *rev;
-		if (rev->proto == IPPROTO_TCP && (try || !o->marks) && socket_exists(skb, rev))
-			continue;
-		claim = claim_reverse(&o->fwd, rev, slot, now);
-	}
-	return claim;
+	if (!w)
+		return CLAIM_NO_SPACE;
+	f = slot4(w->slot);
+	if (!f)
+		return CLAIM_NO_SPACE;
+	w->rev.dport = bpf_htons(candidate(&w->packet.key, try));
+	f->rev = w->rev;
+	if (w->rev.proto == IPPROTO_TCP && (try || !w->marks) && socket_exists(skb, &w->rev))
+		return CLAIM_TAKEN;
+	return claim_reverse(w, now);
 }
 
-/* Returns 0 and the reverse key that is in force, or why there is no flow. */
-static __always_inline enum reason flow_open(struct __sk_buff *skb, const struct opening *o, struct key4 *rev,
-                                             __u32 now)
+/* Opens the flow from w->packet.key to w->rev, whose client port may become another. 0, or why there is no flow. */
+static __always_inline enum reason flow_open(struct __sk_buff *skb, struct work *w, __u32 now)
 {
-	__u32 slot, fresh;
+	__u32 slot;
 	struct flow4 *f = half_slot(&slot);
-	enum claim claim;
+	int claim = CLAIM_TAKEN;
 
 	if (!f)
 		return REASON_NO_SPACE;
-	fresh = slot;
-	*rev = o->rev;
-	f->fwd = o->fwd;
-	f->rev = o->rev;
-	f->marks = o->marks;
-	f->rule = o->rule;
-	f->rules_generation = o->rules_generation;
+	f->fwd = w->packet.key;
+	f->rev = w->rev;
+	f->marks = w->marks;
+	f->rule = w->outcome.rule;
+	f->rules_generation = w->outcome.rules_generation;
 	f->first = now;
 	f->last = now;
 	f->expect = 0;
@@ -175,21 +167,22 @@ static __always_inline enum reason flow_open(struct __sk_buff *skb, const struct
 	barrier();
 	f->state = FLOW_OPENING;
 
-	claim = claim_port(skb, o, f, rev, &slot, now);
+	w->slot = slot;
+	for (__u32 try = 0; try < PORT_TRIES && claim == CLAIM_TAKEN; try++)
+		claim = claim_port(skb, try, now);
 	if (claim != CLAIM_OURS)
 		f->state = FLOW_FREE;
 	if (claim == CLAIM_TAKEN)
 		return REASON_NO_PORT;
 	if (claim == CLAIM_NO_SPACE)
 		return REASON_NO_SPACE;
-	if (bpf_map_update_elem(&idx4, &o->fwd, &slot, BPF_ANY)) {
-		if (slot == fresh) {
-			forget(rev, slot);
-			f->state = FLOW_FREE;
-		}
-		return REASON_NO_SPACE;
+	if (!bpf_map_update_elem(&idx4, &w->packet.key, &w->slot, BPF_ANY))
+		return REASON_NONE;
+	if (claim == CLAIM_OURS) {
+		forget(&w->rev, slot);
+		f->state = FLOW_FREE;
 	}
-	return REASON_NONE;
+	return REASON_NO_SPACE;
 }
 
 #endif

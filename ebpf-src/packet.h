@@ -5,6 +5,14 @@
 
 #include "maps.h"
 
+/* What was decided about a packet without flow. */
+struct outcome {
+	__u32 rules_generation;
+	__u16 rule;   /* or RULE_NONE */
+	__u8 verdict; /* enum verdict */
+	__u8 reason;  /* enum reason */
+};
+
 struct packet {
 	struct key4 key; /* as on the wire */
 	__u32 l4;        /* offset of the transport header in the frame */
@@ -13,6 +21,32 @@ struct packet {
 	__u8 flags;    /* TCP */
 	__u8 unsummed; /* UDP without checksum */
 };
+
+/* The packet at hand, and what becomes of it if it has no flow. */
+struct work {
+	struct packet packet;
+	struct key4 rev; /* of the flow to open: the server that the rules chose */
+	struct outcome outcome;
+	__u32 slot; /* where that flow lives */
+	__u8 marks; /* enum flow_marks */
+	__u8 pad[3];
+};
+
+/* One per CPU; written and read during one run, means nothing between runs. In a map and not on the stack, because what
+ * the verifier knows of each stack slot multiplies the paths that it must follow; of a map's value it knows nothing. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct work);
+} work SEC(".maps");
+
+static __always_inline struct work *this_work(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&work, &zero);
+}
 
 /* Makes the first `len` bytes of the frame directly readable. Pointers into the packet are void afterwards. */
 static __always_inline int reach(struct __sk_buff *skb, __u32 len)
@@ -119,10 +153,10 @@ static __always_inline enum reason parse(struct __sk_buff *skb, enum dir dir, st
 		return REASON_FRAGMENT;
 	if (!length_ok(skb, ip, ihl))
 		return REASON_MALFORMED;
-	*p = (struct packet){
-		.key = {.src = ip->saddr, .dst = ip->daddr, .proto = ip->protocol, .dir = dir},
-		.l4 = l2_len + ihl,
-	};
+	p->key = (struct key4){.src = ip->saddr, .dst = ip->daddr, .proto = ip->protocol, .dir = dir};
+	p->l4 = l2_len + ihl;
+	p->flags = 0;
+	p->unsummed = 0;
 	return parse_transport(skb, dir, p);
 }
 
