@@ -131,6 +131,9 @@ impl Site<'_> {
         insn: Insn,
         symbol: &Symbol<'_>,
     ) -> Result<(), &'static str> {
+        let second = index.saturating_add(1);
+        let high =
+            body.insns.get(second).copied().filter(|i| i.code == 0).ok_or("the load has no second half")?;
         let Place::Section(place) = symbol.place else { return Err(self.not_here(symbol)) };
         let section = self.context.elf.sections.get(place).ok_or("the symbol's section does not exist")?;
         let address = symbol.value.checked_add_signed(insn.imm.into()).ok_or("points before its section")?;
@@ -149,13 +152,6 @@ impl Site<'_> {
             }
             let offset = u32::try_from(address).map_err(|_| "points beyond 4 GiB")?;
             body.loads.push((index, Target::Data { section: place, offset }));
-            let second = index.saturating_add(1);
-            let high = body
-                .insns
-                .get(second)
-                .copied()
-                .filter(|i| i.code == 0)
-                .ok_or("the load has no second half")?;
             replace(body, index, Insn { imm: 0, ..insn.with_src(insn::PSEUDO_MAP_VALUE) });
             replace(body, second, Insn { imm: offset as i32, ..high });
         } else {

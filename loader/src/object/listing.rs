@@ -61,19 +61,24 @@ impl Object {
 
     /// The program's instructions, one line each.
     pub fn listing<'a>(&'a self, program: &'a Program) -> Vec<Line<'a>> {
-        let (mut lines, mut second_half) = (Vec::new(), false);
+        let (mut lines, mut second_half, mut shown) = (Vec::new(), false, None);
         for (index, insn) in program.insns.iter().enumerate() {
             let is_second = second_half;
             second_half = insn.is_ld_imm64() && !is_second;
             if is_second {
                 continue;
             }
-            let begins =
+            // Each place in a line has a record of its own, but the line is worth showing once.
+            let record =
                 program.lines.binary_search_by_key(&index, |l| usize::try_from(l.insn).unwrap_or(usize::MAX));
+            let record = record.ok().and_then(|found| program.lines.get(found));
+            let place = record.map(|l| (l.file_off, l.line_col >> 10)).or(shown);
+            let source = if place == shown { None } else { self.source(program, index) };
+            shown = place;
             lines.push(Line {
                 insn: index,
                 label: label_at(program, index),
-                source: begins.ok().and_then(|_| self.source(program, index)),
+                source,
                 text: self.text(program, index, insn),
             });
         }
