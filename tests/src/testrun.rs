@@ -48,6 +48,12 @@ impl Program<'_> {
     /// Runs `frame` through it. Its destination must be 00:…:00, the address of `lo`, or it is for another host.
     #[track_caller]
     pub fn run(&self, frame: &[u8], sums: Sums) -> Outcome {
+        let outcome = self.ns.within(|| self.run_here(frame, sums));
+        outcome.unwrap_or_else(|fault| panic!("{fault}"))
+    }
+
+    /// The same on this thread, for many packets: call it within the namespace.
+    pub fn run_here(&self, frame: &[u8], sums: Sums) -> Result<Outcome, String> {
         let flags = if sums == Sums::Complete { CHECKSUM_COMPLETE } else { 0 };
         let arguments = [
             ("prog_fd", Value::Fd(self.fd.as_fd())),
@@ -56,11 +62,11 @@ impl Program<'_> {
             ("repeat", Value::Num(1)),
             ("flags", Value::Num(flags)),
         ];
-        let answer = self.ns.within(|| call(&commands::PROG_TEST_RUN, &arguments));
-        let answer = answer.unwrap_or_else(|(error, _)| panic!("{sums:?}: {error} for {frame:02x?}"));
-        Outcome {
+        let answer = call(&commands::PROG_TEST_RUN, &arguments);
+        let answer = answer.map_err(|(error, _)| format!("{sums:?}: {error} for {frame:02x?}"))?;
+        Ok(Outcome {
             verdict: answer.number(&commands::PROG_TEST_RUN, "retval") as i32,
             frame: answer.room("data_out").to_vec(),
-        }
+        })
     }
 }

@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Single packets through the running programs by BPF_PROG_TEST_RUN, byte for byte against packets built anew.
+//!
+//! What comes out has to be the packet that the test builds with the other addresses, all checksums computed over the
+//! whole; once as bytes, once with `CHECKSUM_COMPLETE`, where the kernel checks that the card's sum is still right.
+use e2e::detour::up;
+use e2e::lab::{Lab, CLIENT, GATEWAY, SECOND};
+use e2e::packet::{checksum, doc6, Inner, Packet, ACK, FIN, PSH, RST, SYN};
+use e2e::testrun::{Outcome, Program, Sums, SHOT, UNSPEC};
+use e2e::tools;
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+
+/// Nobody here.
+const FAR: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 34);
+
+/// A lab that is up, and its two programs.
+struct Bench {
+    lab: Lab,
+}
+
+impl Bench {
+    fn new(rules: &[&str]) -> Bench {
+        Bench::on(Lab::new(), rules)
+    }
+
+    fn on(lab: Lab, rules: &[&str]) -> Bench {
+        let arguments: Vec<&str> = rules.iter().flat_map(|rule| ["--rule", rule]).collect();
+        up(&lab.gateway, &lab.device, &arguments);
+        Bench { lab }
+    }
+
+    fn program(&self, hook: &str) -> Program<'_> {
+        let filters = tools::filters(&self.lab.gateway, &self.lab.device, hook);
+        Program::by_id(&self.lab.gateway, filters[0]["options"]["prog"]["id"].as_u64().expect("a program"))
+    }
+
+    /// Runs `scene(port, in, out)` with each way of summing, a fresh client port each time.
+    fn scenes(&self, scene: impl Fn(u16, &Hook<'_>, &Hook<'_>)) {
+        let (ingress, egress) = (self.program("ingress"), self.program("egress"));
+        for (n, sums) in [Sums::None, Sums::Complete].into_iter().enumerate() {
+            let hook = |program| Hook { program, sums };
+            scene(4000 + 1000 * n as u16, &hook(&ingress), &hook(&egress));
+        }
+    }
+}
+
+/// A program and how packets come to it.
+struct Hook<'a> {
+    program: &'a Program<'a>,
+    sums: Sums,
+}
+
+impl Hook<'_> {
+    /// The packet comes out as `expected`, which is another one.
+    #[track_caller]
+    fn rewrites(&self, packet: &Packet, expected: &Packet) {
+        assert_ne!(packet.frame(), expected.frame(), "{packet}: this would show nothing");
+        let outcome = self.program.run(&packet.frame(), self.sums);
+        assert_eq!(outcome.verdict, UNSPEC, "{packet}");
+        if outcome.frame != expected.frame() {
+            let read = Packet::read(&outcome.frame);
+            panic!("{packet} ({:?})\n got {read:?}\nwant {expected:?}", self.sums);
+        }
+    }
+
+    /// The frame passes as it is.
+    #[track_caller]
+    fn passes(&self, what: &str, frame: &[u8]) {
+        let outcome = self.program.run(frame, self.sums);
+        assert_eq!(outcome, Outcome { verdict: UNSPEC, frame: frame.to_vec() }, "{what} ({:?})", self.sums);
+    }
+
+    /// The packet is dropped.
+    #[track_caller]
+    fn drops(&self, packet: &Packet) {
+        assert_eq!(self.program.run(&packet.frame(), self.sums).verdict, SHOT, "{packet}");
+    }
+}
+
+fn client(port: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(CLIENT, port)
+}
+
+fn at(ip: Ipv4Addr, port: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(ip, port)
+}
+
+/// A packet to `FAR` comes in as one to the gateway, and its answer leaves as one from `FAR`.
+#[track_caller]
+fn both_ways(
+    ingress: &Hook<'_>,
+    egress: &Hook<'_>,
+    port: u16,
+    asked: Packet,
+    answer: Packet,
+    server_port: u16,
+) {
+    let server = at(GATEWAY, server_port);
+    ingress.rewrites(&asked, &asked.clone().between(client(port), server));
+    egress.rewrites(&answer.clone().between(server, client(port)), &answer);
+}
+
+#[test]
+fn tcp_from_the_first_to_the_last_segment() {
+    let bench = Bench::new(&["tcp dport 8080 redirect to :80", "redirect"]);
+    bench.scenes(|port, ingress, egress| {
+        for (port, dport, server_port) in [(port, 80, 80), (port + 1, 8080, 80), (port + 2, 443, 443)] {
+            let out = |flags| Packet::tcp(client(port), at(FAR, dport), flags);
+            let back = |flags| Packet::tcp(at(FAR, dport), client(port), flags);
+            let segment = |asked, answer| both_ways(ingress, egress, port, asked, answer, server_port);
+            let options = [2, 4, 5, 0xb4, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 7];
+            segment(out(SYN).tcp_options(&options), back(SYN | ACK).tcp_options(&options));
+            segment(out(ACK), back(ACK));
+            segment(out(ACK | PSH).payload(b"GET / HTTP/1.0\r\n\r\n"), back(ACK).payload(b"HTTP/1.0 200 OK"));
+            segment(out(ACK).payload(b"o"), back(ACK | PSH).payload(&[0xff; 1460]));
+            segment(out(ACK).payload(&[0; 1459]), back(ACK).payload(&[1; 3]));
+            segment(out(FIN | ACK), back(FIN | ACK));
+            segment(out(RST), back(RST));
+        }
+    });
+}
+
+#[test]
+fn udp_with_and_without_checksum() {
+    let bench = Bench::new(&["udp dport 53 redirect to :5353", "redirect"]);
+    bench.scenes(|port, ingress, egress| {
+        for (port, dport, server_port) in [(port, 53, 5353), (port + 1, 123, 123)] {
+            let out = || Packet::udp(client(port), at(FAR, dport));
+            let back = || Packet::udp(at(FAR, dport), client(port));
+            let datagram = |asked, answer| both_ways(ingress, egress, port, asked, answer, server_port);
+            datagram(out().payload(b"question"), back().payload(b"an answer"));
+            datagram(out(), back().payload(&[7; 1400]));
+            datagram(out().payload(b"none").unsummed(), back().payload(b"none").unsummed());
+            // Sums that come out as zero afterwards, and those that are already "minus zero" before.
+            let zero = |packet: Packet| vanishing(packet, client(port), at(GATEWAY, server_port));
+            datagram(zero(out()), back());
+            datagram(out(), vanishing(back(), at(FAR, dport), client(port)));
+            datagram(vanishing(out(), client(port), at(FAR, dport)), back());
+        }
+    });
+}
+
+/// The packet with two bytes of payload that make its checksum zero, which is sent as 0xffff, between these ends.
+fn vanishing(packet: Packet, from: SocketAddrV4, to: SocketAddrV4) -> Packet {
+    let sum_between = |payload: [u8; 2]| {
+        let ip = packet.clone().payload(&payload).between(from, to).ip();
+        u16::from_be_bytes([ip[26], ip[27]])
+    };
+    let needed = sum_between([0, 0]);
+    let payload = needed.to_be_bytes();
+    assert_eq!(sum_between(payload), 0xffff);
+    packet.payload(&payload)
+}
+
+#[test]
+fn pings() {
+    Bench::new(&[]).scenes(|id, ingress, egress| {
+        for (sequence, payload) in [(1, &b""[..]), (2, b"odd"), (3, &[0xaa; 1400])] {
+            let asked = Packet::icmp(CLIENT, FAR, 8, id, sequence).payload(payload);
+            let answer = Packet::icmp(FAR, CLIENT, 0, id, sequence).payload(payload);
+            both_ways(ingress, egress, 0, asked, answer, 0);
+        }
+    });
+}
+
+#[test]
+fn ip_options_and_every_header_field_stay() {
+    Bench::new(&[]).scenes(|port, ingress, egress| {
+        for words in 1..=10u16 {
+            let options = vec![1; usize::from(words) * 4];
+            let port = port + words;
+            let asked = Packet::tcp(client(port), at(FAR, 80), SYN).options(&options);
+            let answer = Packet::tcp(at(FAR, 80), client(port), SYN | ACK).options(&options);
+            both_ways(ingress, egress, port, asked, answer, 80);
+            let asked = Packet::udp(client(port), at(FAR, 53)).options(&options).payload(b"x");
+            let answer = Packet::udp(at(FAR, 53), client(port)).options(&options).payload(b"yy");
+            both_ways(ingress, egress, port, asked, answer, 53);
+        }
+        for (n, (ttl, tos, fragment, id)) in
+            [(1, 0, 0x4000, 0), (255, 0xff, 0, 0xffff), (64, 0x2e << 2, 0x4000, 1)].into_iter().enumerate()
+        {
+            let port = port + 20 + n as u16;
+            let change = |packet: Packet| Packet { ttl, tos, fragment, id, ..packet };
+            let asked = change(Packet::udp(client(port), at(FAR, 53)).payload(b"x"));
+            let answer = change(Packet::udp(at(FAR, 53), client(port)).payload(b"x"));
+            both_ways(ingress, egress, port, asked, answer, 53);
+        }
+    });
+}
+
+#[test]
+fn what_is_not_ours_to_rewrite_passes_untouched() {
+    Bench::new(&[]).scenes(|port, ingress, egress| {
+        let to = |ip: [u8; 4], dport| Packet::udp(client(port), at(ip.into(), dport)).payload(b"x");
+        let from = |ip: [u8; 4]| Packet::udp(at(ip.into(), port), at(FAR, 53)).payload(b"x");
+        for (what, packet) in [
+            ("the gateway", to(GATEWAY.octets(), 53)),
+            ("its second address", to(SECOND.octets(), 53)),
+            ("broadcast", to([255, 255, 255, 255], 9)),
+            ("the network's broadcast", to([192, 168, 178, 255], 9)),
+            ("DHCP", Packet::udp(at([0, 0, 0, 0].into(), 68), at([255; 4].into(), 67)).payload(b"x")),
+            ("multicast", to([224, 0, 0, 251], 5353)),
+            ("high multicast", to([239, 255, 255, 250], 1900)),
+            ("link-local", to([169, 254, 169, 254], 80)),
+            ("loopback", to([127, 0, 0, 1], 80)),
+            ("nowhere", to([0, 0, 0, 0], 80)),
+            ("from the gateway itself", from(GATEWAY.octets())),
+            ("from loopback", from([127, 0, 0, 1])),
+            ("from multicast", from([224, 0, 0, 1])),
+            ("from broadcast", from([255; 4])),
+            ("from nowhere", from([0; 4])),
+            ("ICMP unreachable", Packet::icmp(CLIENT, FAR, 3, 0, 0).payload(&to(FAR.octets(), 53).ip())),
+            ("ICMP time exceeded", Packet::icmp(CLIENT, FAR, 11, 0, 0).payload(&to(FAR.octets(), 53).ip())),
+            ("a ping's answer", Packet::icmp(CLIENT, FAR, 0, port, 1)),
+            ("GRE", Packet::other(CLIENT.into(), FAR.into(), 47).payload(&[0; 40])),
+            ("IGMP", Packet::other(CLIENT.into(), [224, 0, 0, 22].into(), 2).payload(&[0; 8])),
+            ("IPv6", Packet::tcp((doc6(1), port), (doc6(2), 80), SYN)),
+        ] {
+            ingress.passes(what, &packet.frame());
+        }
+        let syn = Packet::tcp(client(port), at(FAR, 80), SYN).frame();
+        let with = |at: usize, bytes: &[u8]| {
+            let mut frame = syn.clone();
+            frame[at..at + bytes.len()].copy_from_slice(bytes);
+            frame
+        };
+        ingress.passes("another host's frame", &with(0, &[2, 0, 0, 0, 0, 9]));
+        ingress.passes("a broadcast frame", &with(0, &[0xff; 6]));
+        ingress.passes("a multicast frame", &with(0, &[1, 0, 0x5e, 0, 0, 1]));
+        ingress.passes("ARP", &with(12, &[8, 6]));
+        ingress.passes("unknown ethertype", &with(12, &[0x88, 0xb5]));
+        let tagged = [&syn[..12], &[0x81, 0, 0, 100], &syn[12..]].concat();
+        ingress.passes("a VLAN's frame", &tagged);
+        for what in ["a packet that belongs to no flow", "again"] {
+            egress.passes(what, &Packet::tcp(at(GATEWAY, 22), client(port), ACK).payload(b"ssh").frame());
+            egress.passes(what, &Packet::udp(at(GATEWAY, 123), client(port)).payload(b"ntp").frame());
+            egress.passes(what, &Packet::icmp(GATEWAY, CLIENT, 8, port, 1).frame());
+        }
+    });
+}
+
+#[test]
+fn fragments_pass_untouched_in_both_directions() {
+    Bench::new(&[]).scenes(|port, ingress, egress| {
+        let whole = Packet::udp(client(port), at(FAR, 53)).payload(b"open");
+        ingress.rewrites(&whole, &whole.clone().between(client(port), at(GATEWAY, 53)));
+        let asked = Packet::udp(client(port), at(FAR, 53)).payload(&[3; 3000]);
+        let answer = Packet::udp(at(GATEWAY, 53), client(port)).payload(&[4; 3000]);
+        // Offsets of n × 256 bytes are zero in one byte of the field; the last may be shorter than any header.
+        for size in [8, 256, 1480, 3000] {
+            for piece in asked.fragments(size) {
+                ingress.passes("a fragment", &piece.frame());
+            }
+            for piece in answer.fragments(size) {
+                egress.passes("an answer's fragment", &piece.frame());
+            }
+        }
+    });
+}
+
+#[test]
+fn headers_that_lie_pass_untouched() {
+    Bench::new(&[]).scenes(|port, ingress, egress| {
+        let full = Packet::tcp(client(port), at(FAR, 80), SYN).options(&[1; 8]).tcp_options(&[1; 8]).frame();
+        for hook in [ingress, egress] {
+            for length in 14..full.len() {
+                hook.passes("a frame cut short", &full[..length]);
+            }
+        }
+        let ip = |change: &dyn Fn(&mut [u8])| {
+            let mut frame = full.clone();
+            change(&mut frame[14..]);
+            frame[24..26].fill(0);
+            let header = usize::from(frame[14] & 15) * 4;
+            let sum = checksum(&frame[14..14 + header]).to_be_bytes();
+            frame[24..26].copy_from_slice(&sum);
+            frame
+        };
+        ingress.passes("version 5", &ip(&|ip| ip[0] = 0x57));
+        ingress.passes("version 6 in an IPv4 frame", &ip(&|ip| ip[0] = 0x67));
+        for words in 0..5 {
+            ingress.passes("a header shorter than a header", &ip(&|ip| ip[0] = 0x40 | words));
+        }
+        ingress.passes(
+            "a header longer than the packet",
+            &ip(&|ip| {
+                ip[0] = 0x4f;
+                ip[2..4].copy_from_slice(&40u16.to_be_bytes());
+            }),
+        );
+        for total in [0u16, 19, 20, 28, 31] {
+            ingress.passes(
+                "a total length without a TCP header",
+                &ip(&|ip| {
+                    ip[2..4].copy_from_slice(&total.to_be_bytes());
+                }),
+            );
+        }
+        ingress.passes(
+            "a total length beyond the frame",
+            &ip(&|ip| ip[2..4].copy_from_slice(&1500u16.to_be_bytes())),
+        );
+    });
+}
+
+#[test]
+fn verdicts_of_rules() {
+    let rules = ["tcp dport 25 drop", "udp dport 53 accept", "tcp dport 80 redirect"];
+    Bench::new(&rules).scenes(|port, ingress, _| {
+        let syn = |dport| Packet::tcp(client(port), at(FAR, dport), SYN);
+        ingress.drops(&syn(25));
+        ingress.rewrites(&syn(80), &syn(80).between(client(port), at(GATEWAY, 80)));
+        ingress.passes("accept", &Packet::udp(client(port), at(FAR, 53)).frame());
+        ingress.passes("no rule", &syn(81).frame());
+        // The rule is about opening: what is dropped at its first packet has no later ones.
+        ingress.passes("no ping rule", &Packet::icmp(CLIENT, FAR, 8, port, 1).frame());
+    });
+}
+
+/// Transit connections must not be cut: where the device forwards, TCP without state is not ours.
+#[test]
+fn tcp_in_mid_stream() {
+    let picked_up = Bench::new(&[]);
+    picked_up.scenes(|port, ingress, egress| {
+        let asked = Packet::tcp(client(port), at(FAR, 80), ACK).payload(b"still there?");
+        both_ways(ingress, egress, port, asked, Packet::tcp(at(FAR, 80), client(port), ACK), 80);
+    });
+    let lab = Lab::new();
+    lab.gateway.sysctl("net/ipv4/ip_forward", "1");
+    Bench::on(lab, &[]).scenes(|port, ingress, _| {
+        ingress.passes("transit", &Packet::tcp(client(port), at(FAR, 80), ACK).payload(b"x").frame());
+        ingress.passes("transit", &Packet::tcp(client(port), at(FAR, 80), FIN | ACK).frame());
+        ingress.passes("transit", &Packet::tcp(client(port), at(FAR, 80), RST).frame());
+    });
+}
+
+/// One client port to many destinations: all but the first get another port, and all get theirs back.
+#[test]
+fn clashing_ports_are_exchanged_and_restored() {
+    Bench::new(&[]).scenes(|port, ingress, egress| {
+        let mut given = std::collections::BTreeSet::new();
+        for n in 1..=40 {
+            let far = at(Ipv4Addr::new(20, 0, 0, n), 80);
+            let asked = Packet::tcp(client(port), far, SYN);
+            let outcome = ingress.program.run(&asked.frame(), ingress.sums);
+            let seen = Packet::read(&outcome.frame).unwrap();
+            let Inner::Tcp { sport, .. } = seen.inner else { panic!("{seen}") };
+            assert_eq!(seen, asked.clone().between(client(sport), at(GATEWAY, 80)), "only ends change");
+            assert!(given.insert(sport), "port {sport} twice");
+            let answer = Packet::tcp(at(GATEWAY, 80), client(sport), SYN | ACK);
+            egress.rewrites(&answer, &answer.clone().between(far, client(port)));
+            // The same packet again is the same flow.
+            assert_eq!(ingress.program.run(&asked.frame(), ingress.sums), outcome);
+        }
+        assert!(given.contains(&port), "the first keeps its port");
+    });
+}
+
+/// Whatever comes: no error, known verdicts, and where bytes change they are ends and checksums that stay right.
+#[test]
+fn twenty_thousand_damaged_packets() {
+    let bench = Bench::new(&[]);
+    let (ingress, egress) = (bench.program("ingress"), bench.program("egress"));
+    let mut state = 1u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let (mut changed, mut dropped) = (0, 0);
+    bench.lab.gateway.within(|| {
+        for n in 0..20_000 {
+            let (from, to) = (client(1000 + (n % 500) as u16), at(FAR, 1 + random(100) as u16));
+            let packet = match random(5) {
+                0 => Packet::tcp(from, to, SYN),
+                1 => Packet::tcp(from, to, ACK | PSH).payload(b"some payload").options(&[1; 12]),
+                2 => Packet::udp(from, to).payload(&vec![5; random(100)]),
+                3 => Packet::icmp(CLIENT, FAR, 8, 5, 6).payload(&[6; 21]),
+                _ => Packet::udp(from, at(GATEWAY, 53)).reversed().payload(b"back"),
+            };
+            let mut frame = packet.frame();
+            for _ in 0..random(4) {
+                let at = 14 + random(frame.len() - 14);
+                frame[at] = random(256) as u8;
+            }
+            frame.truncate(frame.len() - if random(3) == 0 { random(frame.len() - 14) } else { 0 });
+            let sums = if n % 2 == 0 { Sums::None } else { Sums::Complete };
+            for program in [&ingress, &egress] {
+                let outcome = program.run_here(&frame, sums).unwrap_or_else(|fault| panic!("{fault}"));
+                assert!(matches!(outcome.verdict, UNSPEC | SHOT), "{} for {frame:02x?}", outcome.verdict);
+                dropped += usize::from(outcome.verdict == SHOT);
+                if outcome.frame != frame {
+                    changed += 1;
+                    judge(&frame, &outcome.frame);
+                }
+            }
+        }
+    });
+    assert!(changed > 5_000, "only {changed} packets were rewritten, {dropped} dropped");
+}
+
+/// A rewritten packet differs in its ends and checksums only, and is as right as it was.
+fn judge(before: &[u8], after: &[u8]) {
+    let header = usize::from(before[14] & 15) * 4;
+    let l4 = 14 + header;
+    let (ports, sum) = match before[23] {
+        6 => (l4..l4 + 4, l4 + 16..l4 + 18),
+        17 => (l4..l4 + 4, l4 + 6..l4 + 8),
+        _ => (l4 + 4..l4 + 6, l4 + 2..l4 + 4),
+    };
+    let may = |at: usize| (24..34).contains(&at) || ports.contains(&at) || sum.contains(&at);
+    let wrong = (0..before.len()).find(|at| before[*at] != after[*at] && !may(*at));
+    assert_eq!(wrong, None, "byte changed that may not\n{before:02x?}\n{after:02x?}");
+    if let Ok(packet) = Packet::read(before) {
+        let read = Packet::read(after).unwrap_or_else(|fault| panic!("{packet}: {fault}"));
+        assert!(matches!(read.src, IpAddr::V4(_)));
+    }
+}
