@@ -1,4 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! (module ui)
+//! Plain data to bytes on a terminal or JSON; and the tree of arguments. Nothing here asks the system anything.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+pub mod asked;
 pub mod cli;
+pub mod excerpt;
+pub mod flows;
 pub mod json;
+pub mod paper;
+pub mod status;
+pub mod text;
