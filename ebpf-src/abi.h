@@ -111,7 +111,7 @@ ABI_SIZE(struct flow6, 144);
 /* Where this CPU goes on: in its ring of half-open slots, and in the confirmed slots. */
 struct hands {
 	__u32 half;      /* 0 .. cfg.half_slots - 1 */
-	__u32 confirmed; /* 0 .. cfg.confirmed_slots - 1 */
+	__u32 confirmed; /* 0 .. cfg.confirmed_slots - 1, from where this CPU's part begins */
 };
 ABI_SIZE(struct hands, 8);
 

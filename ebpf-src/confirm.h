@@ -44,11 +44,11 @@ static __always_inline int confirmed_take(struct flow4 *f, __u32 slot, __u32 now
 	return taken;
 }
 
-/* A confirmed slot in state FLOW_TAKEN, or none. The hand of each CPU goes round on its own; the lock decides where two
- * meet. */
+/* A confirmed slot in state FLOW_TAKEN, or none. Each CPU has a hand of its own that starts in its own part and goes
+ * all the way round; the lock decides where two meet. */
 static __always_inline struct flow4 *confirmed_slot(__u32 *slot, __u32 now)
 {
-	__u32 zero = 0;
+	__u32 zero = 0, start = bpf_get_smp_processor_id() * (cfg.confirmed_slots / cfg.cpus);
 	struct hands *h = bpf_map_lookup_elem(&hands, &zero);
 
 	if (!h)
@@ -58,7 +58,8 @@ static __always_inline struct flow4 *confirmed_slot(__u32 *slot, __u32 now)
 		struct flow4 *f;
 
 		h->confirmed = n + 1;
-		*slot = cfg.cpus * cfg.half_slots + n;
+		n += start;
+		*slot = cfg.cpus * cfg.half_slots + (n < cfg.confirmed_slots ? n : n - cfg.confirmed_slots);
 		f = slot4(*slot);
 		if (!f)
 			return 0;

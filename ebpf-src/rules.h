@@ -29,20 +29,16 @@ static __always_inline __u64 top_bit(__u64 x)
 	return x;
 }
 
-/* The number of the vector for a value: the last bound that is not above it. An unused bound of 0 wraps to the largest
- * number, and so is above every value. */
-static __always_inline __u32 vector_of(const struct rule_dim4 *dim, __u32 value)
+/* One step of a binary search: `step` if the bound that far on is not above the value, else 0. An unused bound of 0
+ * wraps to the largest number, and so is above every value. */
+static __always_inline __u32 advance(const struct rule_dim4 *dim, __u32 at, __u32 step, __u32 value)
 {
-	__u32 at = 0;
-
-	for (__u32 step = RULE_BOUNDS / 2; step; step /= 2)
-		at += top_bit((__u64)(__u32)(dim->bound[at + step] - 1) - value) * step;
-	return dim->vec[at];
+	return top_bit((__u64)(__u32)(dim->bound[at + step] - 1) - value) * step;
 }
 
-static __always_inline const __u64 *vector(const struct rules *table, __u32 number)
+static __always_inline const __u64 *vector(const struct rules *table, const struct rule_dim4 *dim, __u32 at)
 {
-	return table->vectors[number & (RULE_VECTORS - 1)];
+	return table->vectors[dim->vec[at] & (RULE_VECTORS - 1)];
 }
 
 static __always_inline __u32 port_value(__u8 proto, __be16 port)
@@ -60,13 +56,24 @@ static __always_inline __u32 port_value(__u8 proto, __be16 port)
 /* The rule's number, or RULE_NONE. */
 static __always_inline __u32 rules_match(const struct rules *table, const struct key4 *key)
 {
-	const __u64 *saddr = vector(table, vector_of(&table->saddr4, bpf_ntohl(key->src)));
-	const __u64 *daddr = vector(table, vector_of(&table->daddr4, bpf_ntohl(key->dst)));
-	const __u64 *sport = vector(table, vector_of(&table->sport, port_value(key->proto, key->sport)));
-	const __u64 *dport = vector(table, vector_of(&table->dport, port_value(key->proto, key->dport)));
+	__u32 src = bpf_ntohl(key->src), dst = bpf_ntohl(key->dst);
+	__u32 from = port_value(key->proto, key->sport), to = port_value(key->proto, key->dport);
+	__u32 src_at = 0, dst_at = 0, from_at = 0, to_at = 0;
+	const __u64 *saddr, *daddr, *sport, *dport;
 	__u64 words = 0; /* bit i: word i is not empty */
 	__u32 word;
 
+	/* All four at once, so that the processor need not wait for one load after the other. */
+	for (__u32 step = RULE_BOUNDS / 2; step; step /= 2) {
+		src_at += advance(&table->saddr4, src_at, step, src);
+		dst_at += advance(&table->daddr4, dst_at, step, dst);
+		from_at += advance(&table->sport, from_at, step, from);
+		to_at += advance(&table->dport, to_at, step, to);
+	}
+	saddr = vector(table, &table->saddr4, src_at);
+	daddr = vector(table, &table->daddr4, dst_at);
+	sport = vector(table, &table->sport, from_at);
+	dport = vector(table, &table->dport, to_at);
 	for (__u32 i = 0; i < RULE_WORDS; i++) {
 		__u64 both = saddr[i] & daddr[i] & sport[i] & dport[i];
 
