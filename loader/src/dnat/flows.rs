@@ -10,17 +10,20 @@ use super::codes::{self, RULE_NONE};
 use super::rules::{ICMP, TCP, UDP};
 use super::wire::Shared;
 
+/// An address and a port.
+pub type End = SocketAddr;
+
 /// A translation. Of an ICMP echo the client's port is the identifier and the other ports are 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// IPPROTO_*.
     pub protocol: u8,
     /// Who speaks.
-    pub client: SocketAddr,
+    pub client: End,
     /// Whom it believes to speak to.
-    pub original: SocketAddr,
+    pub original: End,
     /// Who answers.
-    pub server: SocketAddr,
+    pub server: End,
     /// The client's port as the server sees it: another than the client's own when that was taken.
     pub port_at_server: u16,
     /// How far the flow has come.

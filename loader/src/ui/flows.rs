@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Flows -> a table, or JSON.
 
-use std::net::SocketAddr;
-
 use serde_json::{json, Value};
 
-use crate::dnat::flows::{has_ports, Flow};
+use crate::dnat::flows::{has_ports, End, Flow};
 
 use super::paper::Paper;
 use super::text::{bytes, duration, protocol, table, Column};
@@ -33,7 +31,7 @@ pub fn text(flows: &[Flow], generation: u32, paper: &Paper) -> String {
 }
 
 fn row(flow: &Flow, generation: u32) -> Vec<String> {
-    let end = |end: SocketAddr| if has_ports(flow.protocol) { end.to_string() } else { end.ip().to_string() };
+    let end = |end: End| if has_ports(flow.protocol) { end.to_string() } else { end.ip().to_string() };
     let [there, back] = flow.packets;
     let [bytes_there, bytes_back] = flow.bytes.map(bytes);
     // Worth a look only where the client's own port was taken.
@@ -79,7 +77,7 @@ pub fn json(device: &str, flows: &[Flow], generation: u32) -> Value {
 }
 
 fn flow_json(flow: &Flow) -> Value {
-    let end = |end: SocketAddr| {
+    let end = |end: End| {
         let port = has_ports(flow.protocol).then(|| end.port());
         json!({"address": end.ip().to_string(), "port": port})
     };
