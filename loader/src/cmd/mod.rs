@@ -6,6 +6,7 @@ mod context;
 mod inspect;
 mod objects;
 mod plan;
+mod up;
 
 use crate::load::refusal::{Refusal, Stage};
 use clap::ArgMatches;
@@ -15,6 +16,8 @@ pub use context::{Answer, Context};
 pub fn run(matches: &ArgMatches) -> Result<Answer, Refusal> {
     let mut context = Context::new(matches)?;
     match matches.subcommand() {
+        Some(("up", args)) => up::up(&mut context, args),
+        Some(("down", args)) => up::down(&mut context, args),
         Some(("load", args)) => attach::load(&mut context, args),
         Some(("unload", args)) => attach::unload(&mut context, args),
         Some(("plan", args)) => plan::plan(&mut context, args),

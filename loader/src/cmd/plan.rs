@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! `plan COMMAND`: the steps of another command, printed and not made.
 use crate::cmd::objects::{self, Named};
-use crate::cmd::{attach, Answer, Context};
+use crate::cmd::{attach, check, up, Answer, Context};
+use crate::dnat::running::Running;
 use crate::load::facts::Facts;
 use crate::load::plan::{self, Plan};
 use crate::load::refusal::{Refusal, Stage};
@@ -21,8 +22,13 @@ pub fn plan(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
         let (_, plan) = attach::dry_run_plan(&named, &machine)?;
         return answer(&plan, None, Some(&named), args);
     }
-    let facts = facts(context, args)?;
+    let (facts, running) = facts(context, args)?;
     match command {
+        "up" => {
+            let up = up::wanted(args, &check::rules(args)?, &facts, running.as_ref())?;
+            answer(&up.plan, Some(&facts), Some(&up.named), args)
+        }
+        "down" => answer(&up::down_plan(&facts)?, Some(&facts), None, args),
         "load" => {
             let named = objects::open(args)?;
             let config = attach::config(&named, args, &facts)?;
@@ -36,13 +42,18 @@ pub fn plan(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
 }
 
 /// This machine's facts, or those of a file.
-fn facts(context: &mut Context, args: &ArgMatches) -> Result<Facts, Refusal> {
+fn facts(context: &mut Context, args: &ArgMatches) -> Result<(Facts, Option<Running>), Refusal> {
     let device = args.get_one::<String>("dev").map(String::as_str).unwrap_or_default();
-    let facts = match args.get_one::<String>("facts") {
-        None => context.facts(device)?,
+    let (facts, running) = match args.get_one::<String>("facts") {
+        None => {
+            let mut facts = context.facts(device)?;
+            let running = up::running(&mut facts)?;
+            (facts, running)
+        }
         Some(path) => {
             let bad = |why: String| {
-                Refusal::new(Stage::Usage, format!("{path}: {why}"), "plan … --save-facts FILE makes one")
+                let hint = "'detour plan … --save-facts FILE' makes one";
+                Refusal::new(Stage::Usage, format!("{}: {why}", path.escape_debug()), hint)
             };
             let text = std::fs::read_to_string(path).map_err(|e| bad(e.to_string()))?;
             let value: Value = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
@@ -50,14 +61,24 @@ fn facts(context: &mut Context, args: &ArgMatches) -> Result<Facts, Refusal> {
             if facts.device.name != device {
                 return Err(bad(format!("these are facts about {}", facts.device.name.escape_debug())));
             }
-            facts
+            let running = match value.get("running") {
+                Some(running) => {
+                    Some(Running::read(running).ok_or_else(|| bad("its 'running' is none".into()))?)
+                }
+                None => None,
+            };
+            (facts, running)
         }
     };
     if let Some(path) = args.get_one::<String>("save-facts") {
-        let text = format!("{:#}\n", facts_json::write(&facts));
-        std::fs::write(path, text).map_err(|e| Refusal::new(Stage::Usage, format!("{path}: {e}"), ""))?;
+        let mut value = facts_json::write(&facts);
+        if let Some(running) = &running {
+            value["running"] = running.json();
+        }
+        std::fs::write(path, format!("{value:#}\n"))
+            .map_err(|e| Refusal::new(Stage::Usage, format!("{}: {e}", path.escape_debug()), ""))?;
     }
-    Ok(facts)
+    Ok((facts, running))
 }
 
 fn answer(

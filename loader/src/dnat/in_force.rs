@@ -67,6 +67,16 @@ pub fn in_force(table: &[u8], mut stats: impl FnMut(u32) -> Vec<u8>) -> Option<I
     (u32::try_from(rules.len()).ok()? == count).then_some(InForce { generation, rules })
 }
 
+/// The generation of a table; 0 when the bytes are none.
+pub fn generation(table: &[u8]) -> u32 {
+    u32::read(RULES.part(table, "generation")).unwrap_or(0)
+}
+
+/// How many rules a table holds; 0 when the bytes are none.
+pub fn count(table: &[u8]) -> u32 {
+    u32::read(RULES.part(table, "count")).unwrap_or(0)
+}
+
 /// Whether two tables hold the same rules, whatever their generations: nothing is to be done then.
 pub fn same_rules(a: &[u8], b: &[u8]) -> bool {
     let generation_aside = RULES.fields.iter().filter(|(name, ..)| *name != "generation");

@@ -182,6 +182,9 @@ fn bpf(step: &Step, call: &Bpf, symbols: &mut Symbols) -> Result<String, Cause> 
     if call.command == &commands::MAP_UPDATE_ELEM {
         return update(call, symbols).map(|()| String::new()).map_err(Cause::Os);
     }
+    if call.command == &commands::MAP_DELETE_ELEM {
+        return delete(call, symbols).map(|()| String::new()).map_err(Cause::Os);
+    }
     let mut filled = Vec::new();
     let args = symbols.resolve(&call.args, &mut filled, 0).map_err(Cause::Os)?;
     let symbol = call.gives.as_deref();
@@ -269,18 +272,30 @@ fn hear(step: &Step, call: &Bpf, symbols: &Symbols) -> Vec<u8> {
 }
 
 fn update(call: &Bpf, symbols: &Symbols) -> io::Result<()> {
-    let bytes = |name: &str| match call.arg(name) {
-        Some(Arg::Bytes(blob)) => symbols.fill(blob),
-        _ => Err(io::Error::from(io::ErrorKind::InvalidInput)),
-    };
-    let Some(Arg::Fd(map)) = call.arg("map_fd") else {
-        return Err(io::Error::from(io::ErrorKind::InvalidInput));
-    };
     let flags = match call.arg("flags") {
         Some(Arg::Num(flags)) => *flags,
         _ => 0,
     };
-    symbols.map(map)?.update(&bytes("key")?, &bytes("value")?, flags)
+    map(call, symbols)?.update(&bytes(call, "key", symbols)?, &bytes(call, "value", symbols)?, flags)
+}
+
+/// Deleting what is not there is no failure: the next packet may have been faster.
+fn delete(call: &Bpf, symbols: &Symbols) -> io::Result<()> {
+    map(call, symbols)?.delete(&bytes(call, "key", symbols)?).map(|_| ())
+}
+
+fn map<'a>(call: &Bpf, symbols: &'a Symbols) -> io::Result<&'a Map> {
+    match call.arg("map_fd") {
+        Some(Arg::Fd(symbol)) => symbols.map(symbol),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
+fn bytes(call: &Bpf, name: &str, symbols: &Symbols) -> io::Result<Vec<u8>> {
+    match call.arg(name) {
+        Some(Arg::Bytes(blob)) => symbols.fill(blob),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    }
 }
 
 /// The id in `struct bpf_prog_info` {type, id, tag[8]}, once the tag is as predicted.

@@ -173,7 +173,7 @@ fn argument(arg: &Arg) -> Value {
         Arg::Fd(symbol) => json!({"fd": symbol}),
         Arg::Room(size) => json!({"room": size}),
         Arg::LogRoom => json!({"room": "log_true_size"}),
-        Arg::Bytes(blob) => self::blob(blob),
+        Arg::Bytes(blob) => write_blob(blob),
     }
 }
 
@@ -194,7 +194,8 @@ fn read_argument(value: &Value, parts: Parts<'_>) -> Option<Arg> {
     }
 }
 
-fn blob(blob: &Blob) -> Value {
+/// Bytes: their length, digest, and the runs that are not zero, or the part they are.
+pub fn write_blob(blob: &Blob) -> Value {
     let mut value = json!({"len": blob.bytes.len(), "sha256": hex(&sha256(&blob.bytes))});
     match &blob.part {
         Some(part) => value["part"] = part.as_str().into(),
@@ -206,7 +207,8 @@ fn blob(blob: &Blob) -> Value {
     value
 }
 
-fn read_blob(value: &Value, parts: Parts<'_>) -> Option<Blob> {
+/// The reverse of [`write_blob`]; None when they do not match their digest.
+pub fn read_blob(value: &Value, parts: Parts<'_>) -> Option<Blob> {
     // A plan is untrusted input: its length must be backed by what it carries, so zeros alone may fill 16 MiB at most.
     const MOST: usize = 16 << 20;
     let length = usize::try_from(value.get("len")?.as_u64()?).ok().filter(|n| *n <= MOST)?;

@@ -171,7 +171,7 @@ fn load() -> Command {
         .arg(
             Arg::new("file").value_name("FILE").required(true).help("An ELF object, or @dnat, @drop, @trace"),
         )
-        .arg(dev().required(false).required_unless_present("no-attach").conflicts_with("no-attach"))
+        .arg(dev().required(false).required_unless_present("no-attach"))
         .arg(option(
             "name",
             "NAME",

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! `up` and `down`: the DNAT onto a device with rules, other rules into a running one, and off again.
+use crate::cmd::attach::{notes, UP};
+use crate::cmd::objects::Named;
+use crate::cmd::{check, Answer, Context};
+use crate::dnat::control::{self, ControlError, Options};
+use crate::dnat::reload::reload;
+use crate::dnat::rules::Rule;
+use crate::dnat::running::Running;
+use crate::dnat::{classify, embedded, in_force};
+use crate::load::create::Creation;
+use crate::load::facts::{Facts, Instance};
+use crate::load::plan::{self, Attach, Config, Plan};
+use crate::load::refusal::{Refusal, Stage};
+use crate::load::tc::{Place, EGRESS, INGRESS};
+use crate::object::Object;
+use clap::ArgMatches;
+use serde_json::json;
+
+/// What `up` would do.
+#[derive(Debug)]
+pub struct Up {
+    /// The object, its variables set.
+    pub named: Named,
+    /// The steps; none when everything is as wanted.
+    pub plan: Plan,
+    /// Whether the programs already run.
+    pub running: bool,
+    rules: usize,
+}
+
+/// `up DEV [RULES]`.
+pub fn up(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
+    let device = args.get_one::<String>("dev").map(String::as_str).unwrap_or_default();
+    let rules = check::rules(args)?;
+    context.lock()?;
+    let mut facts = context.facts(device)?;
+    let running = running(&mut facts)?;
+    let up = wanted(args, &rules, &facts, running.as_ref())?;
+    context.execute(&up.plan, Some(&up.named.object))?;
+    let (change, words) = match (up.running, up.plan.steps.is_empty()) {
+        (_, true) => ("none", "nothing to do, it is up with these rules"),
+        (true, false) => ("rules", "other rules are in force now; flows carry on"),
+        (false, false) => ("loaded", "up"),
+    };
+    let steps = up.plan.steps.len();
+    let text = format!("{}{device}: {words} ({} rules, {steps} steps)\n", notes(&up.plan), up.rules);
+    let json = json!({"schema": "detour.up/1", "dev": device, "change": change, "rules": up.rules,
+        "steps": steps, "notes": up.plan.notes});
+    Ok(Answer::done(text, json))
+}
+
+/// `down DEV`.
+pub fn down(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
+    let device = args.get_one::<String>("dev").map(String::as_str).unwrap_or_default();
+    context.lock()?;
+    let facts = context.facts(device)?;
+    let plan = down_plan(&facts)?;
+    context.execute(&plan, None)?;
+    let json =
+        json!({"schema": "detour.down/1", "dev": device, "steps": plan.steps.len(), "notes": plan.notes});
+    Ok(Answer::done(format!("{}{device}: down ({} steps)\n", notes(&plan), plan.steps.len()), json))
+}
+
+/// The steps of `down`.
+pub fn down_plan(facts: &Facts) -> Result<Plan, Refusal> {
+    facts.bpffs.usable()?;
+    if facts.instances.iter().all(|i| i.name != UP) {
+        return Err(Refusal::nothing(UP, &facts.device.name));
+    }
+    plan::unload(UP, facts)
+}
+
+/// State of the whole running instance, if there is one.
+pub fn running(facts: &mut Facts) -> Result<Option<Running>, Refusal> {
+    match whole(facts) {
+        Some(instance) => {
+            let dir = instance.dir(&facts.home(UP));
+            Running::gather(&dir, &mut facts.reads).map(Some)
+        }
+        None => Ok(None),
+    }
+}
+
+fn whole(facts: &Facts) -> Option<&Instance> {
+    facts.instance(UP).filter(|i| facts.is_whole(i))
+}
+
+/// What `up` has to do.
+pub fn wanted(
+    args: &ArgMatches,
+    rules: &[Rule],
+    facts: &Facts,
+    running: Option<&Running>,
+) -> Result<Up, Refusal> {
+    let device = &facts.device.name;
+    let options = options(args);
+    let control = control::control(&options, rules, facts).map_err(|e| refuse(&e, device))?;
+    let mut object = Object::parse(embedded::object("dnat")?)?;
+    for setting in &control.settings {
+        object.set(setting)?;
+    }
+    let named = Named { file: "dnat.bpf.o".to_string(), object };
+    let config = config(args, &control, facts);
+    let (Some(running), Some(instance)) = (running, whole(facts)) else {
+        let plan = plan::load(&named.object, &config, facts)?;
+        return Ok(Up { named, plan, running: false, rules: rules.len() });
+    };
+    same_programs(&named.object, &config, instance, running, facts)?;
+    let generation = in_force::generation(&running.rules).wrapping_add(1);
+    let table = classify::table(rules, control::own(facts), generation);
+    let table = table.map_err(|e| refuse(&ControlError::Table(e), device))?;
+    let locals = control::locals(rules, facts);
+    let counters = in_force::count(&running.rules).max(u32::try_from(rules.len()).unwrap_or(u32::MAX));
+    let dir = instance.dir(&facts.home(UP));
+    let plan = reload(running, table, &locals, &dir, counters, facts.machine.possible_cpus);
+    Ok(Up { named, plan, running: true, rules: rules.len() })
+}
+
+fn refuse(error: &ControlError, device: &str) -> Refusal {
+    let hint = match error {
+        ControlError::Table(_) => "give the device an address, or name one: dnat to ADDRESS",
+        ControlError::Device(_) => "Ethernet, loopback, tun and other layer-3 devices work",
+        ControlError::Option(_) => "",
+    };
+    Refusal::new(Stage::Usage, format!("{device}: {error}"), hint)
+}
+
+fn options(args: &ArgMatches) -> Options {
+    let number = |name: &str, default: u32| args.get_one::<u32>(name).copied().unwrap_or(default);
+    let default = Options::default();
+    let pickup = match (args.get_flag("pickup"), args.get_flag("no-pickup")) {
+        (true, _) => Some(true),
+        (_, true) => Some(false),
+        _ => None,
+    };
+    Options {
+        confirmed: number("flows-max", default.confirmed),
+        half_open: number("opening-max", default.half_open),
+        asked: number("asked-max", default.asked),
+        pickup,
+        ..default
+    }
+}
+
+fn config(args: &ArgMatches, control: &control::Control, facts: &Facts) -> Config {
+    let prio = args.get_one::<u16>("prio").copied().unwrap_or(100);
+    let handle = args.get_one::<u32>("handle").copied().unwrap_or(0xd370);
+    let attach = |program: &str, parent| Attach {
+        program: program.to_string(),
+        place: Place { ifindex: facts.device.ifindex, parent, prio, handle },
+    };
+    let creation = Creation {
+        file: "dnat.bpf.o".to_string(),
+        programs: vec!["detour_in".to_string(), "detour_out".to_string()],
+        sizes: control.sizes.clone(),
+        writes: control.writes.clone(),
+    };
+    // Nothing is rewritten on its way in before the way back out exists.
+    let attach = vec![attach("detour_out", EGRESS), attach("detour_in", INGRESS)];
+    Config { creation, attach, name: UP.to_string() }
+}
+
+/// Rules can change under a running instance; programs, places and sizes cannot.
+fn same_programs(
+    object: &Object,
+    config: &Config,
+    instance: &Instance,
+    running: &Running,
+    facts: &Facts,
+) -> Result<(), Refusal> {
+    let device = &facts.device.name;
+    let refuse = |what: &str| {
+        let hint = format!("'detour down {device}' first; flows in force end with it");
+        Err(Refusal::new(Stage::InTheWay, format!("{device} is up with {what}"), hint))
+    };
+    let record = instance.record.as_ref();
+    if record.is_some_and(|r| r.object_sha256 != object.sha256) {
+        return refuse("programs of another version");
+    }
+    let places: Vec<Place> = record.iter().flat_map(|r| &r.programs).map(|p| facts.place(p)).collect();
+    if config.attach.iter().any(|a| !places.contains(&a.place)) {
+        return refuse("another --prio or --handle");
+    }
+    let rodata = object.maps.iter().find(|m| m.name == ".rodata").and_then(|m| m.contents.as_ref());
+    if rodata != Some(&running.rodata) {
+        return refuse("other sizes or time-outs");
+    }
+    Ok(())
+}

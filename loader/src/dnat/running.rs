@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! The pins of what `up` made to what it is doing: configuration, rules in force, local addresses.
+use crate::load::gather::{open_map, read_array};
+use crate::load::home::map_pin;
+use crate::load::plan_json::{read_blob, write_blob};
+use crate::load::refusal::{Refusal, Stage};
+use crate::load::step::Blob;
+use detour_sys::Map;
+use serde_json::{json, Value};
+
+/// State of an instance that a new set of rules depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// The frozen `.rodata`.
+    pub rodata: Vec<u8>,
+    /// Which of `rules_0` and `rules_1` is in force.
+    pub active: u32,
+    /// Its bytes, `struct rules`.
+    pub rules: Vec<u8>,
+    /// Keys and values of `local4`, sorted.
+    pub locals: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Running {
+    /// Reads it from the pins in `dir`; each read is noted.
+    pub fn gather(dir: &str, reads: &mut Vec<String>) -> Result<Running, Refusal> {
+        let mut pin = |name: &str, call: &str| {
+            let path = format!("{dir}/{}", map_pin(name));
+            reads.push(format!("OBJ_GET, {call} {path}"));
+            path
+        };
+        let rodata = read_array(&pin(".rodata", "MAP_LOOKUP_ELEM"))?;
+        let outer = read_array(&pin("rules", "MAP_LOOKUP_ELEM"))?;
+        let ids = [0, 1].map(|n| open_map(&pin(&format!("rules_{n}"), "OBJ_GET_INFO_BY_FD")));
+        let in_force =
+            |map: &Map| map.id().map(u32::to_ne_bytes).as_ref().map(<[u8; 4]>::as_slice) == Some(&outer);
+        let mut active = None;
+        for (n, map) in (0..).zip(ids) {
+            let map = map?;
+            if in_force(&map) {
+                active = Some((n, map));
+            }
+        }
+        let broken = || {
+            Refusal::new(
+                Stage::Kernel,
+                format!("{dir}: no table of rules is in force"),
+                "'detour down' and 'up' again",
+            )
+        };
+        let (active, map) = active.ok_or_else(broken)?;
+        let rules = map.lookup(&[0; 4]).ok().flatten().ok_or_else(broken)?;
+        let mut locals = entries(&open_map(&pin("local4", "MAP_GET_NEXT_KEY, MAP_LOOKUP_ELEM"))?)?;
+        locals.sort();
+        Ok(Running { rodata, active, rules, locals })
+    }
+
+    /// For a file of facts.
+    pub fn json(&self) -> Value {
+        let blob = |bytes: &Vec<u8>| write_blob(&Blob::from(bytes.clone()));
+        let locals: Vec<Value> = self.locals.iter().map(|(k, v)| json!([blob(k), blob(v)])).collect();
+        json!({"rodata": blob(&self.rodata), "active": self.active, "rules": blob(&self.rules), "local4": locals})
+    }
+
+    /// The reverse of [`Running::json`].
+    pub fn read(value: &Value) -> Option<Running> {
+        let blob = |value: &Value| Some(read_blob(value, &|_| None)?.bytes);
+        let pair = |pair: &Value| Some((blob(pair.get(0)?)?, blob(pair.get(1)?)?));
+        Some(Running {
+            rodata: blob(value.get("rodata")?)?,
+            active: u32::try_from(value.get("active")?.as_u64()?).ok().filter(|n| *n < 2)?,
+            rules: blob(value.get("rules")?)?,
+            locals: value.get("local4")?.as_array()?.iter().map(pair).collect::<Option<_>>()?,
+        })
+    }
+}
+
+/// All elements of a hash map. One that is deleted meanwhile makes the kernel start over, so keys are seen once at most and
+/// the walk ends when the map could not hold more.
+pub fn entries(map: &Map) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Refusal> {
+    let failed = |e: std::io::Error| Refusal::new(Stage::Kernel, format!("cannot read a map: {e}"), "");
+    let mut found = std::collections::BTreeMap::new();
+    let mut key = map.next_key(None).map_err(failed)?;
+    let mut repeated = 0_u32;
+    while let Some(current) = key {
+        if let Some(value) = map.lookup(&current).map_err(failed)? {
+            if found.insert(current.clone(), value).is_some() {
+                repeated = repeated.saturating_add(1);
+            }
+        }
+        if repeated > REPEATED {
+            break;
+        }
+        key = map.next_key(Some(&current)).map_err(failed)?;
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// So many keys seen twice are taken as the end of a walk that the kernel began anew again and again.
+const REPEATED: u32 = 100_000;
