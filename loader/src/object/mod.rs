@@ -39,8 +39,16 @@ mod link;
 mod listing;
 mod maps;
 mod parse;
+#[cfg(test)]
+mod sample;
+#[cfg(test)]
+mod sample_types;
 mod set;
 mod slots;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod type_tests;
 mod words;
 
 pub use btf::Btf;
