@@ -5,7 +5,8 @@
 //! * [`serve`], [`talk`]: servers on the gateway and what a client hears when it asks;
 //! * [`packet`], [`capture`]: frames built, read and their checksums computed, all independent of the code under test;
 //! * [`detour`]: the program; [`testrun`]: one of its programs run on one packet;
-//! * [`tools`], [`strace`], [`snapshot`]: what `tc`, `bpftool`, `strace` and the file system say.
+//! * [`tools`], [`strace`], [`snapshot`]: what `tc`, `bpftool`, `strace` and the file system say;
+//! * [`witness`]: a plan against what strace saw.
 //!
 //! A test that cannot run fails; none is skipped.
 pub mod capture;
@@ -19,3 +20,4 @@ pub mod strace;
 pub mod talk;
 pub mod testrun;
 pub mod tools;
+pub mod witness;

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! A printed plan against what strace saw: every step is one call with exactly these arguments, and nothing else happens.
+use crate::strace::{Argument, Call};
+use detour::load::message::Message;
+use detour::object::sha256;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Walks through the calls with the plan in hand.
+pub struct Witness {
+    /// Descriptors that steps gave, by symbol.
+    fds: BTreeMap<String, u32>,
+    /// Last descriptor of a map, whose sizes may be asked for once.
+    made: Option<i128>,
+}
+
+impl Witness {
+    /// Panics unless `calls` are the steps of `plan` (the document of `detour plan … -j`) in order, with reads before
+    /// the first one and after the last one only.
+    pub fn compare(plan: &Value, calls: &[Call]) {
+        let steps = plan["steps"].as_array().expect("steps");
+        let mut witness = Witness { fds: BTreeMap::new(), made: None };
+        let mut next = 0;
+        for call in calls.iter().filter(|call| !is_talk(call)) {
+            let outside = next == 0 || next == steps.len();
+            let read = is_read(call);
+            if read
+                && (outside || witness.asks_for_sizes(call))
+                && !matches(&steps[next.min(steps.len() - 1)], call)
+            {
+                continue;
+            }
+            assert!(next < steps.len(), "after the last step: {call:?}");
+            let step = &steps[next];
+            assert!(call.result.is_some_and(|result| result >= 0), "step {}: {call:?}", next + 1);
+            if let Err(why) = witness.check(step, call) {
+                panic!("step {} of the plan: {why}\nplan {step:#}\ncall {call:?}", next + 1);
+            }
+            next += 1;
+        }
+        assert_eq!(next, steps.len(), "these steps were not made: {:#?}", &steps[next..]);
+    }
+
+    /// After MAP_CREATE the program asks the kernel for the sizes of that very descriptor.
+    fn asks_for_sizes(&mut self, call: &Call) -> bool {
+        let asked = call.arguments.get(1).and_then(|attr| find(attr, "bpf_fd")).and_then(Argument::number);
+        call.bpf() == Some(15) && asked.is_some() && asked == self.made.take()
+    }
+
+    fn check(&mut self, step: &Value, call: &Call) -> Result<(), String> {
+        let is = |name: &str, arguments: &[Argument]| match call.name == name && call.arguments == arguments {
+            true => Ok(()),
+            false => Err(format!("not {name}{arguments:?}")),
+        };
+        let path = |name: &str| Argument::Bytes(step[name].as_str().unwrap_or_default().as_bytes().to_vec());
+        match step["do"].as_str().expect("do") {
+            "bpf" => self.check_bpf(step, call),
+            "netlink" => self.check_netlink(step, call),
+            "mkdir" => is("mkdir", &[path("path"), Argument::Number(0o700)]),
+            "rmdir" => is("rmdir", &[path("path")]),
+            "unlink" => is("unlink", &[path("path")]),
+            "rename" => is("rename", &[path("from"), path("to")]),
+            "mount" if call.name == "mount" => match call.arguments.get(1) == Some(&path("path")) {
+                true => Ok(()),
+                false => Err("mounted elsewhere".into()),
+            },
+            other => Err(format!("{} is not {other}", call.name)),
+        }
+    }
+
+    fn check_netlink(&self, step: &Value, call: &Call) -> Result<(), String> {
+        let message = Message::from_json(&step["message"]).map_err(|error| error.to_string())?;
+        let sequence = call.sent.get(8..12).ok_or("no netlink message")?.try_into().unwrap();
+        let number = |symbol: &str| self.fds.get(symbol).copied();
+        let expected = message.resolved(&number).encode(u32::from_le_bytes(sequence));
+        match expected.map_err(|error| error.to_string())? == call.sent {
+            true => Ok(()),
+            false => Err(format!("other bytes: {:02x?}", call.sent)),
+        }
+    }
+
+    fn check_bpf(&mut self, step: &Value, call: &Call) -> Result<(), String> {
+        let command =
+            detour_sys::attr::Command::by_name(step["command"].as_str().unwrap()).ok_or("no command")?;
+        if call.bpf() != Some(i128::from(command.number)) {
+            return Err("another command".into());
+        }
+        let attr = call.arguments.get(1).ok_or("no attribute")?;
+        if command.name == "PROG_BIND_MAP" && attr.number().is_some() {
+            return Ok(()); // strace 6.1 knows the command's number only
+        }
+        let arguments = step["args"].as_object().ok_or("no arguments")?;
+        for (name, planned) in arguments {
+            let seen = find(attr, name);
+            self.check_argument(name, planned, seen, attr).map_err(|why| format!("{name}: {why}"))?;
+        }
+        // What the plan does not mention is zero, but for the lengths that belong to the pointers in it.
+        for (name, value) in numbers(attr) {
+            let counted = ["_cnt", "_size", "_len"].iter().any(|end| name.ends_with(end));
+            if value != 0
+                && !counted
+                && !arguments.contains_key(&name)
+                && !answers(command.name).contains(&&*name)
+            {
+                return Err(format!("{name}={value} is not in the plan"));
+            }
+        }
+        self.made = None;
+        if let (Some(symbol), true) = (step["gives"].as_str(), command.gives_fd) {
+            let fd = call.result.ok_or("no result")?;
+            self.fds.insert(symbol.to_string(), fd as u32);
+            self.made = (command.name == "MAP_CREATE").then_some(i128::from(fd));
+        }
+        Ok(())
+    }
+
+    fn check_argument(
+        &self,
+        name: &str,
+        planned: &Value,
+        seen: Option<&Argument>,
+        attr: &Argument,
+    ) -> Result<(), String> {
+        let equal = |yes: bool| if yes { Ok(()) } else { Err(format!("planned {planned}, made {seen:?}")) };
+        if let Some(number) = planned.as_u64() {
+            return equal(seen.and_then(Argument::number).unwrap_or(0) == i128::from(number));
+        }
+        if let Some(text) = planned.as_str() {
+            return equal(seen == Some(&Argument::Bytes(text.as_bytes().to_vec())));
+        }
+        if let Some(symbol) = planned["fd"].as_str() {
+            let fd = self.fds.get(symbol).map(|fd| i128::from(*fd));
+            return equal(fd.is_some() && seen.and_then(Argument::number) == fd);
+        }
+        if let Some(room) = planned["room"].as_u64() {
+            let size = find(attr, &format!("{name}_len")).and_then(Argument::number);
+            return equal(size == Some(i128::from(room)));
+        }
+        match seen.ok_or("is missing")? {
+            // strace shows keys, values and records of types by their address only.
+            Argument::Number(address) => equal(*address != 0),
+            Argument::Bytes(bytes) => equal(planned["sha256"].as_str() == Some(&hex(bytes))),
+            Argument::List(instructions) => {
+                let mut bytes = assemble(instructions)?;
+                for hole in planned["holes"].as_array().into_iter().flatten() {
+                    let at = hole[0].as_u64().ok_or("a hole without place")? as usize;
+                    let symbol = hole[1].as_str().ok_or("a hole without symbol")?;
+                    let fd = self.fds.get(symbol).ok_or_else(|| format!("{symbol} was never given"))?;
+                    if bytes[at..at + 4] != fd.to_le_bytes() {
+                        return Err(format!("byte {at} does not hold {symbol}"));
+                    }
+                    bytes[at..at + 4].fill(0);
+                }
+                equal(planned["sha256"].as_str() == Some(&hex(&bytes)))
+            }
+            _ => equal(false),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    sha256(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// `insns` as strace shows them back to bytes.
+fn assemble(instructions: &[Argument]) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    for instruction in instructions {
+        let field =
+            |name: &str| instruction.field(name).ok_or_else(|| format!("no {name} in {instruction:?}"));
+        let number = |name: &str| field(name)?.number().ok_or_else(|| format!("{name} in {instruction:?}"));
+        let code = match field("code")? {
+            Argument::Text(parts) => parts.split('|').try_fold(0, |sum, part| {
+                let digits = part.strip_prefix("0x").unwrap_or(part);
+                i128::from_str_radix(digits, 16).map(|part| sum | part).map_err(|error| error.to_string())
+            })?,
+            other => other.number().ok_or("code")?,
+        };
+        bytes.extend([code as u8, (number("dst_reg")? | number("src_reg")? << 4) as u8]);
+        bytes.extend((number("off")? as i16).to_le_bytes());
+        bytes.extend((number("imm")? as i32).to_le_bytes());
+    }
+    Ok(bytes)
+}
+
+/// The field `name`, also in records within.
+fn find<'a>(argument: &'a Argument, name: &str) -> Option<&'a Argument> {
+    let Argument::Record(fields) = argument else { return None };
+    let direct = fields.iter().find(|(n, value)| n == name && !matches!(value, Argument::Record(_)));
+    direct.map(|(_, value)| value).or_else(|| fields.iter().find_map(|(_, value)| find(value, name)))
+}
+
+fn numbers(argument: &Argument) -> Vec<(String, i128)> {
+    let Argument::Record(fields) = argument else { return Vec::new() };
+    let one = |(name, value): &(String, Argument)| match value {
+        Argument::Number(number) => vec![(name.clone(), *number)],
+        Argument::Record(_) => numbers(value),
+        _ => Vec::new(),
+    };
+    fields.iter().flat_map(one).collect()
+}
+
+/// Fields that the kernel fills in and strace shows.
+fn answers(command: &str) -> &'static [&'static str] {
+    match command {
+        "OBJ_GET_INFO_BY_FD" => &["type", "id", "tag", "name", "info"],
+        _ => &[],
+    }
+}
+
+/// Output to the terminal.
+fn is_talk(call: &Call) -> bool {
+    call.name == "write" && matches!(call.arguments.first(), Some(Argument::Number(1 | 2)))
+}
+
+/// Whether a call only looks.
+fn is_read(call: &Call) -> bool {
+    match call.name.as_str() {
+        // OBJ_GET, LOOKUP_ELEM, GET_NEXT_KEY, GET_INFO_BY_FD, and the walks by id
+        "bpf" => matches!(call.bpf(), Some(1 | 4 | 7 | 11 | 12 | 13 | 14 | 15 | 16 | 19 | 23)),
+        // RTM_GET… is the third of each four.
+        "sendto" | "sendmsg" => call.netlink().is_some_and(|kind| kind % 4 == 2),
+        "prlimit64" => call.arguments.get(2) == Some(&Argument::Number(0)),
+        _ => false,
+    }
+}
+
+/// Whether the step may be this call: some steps only look, too.
+fn matches(step: &Value, call: &Call) -> bool {
+    let command = step["command"].as_str().and_then(detour_sys::attr::Command::by_name);
+    command.is_some_and(|command| call.bpf() == Some(i128::from(command.number)))
+}

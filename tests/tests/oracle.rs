@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Other programs' word for what detour says: strace for its plans, tc and bpftool for its status.
+use detour_sys::{call, commands, Map};
+use e2e::detour;
+use e2e::lab::Lab;
+use e2e::netns::Netns;
+use e2e::strace::{self, EFFECTS};
+use e2e::tools;
+use e2e::witness::Witness;
+use serde_json::Value;
+
+const DEVICE: &str = "eth0";
+
+/// Prints the plan of a command, runs the command under strace, compares.
+fn plan_is_what_happens(ns: &Netns, arguments: &[&str]) -> Value {
+    let plan = detour::json(ns, &[&["plan"], arguments].concat());
+    let (output, calls) = strace::trace(ns, &detour::command(arguments), EFFECTS, None);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(!plan["steps"].as_array().unwrap().is_empty(), "{arguments:?} does something");
+    Witness::compare(&plan, &calls);
+    plan
+}
+
+#[test]
+fn up_and_down_make_exactly_the_calls_of_their_plans() {
+    let lab = Lab::new();
+    let plan = plan_is_what_happens(&lab.gateway, &["up", DEVICE]);
+    contents_are_as_planned(&lab.gateway, &plan);
+    let other = ["up", DEVICE, "--rule", "tcp dport 80 redirect", "--rule", "udp redirect to :53"];
+    plan_is_what_happens(&lab.gateway, &other);
+    plan_is_what_happens(&lab.gateway, &["down", DEVICE]);
+}
+
+#[test]
+fn load_and_unload_make_exactly_the_calls_of_their_plans() {
+    let lab = Lab::new();
+    for object in ["@drop", "@trace"] {
+        plan_is_what_happens(&lab.gateway, &["load", object, DEVICE]);
+        plan_is_what_happens(&lab.gateway, &["unload", DEVICE, &object[1..]]);
+    }
+    // Beside a foreign qdisc and filter less is done.
+    lab.gateway.run("tc", &["qdisc", "add", "dev", DEVICE, "clsact"]);
+    tools::foreign_filter(&lab.gateway, DEVICE, "ingress", 3);
+    let plan = plan_is_what_happens(&lab.gateway, &["load", "@drop", DEVICE, "--name", "other"]);
+    let text = plan.to_string();
+    assert!(!text.contains("RTM_NEWQDISC") && text.contains("RTM_NEWTFILTER"), "{text}");
+    plan_is_what_happens(&lab.gateway, &["unload", DEVICE, "other"]);
+}
+
+/// strace shows no keys and values: the elements that the plan writes are read back from the pinned maps.
+fn contents_are_as_planned(ns: &Netns, plan: &Value) {
+    let steps = plan["steps"].as_array().unwrap();
+    let pin_of = |symbol: &str| {
+        let pins = steps.iter().filter(|step| step["command"] == "OBJ_PIN");
+        let pin = pins.map(|step| &step["args"]).find(|args| args["bpf_fd"]["fd"] == symbol);
+        pin.and_then(|args| args["pathname"].as_str()).map(|path| path.replace("-new/", "/"))
+    };
+    let mut compared = 0;
+    for step in steps.iter().filter(|step| step["command"] == "MAP_UPDATE_ELEM") {
+        let args = &step["args"];
+        let (Some(path), Some(key)) = (pin_of(args["map_fd"]["fd"].as_str().unwrap()), bytes(&args["key"]))
+        else {
+            panic!("no pin or key for {args}");
+        };
+        let value = ns.within(|| {
+            let fd = call(&commands::OBJ_GET, &[("pathname", detour_sys::Value::Text(&path))])
+                .unwrap()
+                .fd
+                .unwrap();
+            Map::from_fd(fd).unwrap().lookup(&key).unwrap().unwrap_or_else(|| panic!("{path}: no {key:02x?}"))
+        });
+        let holes = args["value"]["holes"].as_array().cloned().unwrap_or_default();
+        if holes.iter().any(|hole| hole[1].as_str().unwrap().starts_with('%')) {
+            continue; // a map in a map reads as its id
+        }
+        let mut value = value;
+        for hole in holes {
+            let at = hole[0].as_u64().unwrap() as usize;
+            value[at..at + 4].fill(0);
+        }
+        let hex: String = detour_digest(&value);
+        assert_eq!(args["value"]["sha256"].as_str(), Some(hex.as_str()), "{path} {key:02x?}");
+        compared += 1;
+    }
+    assert!(compared >= 3, "configuration, rules and record, at least");
+}
+
+fn detour_digest(bytes: &[u8]) -> String {
+    ::detour::object::sha256(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes of a planned value: zero but for the runs that it carries.
+fn bytes(planned: &Value) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; planned["len"].as_u64()? as usize];
+    for run in planned["runs"].as_array()? {
+        let at = run[0].as_u64()? as usize;
+        let part = ::detour::load::plan_json::unhex(run[1].as_str()?)?;
+        bytes[at..at + part.len()].copy_from_slice(&part);
+    }
+    Some(bytes)
+}
+
+/// The comparison itself: it finds what a plan leaves out, and what it says differently.
+#[test]
+fn a_plan_that_lies_is_found_out() {
+    let lab = Lab::new();
+    let honest = detour::json(&lab.gateway, &["plan", "load", "@drop", DEVICE]);
+    let load = detour::command(&["load", "@drop", DEVICE]);
+    let (_, calls) = strace::trace(&lab.gateway, &load, EFFECTS, None);
+    Witness::compare(&honest, &calls);
+    let steps = honest["steps"].as_array().unwrap();
+    let found_out = |plan: Value| std::panic::catch_unwind(|| Witness::compare(&plan, &calls)).is_err();
+    for n in 0..steps.len() {
+        let mut plan = honest.clone();
+        plan["steps"].as_array_mut().unwrap().remove(n);
+        assert!(found_out(plan), "step {} left out", n + 1);
+    }
+    let lies = [
+        ("mkdir", "path", Value::from("/sys/fs/bpf/elsewhere")),
+        ("rename", "to", Value::from("/sys/fs/bpf/elsewhere")),
+        ("bpf", "command", Value::from("MAP_FREEZE")),
+        ("bpf", "args", serde_json::json!({"license": "GPL"})),
+    ];
+    for (kind, field, lie) in lies {
+        let n = steps.iter().position(|step| step["do"] == kind).unwrap();
+        let mut plan = honest.clone();
+        plan["steps"][n][field] = lie;
+        assert!(found_out(plan), "step {}: another {field}", n + 1);
+    }
+}
