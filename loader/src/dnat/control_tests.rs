@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Facts and rules -> what is set, sized and written.
+
+use super::*;
+use crate::dnat::parse::{parse, Source};
+use crate::load::facts::{Bpffs, Device, Machine};
+
+fn facts(addresses: &[(u32, &str, u8)]) -> Facts {
+    let addr = |(index, ip, prefix): &(u32, &str, u8)| Addr {
+        index: *index,
+        ip: ip.parse().unwrap(),
+        prefix: *prefix,
+        peer: None,
+        scope: if ip.starts_with("127.") { 254 } else { 0 },
+        flags: 0,
+    };
+    Facts {
+        machine: Machine { release: String::new(), page_size: 4096, possible_cpus: 2, hz: 250 },
+        netns: 1,
+        cookie: 1,
+        device: Device { ifindex: 3, name: "eth0".into(), arphrd: 1, mtu: 1500 },
+        addresses: addresses.iter().map(addr).collect(),
+        ip_forward: false,
+        clsact: None,
+        filters: Vec::new(),
+        bpffs: Bpffs::Ready,
+        root: None,
+        device_folder: false,
+        marks: Vec::new(),
+        instances: Vec::new(),
+        reads: Vec::new(),
+    }
+}
+
+fn rules(text: &str) -> Vec<Rule> {
+    parse(&[Source { name: "test", text: text.as_bytes() }]).unwrap()
+}
+
+const HOST: [(u32, &str, u8); 3] = [(1, "127.0.0.1", 8), (3, "192.0.2.7", 24), (3, "fd00::7", 64)];
+
+#[test]
+fn settings_and_sizes_agree() {
+    let control = control(&Options::default(), &rules("redirect"), &facts(&HOST)).unwrap();
+    assert_eq!(
+        control.settings.join(" "),
+        "cfg.schema=1 cfg.flags=3 cfg.l2_len=14 cfg.hz=250 cfg.tick_shift=8 cfg.cpus=2 cfg.half_slots=4096 \
+         cfg.confirmed_slots=65536 cfg.asked_rows=1024 cfg.tcp_established=7266 cfg.tcp_transitory=235 cfg.udp=293 \
+         cfg.icmp=59 cfg.port_first=61000 cfg.port_count=4536"
+    );
+    let sizes: Vec<String> = control.sizes.iter().map(|(map, n)| format!("{map} {n}")).collect();
+    assert_eq!(sizes, ["idx4 148480", "slots4 73728", "local4 1024", "asked 16384", "asked_clients 4096"]);
+    assert_eq!((&control.writes[0].map[..], control.writes[0].value.len()), ("rules_0", 745_488));
+}
+
+#[test]
+fn a_router_neither_picks_up_nor_drops() {
+    let flags = |facts: &Facts, pickup| cfg(&Options { pickup, ..Options::default() }, facts).unwrap().flags;
+    let host = facts(&HOST);
+    assert_eq!(flags(&host, None), codes::CFG_PICKUP | codes::CFG_SYN_TRACKED);
+    assert_eq!(flags(&host, Some(false)), codes::CFG_SYN_TRACKED);
+    let router = Facts { ip_forward: true, ..facts(&HOST) };
+    assert_eq!(flags(&router, None), 0);
+    assert_eq!(flags(&router, Some(true)), codes::CFG_PICKUP);
+    let two_devices = facts(&[HOST[1], (4, "198.51.100.1", 24)]);
+    assert_eq!(flags(&two_devices, None), codes::CFG_PICKUP);
+}
+
+#[test]
+fn every_address_has_its_part() {
+    let facts = facts(&[HOST[0], HOST[1], HOST[2], (4, "10.0.0.1", 31), (4, "10.9.0.1", 32)]);
+    let writes = locals(&rules("tcp redirect\nudp dnat to 203.0.113.5\ndrop"), &facts);
+    let shown: Vec<String> = writes
+        .iter()
+        .map(|w| format!("{:?} {}", w.key, u32::from_ne_bytes(w.value[..].try_into().unwrap())))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "[10, 0, 0, 1] 1",
+            "[10, 9, 0, 1] 1",
+            "[127, 0, 0, 1] 1",
+            "[127, 255, 255, 255] 4",
+            "[192, 0, 2, 7] 3",
+            "[192, 0, 2, 255] 4",
+            "[203, 0, 113, 5] 2",
+        ]
+    );
+}
+
+#[test]
+fn refuses_what_cannot_be() {
+    let refused = |options: Options, facts: &Facts| {
+        control(&options, &rules("redirect"), facts).unwrap_err().to_string()
+    };
+    let default = Options::default();
+    let mut odd = facts(&HOST);
+    odd.device.arphrd = 801;
+    assert_eq!(
+        refused(default, &odd),
+        "its frames are of a kind that the programs do not read (link type 801)"
+    );
+    let bare = facts(&HOST[..1]);
+    assert_eq!(refused(default, &bare), "rule 1 redirects to this device's own address, and it has none");
+    for options in [
+        Options { half_open: 0, ..default },
+        Options { confirmed: u32::MAX, ..default },
+        Options { half_open: u32::MAX, ..default },
+        Options { asked: 0, ..default },
+    ] {
+        assert!(refused(options, &facts(&HOST)).contains("is 0 or beyond"));
+    }
+    let tiny = control(&Options { asked: 1, ..default }, &[], &facts(&HOST)).unwrap();
+    assert!(tiny.settings.contains(&"cfg.asked_rows=1".to_owned()));
+}
