@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cmd;
+#[cfg(feature = "demo")]
 pub mod demo;
 pub mod dnat;
 pub mod load;

@@ -3,6 +3,8 @@
 mod attach;
 mod check;
 mod context;
+#[cfg(feature = "demo")]
+mod demo;
 mod inspect;
 mod objects;
 mod plan;
@@ -21,6 +23,8 @@ pub fn run(matches: &ArgMatches) -> Result<Answer, Refusal> {
         Some(("load", args)) => attach::load(&mut context, args),
         Some(("unload", args)) => attach::unload(&mut context, args),
         Some(("plan", args)) => plan::plan(&mut context, args),
+        #[cfg(feature = "demo")]
+        Some(("demo", _)) => demo::demo(&context),
         Some(("check", args)) => check::check(args),
         Some(("inspect", args)) => inspect::inspect(args),
         Some((other, _)) => Err(Refusal::new(Stage::Usage, format!("no command '{other}'"), "")),

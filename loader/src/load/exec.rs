@@ -61,7 +61,16 @@ impl Cause {
 
 /// Does a plan. On success the symbols, and with them all descriptors, go to the caller.
 pub fn run(plan: &Plan, socket: &mut Socket, watch: &mut dyn FnMut(Report<'_>)) -> Result<Symbols, Failure> {
-    let mut symbols = Symbols::default();
+    run_with(Symbols::default(), plan, socket, watch)
+}
+
+/// The same for a plan that uses symbols which none of its own steps defines.
+pub fn run_with(
+    mut symbols: Symbols,
+    plan: &Plan,
+    socket: &mut Socket,
+    watch: &mut dyn FnMut(Report<'_>),
+) -> Result<Symbols, Failure> {
     for (i, step) in plan.steps.iter().enumerate() {
         match perform(step, &mut symbols, socket) {
             Ok(text) => watch(Report::Done(i.saturating_add(1), step, &text)),

@@ -5,7 +5,7 @@ use clap::{value_parser, Arg, ArgAction, Command};
 
 /// The whole command line.
 pub fn command() -> Command {
-    Command::new("detour")
+    let command = Command::new("detour")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Redirects what arrives on an interface to a local server, and shows what was asked for")
         .after_help(EXIT_STATUS)
@@ -13,7 +13,6 @@ pub fn command() -> Command {
         .args(global())
         .subcommand(up())
         .subcommand(down())
-        .subcommand(demo())
         .subcommand(status())
         .subcommand(asked())
         .subcommand(flows())
@@ -21,7 +20,10 @@ pub fn command() -> Command {
         .subcommand(unload())
         .subcommand(plan())
         .subcommand(check())
-        .subcommand(inspect())
+        .subcommand(inspect());
+    #[cfg(feature = "demo")]
+    let command = command.subcommand(demo());
+    command
 }
 
 const EXIT_STATUS: &str = "\
@@ -147,6 +149,7 @@ fn down() -> Command {
     Command::new("down").about("Detach and unpin what up made, and nothing else").arg(dev())
 }
 
+#[cfg(feature = "demo")]
 fn demo() -> Command {
     Command::new("demo").about("The main job in network namespaces of its own: nothing outside is touched")
 }
