@@ -222,7 +222,7 @@ fn rules_never_touch_the_gateways_own_addresses() {
     let lab = Lab::new();
     let _ssh = Server::http(&lab.gateway, any(22), "shell");
     let _trap = Server::http(&lab.gateway, any(2222), "trap");
-    up(&lab.gateway, DEVICE, &["--rule", "redirect to :2222"]);
+    up(&lab.gateway, DEVICE, &["--rule", "tcp redirect to :2222"]);
     for own in lab.own() {
         assert!(talk::curl(&lab.client, &format!("http://{own}:22/")).starts_with("shell "));
     }
