@@ -11,12 +11,14 @@ use crate::load::refusal::{Refusal, Stage};
 use crate::load::symbols::Symbols;
 use crate::load::transcript::{self, Detail};
 use crate::object::Object;
+use crate::ui::paper::{Environment, Paper, When};
 use clap::ArgMatches;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sched::{setns, CloneFlags};
 use serde_json::Value;
 use std::fs::File;
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 /// What a command says: text for people, JSON for programs, and the exit code.
@@ -42,6 +44,8 @@ impl Answer {
 pub struct Context {
     /// Shows every step and whole logs.
     pub verbose: bool,
+    /// What stdout is like.
+    pub paper: Paper,
     netns: Option<String>,
     socket: Option<Socket>,
     lock: Option<Flock<File>>,
@@ -57,7 +61,8 @@ impl Context {
         if let Some(netns) = &netns {
             enter(netns)?;
         }
-        Ok(Context { verbose: matches.get_flag("verbose"), netns, socket: None, lock: None })
+        let (verbose, paper) = (matches.get_flag("verbose"), paper(matches));
+        Ok(Context { verbose, paper, netns, socket: None, lock: None })
     }
 
     /// The rtnetlink socket of the namespace.
@@ -130,6 +135,19 @@ impl Context {
         let result = exec::run(plan, self.socket()?, &mut watch);
         result.map_err(|failure| explain(plan, &failure, object, verbose))
     }
+}
+
+fn paper(matches: &ArgMatches) -> Paper {
+    let when = match matches.get_one::<String>("color").map(String::as_str) {
+        Some("always") => When::Always,
+        Some("never") => When::Never,
+        _ => When::Auto,
+    };
+    let variable = |name: &str| std::env::var(name).ok();
+    let (columns, no_color, term) = (variable("COLUMNS"), variable("NO_COLOR"), variable("TERM"));
+    let environment =
+        Environment { columns: columns.as_deref(), no_color: no_color.as_deref(), term: term.as_deref() };
+    Paper::new(std::io::stdout().is_terminal(), when, environment)
 }
 
 /// Moves this thread, and with it all that the command does, into a network namespace.

@@ -6,6 +6,7 @@ mod context;
 #[cfg(feature = "demo")]
 mod demo;
 mod inspect;
+mod look;
 mod objects;
 mod plan;
 mod up;
@@ -18,6 +19,10 @@ pub use context::{Answer, Context};
 pub fn run(matches: &ArgMatches) -> Result<Answer, Refusal> {
     let mut context = Context::new(matches)?;
     match matches.subcommand() {
+        None => look::status(&mut context, None),
+        Some(("status", args)) => look::status(&mut context, args.get_one("dev")),
+        Some(("flows", args)) => look::flows(&mut context, args),
+        Some(("asked", args)) => look::asked(&mut context, args),
         Some(("up", args)) => up::up(&mut context, args),
         Some(("down", args)) => up::down(&mut context, args),
         Some(("load", args)) => attach::load(&mut context, args),
@@ -28,6 +33,5 @@ pub fn run(matches: &ArgMatches) -> Result<Answer, Refusal> {
         Some(("check", args)) => check::check(args),
         Some(("inspect", args)) => inspect::inspect(args),
         Some((other, _)) => Err(Refusal::new(Stage::Usage, format!("no command '{other}'"), "")),
-        None => Err(Refusal::new(Stage::Usage, "no command", "")),
     }
 }

@@ -29,6 +29,7 @@ pub mod diagnostic;
 pub mod embedded;
 pub mod flows;
 pub mod in_force;
+pub mod look;
 pub mod parse;
 pub mod reload;
 pub mod rules;

@@ -30,26 +30,10 @@ impl Running {
             path
         };
         let rodata = read_array(&pin(".rodata", "MAP_LOOKUP_ELEM"))?;
-        let outer = read_array(&pin("rules", "MAP_LOOKUP_ELEM"))?;
-        let ids = [0, 1].map(|n| open_map(&pin(&format!("rules_{n}"), "OBJ_GET_INFO_BY_FD")));
-        let in_force =
-            |map: &Map| map.id().map(u32::to_ne_bytes).as_ref().map(<[u8; 4]>::as_slice) == Some(&outer);
-        let mut active = None;
-        for (n, map) in (0..).zip(ids) {
-            let map = map?;
-            if in_force(&map) {
-                active = Some((n, map));
-            }
+        for name in ["rules", "rules_0", "rules_1"] {
+            pin(name, "OBJ_GET_INFO_BY_FD, MAP_LOOKUP_ELEM");
         }
-        let broken = || {
-            Refusal::new(
-                Stage::Kernel,
-                format!("{dir}: no table of rules is in force"),
-                "'detour down' and 'up' again",
-            )
-        };
-        let (active, map) = active.ok_or_else(broken)?;
-        let rules = map.lookup(&[0; 4]).ok().flatten().ok_or_else(broken)?;
+        let (active, rules) = active(dir)?;
         let mut locals = entries(&open_map(&pin("local4", "MAP_GET_NEXT_KEY, MAP_LOOKUP_ELEM"))?)?;
         locals.sort();
         Ok(Running { rodata, active, rules, locals })
@@ -73,6 +57,28 @@ impl Running {
             locals: value.get("local4")?.as_array()?.iter().map(pair).collect::<Option<_>>()?,
         })
     }
+}
+
+/// Which of `rules_0` and `rules_1` is in force, by the id that the outer map shows, and its bytes.
+pub fn active(dir: &str) -> Result<(u32, Vec<u8>), Refusal> {
+    let path = |name: &str| format!("{dir}/{}", map_pin(name));
+    let outer = read_array(&path("rules"))?;
+    for n in 0..2 {
+        let map = open_map(&path(&format!("rules_{n}")))?;
+        if map.id().is_some_and(|id| id.to_ne_bytes() == *outer) {
+            let table = map.lookup(&[0; 4]).ok().flatten();
+            return table.map(|table| (n, table)).ok_or_else(|| none_in_force(dir));
+        }
+    }
+    Err(none_in_force(dir))
+}
+
+fn none_in_force(dir: &str) -> Refusal {
+    Refusal::new(
+        Stage::Kernel,
+        format!("{dir}: no table of rules is in force"),
+        "'detour down' and 'up' again",
+    )
 }
 
 /// All elements of a hash map. One that is deleted meanwhile makes the kernel start over, so keys are seen once at most and

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! `status`, `flows` and `asked`: what is up, read from its pins.
+use crate::cmd::attach::UP;
+use crate::cmd::{Answer, Context};
+use crate::dnat::look::Look;
+use crate::load::facts::{Facts, Instance};
+use crate::load::gather::devices_with_state;
+use crate::load::record::Record;
+use crate::load::refusal::{Refusal, Stage};
+use crate::load::tc::EGRESS;
+use crate::ui;
+use crate::ui::status::{Dnat, Program, Status};
+use clap::ArgMatches;
+use std::time::{Duration, SystemTime};
+
+/// `status [DEV]`: every instance on the device, or on all of the namespace.
+pub fn status(context: &mut Context, device: Option<&String>) -> Result<Answer, Refusal> {
+    let devices = match device {
+        Some(device) => vec![device.clone()],
+        None => devices_with_state(context.socket()?)?,
+    };
+    let mut all = Vec::new();
+    for device in &devices {
+        let facts = context.facts(device)?;
+        facts.bpffs.usable()?;
+        for instance in facts.instances.iter().filter(|i| !i.building) {
+            if let Some(record) = &instance.record {
+                all.push(of(&facts, instance, record)?);
+            }
+        }
+    }
+    let code = u8::from(all.is_empty());
+    let text = match (all.is_empty(), device) {
+        (true, Some(device)) => format!("nothing is up on {device}\n"),
+        (true, None) => "nothing is up in this network namespace\n".to_string(),
+        (false, _) => ui::status::text(&all, &context.paper),
+    };
+    Ok(Answer { text, json: ui::status::json(&all), code })
+}
+
+fn of(facts: &Facts, instance: &Instance, record: &Record) -> Result<Status, Refusal> {
+    let program = |p: &crate::load::record::RecordProgram| Program {
+        name: p.name.clone(),
+        hook: if p.parent == EGRESS { "egress" } else { "ingress" },
+        prio: p.prio,
+        handle: p.handle,
+        id: p.id,
+        tag: p.tag,
+        in_place: facts.carries(p),
+    };
+    let mut programs: Vec<Program> = record.programs.iter().map(program).collect();
+    programs.sort_by_key(|p| p.hook == "egress");
+    let dnat = match instance.name == UP {
+        true => Some(dnat(&Look::open(&instance.dir(&facts.home(UP)), record)?)?),
+        false => None,
+    };
+    Ok(Status {
+        device: facts.device.name.clone(),
+        ifindex: facts.device.ifindex,
+        instance: instance.name.clone(),
+        object_sha256: record.object_sha256,
+        programs,
+        dnat,
+    })
+}
+
+fn dnat(look: &Look) -> Result<Dnat, Refusal> {
+    let (flows, (rows, _)) = (look.flows()?, look.asked()?);
+    let fill = look.fill(&flows, rows.len());
+    Ok(Dnat {
+        rules: look.rules()?,
+        confirmed: fill.confirmed,
+        half_open: fill.half_open,
+        asked: fill.asked,
+        counters: look.counters()?,
+    })
+}
+
+/// `flows DEV`.
+pub fn flows(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
+    let (device, look) = open(context, args)?;
+    let (flows, generation) = (look.flows()?, look.rules()?.generation);
+    let text = ui::flows::text(&flows, generation, &context.paper);
+    Ok(Answer::done(text, ui::flows::json(&device, &flows, generation)))
+}
+
+/// `asked DEV`.
+pub fn asked(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
+    let (device, look) = open(context, args)?;
+    let ((rows, others), generation) = (look.asked()?, look.rules()?.generation);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let text = ui::asked::text(&rows, &others, generation, &context.paper);
+    Ok(Answer::done(text, ui::asked::json(&device, &rows, &others, generation, now)))
+}
+
+/// What `up` made on the device.
+fn open(context: &mut Context, args: &ArgMatches) -> Result<(String, Look), Refusal> {
+    let device = args.get_one::<String>("dev").cloned().unwrap_or_default();
+    let facts = context.facts(&device)?;
+    facts.bpffs.usable()?;
+    let instance = facts.instance(UP);
+    let nothing =
+        || Refusal::new(Stage::No, format!("nothing is up on {device}"), format!("'detour up {device}'"));
+    let (instance, record) = instance.and_then(|i| Some((i, i.record.as_ref()?))).ok_or_else(nothing)?;
+    let look = Look::open(&instance.dir(&facts.home(UP)), record)?;
+    Ok((device, look))
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! The pins of what `up` made to what a person asks of it: flows, what was asked for, rules and counters.
+use crate::dnat::abi::Cfg;
+use crate::dnat::asked::{self, Asked, Others};
+use crate::dnat::clock::Clock;
+use crate::dnat::counters::{counters, Counter};
+use crate::dnat::embedded;
+use crate::dnat::flows::{self, Flow, State};
+use crate::dnat::in_force::{in_force, InForce};
+use crate::dnat::running::{active, entries};
+use crate::dnat::wire::Shared;
+use crate::load::gather::{open_map, read_array};
+use crate::load::home::map_pin;
+use crate::load::record::Record;
+use crate::load::refusal::{Refusal, Stage};
+use crate::object::Object;
+use detour_sys::Map;
+use nix::time::{clock_gettime, ClockId};
+use std::time::Duration;
+
+/// Reads an instance of `up`; changes nothing.
+#[derive(Debug)]
+pub struct Look {
+    dir: String,
+    cfg: Cfg,
+    clock: Clock,
+}
+
+/// How full the tables are: in use, and entries in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fill {
+    /// Confirmed flows.
+    pub confirmed: (u64, u64),
+    /// Half-open flows.
+    pub half_open: (u64, u64),
+    /// Rows of `asked`.
+    pub asked: (u64, u64),
+}
+
+impl Look {
+    /// Reads the configuration of the instance in `dir`. Only programs of this version can be read: others may have other
+    /// layouts.
+    pub fn open(dir: &str, record: &Record) -> Result<Look, Refusal> {
+        let object = Object::parse(embedded::object("dnat")?)?;
+        if record.object_sha256 != object.sha256 {
+            let hint = "use the detour that made it, or 'down' and 'up' again";
+            return Err(Refusal::new(Stage::InTheWay, "it runs programs of another version", hint));
+        }
+        let rodata = read_array(&format!("{dir}/{}", map_pin(".rodata")))?;
+        let at =
+            object.variables.iter().find(|v| v.name == "cfg").and_then(|v| usize::try_from(v.offset).ok());
+        let cfg =
+            at.and_then(|at| Cfg::read(rodata.get(at..)?)).ok_or_else(|| unreadable("its configuration"))?;
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
+        Ok(Look { dir: dir.to_string(), cfg, clock: Clock::new(&cfg, now) })
+    }
+
+    fn map(&self, name: &str) -> Result<Map, Refusal> {
+        open_map(&format!("{}/{}", self.dir, map_pin(name)))
+    }
+
+    /// The translations in force, sorted: by the index, whose forward keys lead to the slots.
+    pub fn flows(&self) -> Result<Vec<Flow>, Refusal> {
+        let slots = self.map("slots4")?;
+        let forward = |key: &[u8]| key.get(DIR) == Some(&0);
+        let mut flows = Vec::new();
+        for (key, slot) in entries(&self.map("idx4")?)?.iter().filter(|(key, _)| forward(key)) {
+            let value = slots.lookup(slot).map_err(|e| unreadable(&e.to_string()))?.unwrap_or_default();
+            // An entry that a race left over leads to a slot with other keys.
+            if value.get(KEY..KEY.saturating_add(key.len())) == Some(key) {
+                flows.extend(flows::flow(&value, &self.cfg, &self.clock));
+            }
+        }
+        flows::sort(&mut flows);
+        Ok(flows)
+    }
+
+    /// What was asked for, most first, and what found no row of its own.
+    pub fn asked(&self) -> Result<(Vec<Asked>, Vec<Others>), Refusal> {
+        let rows = entries(&self.map("asked")?)?;
+        let mut rows: Vec<Asked> = rows.iter().filter_map(|(k, v)| asked::asked(k, v, &self.clock)).collect();
+        asked::sort(&mut rows);
+        let clients = entries(&self.map("asked_clients")?)?;
+        let mut others: Vec<Others> =
+            clients.iter().filter_map(|(k, v)| asked::others(k, v, &self.clock)).collect();
+        others.extend(asked::left_out(&element(&self.map("asked_others")?, 0)));
+        Ok((rows, others))
+    }
+
+    /// The rules in force with their counters.
+    pub fn rules(&self) -> Result<InForce, Refusal> {
+        let (_, table) = active(&self.dir)?;
+        let stats = self.map("rule_stats")?;
+        in_force(&table, |rule| element(&stats, rule)).ok_or_else(|| unreadable("its rules"))
+    }
+
+    /// Why packets were left alone or dropped.
+    pub fn counters(&self) -> Result<Vec<Counter>, Refusal> {
+        let reasons = self.map("reasons")?;
+        Ok(counters(|reason| element(&reasons, reason)))
+    }
+
+    /// How full the tables are.
+    pub fn fill(&self, flows: &[Flow], rows: usize) -> Fill {
+        let confirmed =
+            flows.iter().filter(|f| matches!(f.state, State::Confirmed | State::Closing)).count() as u64;
+        let half = u64::from(self.cfg.cpus).saturating_mul(self.cfg.half_slots.into());
+        let asked = u64::from(self.cfg.asked_rows).saturating_mul(16);
+        Fill {
+            confirmed: (confirmed, self.cfg.confirmed_slots.into()),
+            half_open: ((flows.len() as u64).saturating_sub(confirmed), half),
+            asked: (rows as u64, asked),
+        }
+    }
+}
+
+/// Offset of `dir` in `struct key4`.
+const DIR: usize = 13;
+/// Offset of `fwd` in `struct flow4`.
+const KEY: usize = 8;
+
+/// Element `index` of an array, every CPU's after the other; empty when it cannot be read.
+fn element(map: &Map, index: u32) -> Vec<u8> {
+    map.lookup(&index.to_ne_bytes()).ok().flatten().unwrap_or_default()
+}
+
+fn unreadable(what: &str) -> Refusal {
+    Refusal::new(Stage::Kernel, format!("cannot read what is up: {what}"), "")
+}
