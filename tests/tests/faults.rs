@@ -77,6 +77,16 @@ fn all(command: &str, up_before: bool) {
     before.holds(ns, "a run without faults");
     assert!(counts["bpf"] > 0 && counts["sendto"] + counts["sendmsg"] > 4, "{counts:?}");
 
+    let mut wrong = Vec::new();
+    let mut judge = |what: String| {
+        let changes = before.changes_soon(ns);
+        if !changes.is_empty() {
+            wrong.push(format!("{what} left:\n{}", changes.join("\n")));
+            detour::up(ns, DEVICE, &[]);
+            down(ns);
+            before.holds(ns, &format!("{what}, then up and down,"));
+        }
+    };
     for (name, error) in FRAIL {
         for nth in 1..=counts[name] {
             let what = format!("{command} with {error} from {name} {nth} of {}", counts[name]);
@@ -86,15 +96,16 @@ fn all(command: &str, up_before: bool) {
             if output.status.success() || up_before {
                 mend(ns, nth); // it did without, or `down` failed half-way
             }
-            before.holds(ns, &what);
+            judge(what);
 
             let what = format!("{command} killed in {name} {nth} of {}", counts[name]);
             prepare();
             broken(ns, command, name, &Fault::kill(name, nth));
             mend(ns, nth);
-            before.holds(ns, &what);
+            judge(what);
         }
     }
+    assert!(wrong.is_empty(), "{} faults were not mended:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[test]
