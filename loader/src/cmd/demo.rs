@@ -33,7 +33,16 @@ pub fn demo(context: &Context) -> Result<Answer, Refusal> {
     let heard =
         lab.client.within(|| QUESTIONS.map(Question::ask)).map_err(|e| broken("become the client", &e))?;
     let (flows, asked) = (said(["flows", DEVICE])?, said(["asked", DEVICE])?);
-    let story = Story { lab: &lab, command: &UP, plan, up, heard: heard.into(), flows, asked };
+    let story = Story {
+        lab: &lab,
+        verbose: context.verbose,
+        command: &UP,
+        plan,
+        up,
+        heard: heard.into(),
+        flows,
+        asked,
+    };
     Ok(Answer { text: story.text(), code: u8::from(!story.is_ok()), json: story.json() })
 }
 

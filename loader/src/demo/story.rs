@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! What was made, asked and heard to text and JSON.
 use crate::demo::client::Heard;
-use crate::demo::lab::{Lab, CLIENT, DEVICE};
+use crate::demo::lab::{Lab, CLIENT, DEVICE, GATEWAY};
 use crate::load::plan_json;
+use crate::load::step::Effect;
 use crate::load::transcript;
 use serde_json::{json, Value};
 use std::fmt::Write;
@@ -21,6 +22,8 @@ pub struct Said {
 pub struct Story<'a> {
     /// The namespaces and how they came to be.
     pub lab: &'a Lab,
+    /// Shows every step.
+    pub verbose: bool,
     /// The command line whose effect is shown, from `up` on.
     pub command: &'a [&'a str],
     /// What `plan up` said before.
@@ -43,22 +46,12 @@ impl Story<'_> {
 
     /// For people.
     pub fn text(&self) -> String {
-        let mut text = String::from(
-            "This process is in namespaces of its own now. What is made here is gone with it:\n",
-        );
-        for (place, plan) in &self.lab.done {
-            for step in &plan.steps {
-                let _ = writeln!(text, "  {place:8} {}", transcript::effect(&step.effect));
-            }
-            for note in &plan.notes {
-                let _ = writeln!(text, "  {place:8} {note}");
-            }
-        }
+        let mut text = self.making();
         let _ = writeln!(text, "\n$ {}", self.line());
         text.push_str(&self.up.text);
         let _ = writeln!(text, "{}; 'detour plan up DEV' prints them", self.steps());
         let _ = writeln!(text, "\nThe client ({CLIENT}) asks, and hears:");
-        let _ = writeln!(text, "  {:29} {:21} {:18}", "ASKED", "ANSWERED BY", "SERVED BY");
+        let _ = writeln!(text, "  {:29} {:21} {}", "ASKED", "ANSWERED BY", "SERVED BY");
         for heard in &self.heard {
             let _ = writeln!(text, "  {}", line(heard));
         }
@@ -70,6 +63,31 @@ impl Story<'_> {
             false => "NOT every answer came under the address that was asked.",
         };
         let _ = writeln!(text, "\n{verdict}");
+        text
+    }
+
+    /// How client and gateway came to be; without `verbose`, only the one step that is not about the network.
+    fn making(&self) -> String {
+        let mut text =
+            String::from("This process is in namespaces of its own now; what is made here goes with it:\n");
+        let mut skipped = 0_usize;
+        for (place, plan) in &self.lab.done {
+            for step in &plan.steps {
+                match &step.effect {
+                    Effect::Netlink(_) if !self.verbose => skipped = skipped.saturating_add(1),
+                    effect => {
+                        let _ = writeln!(text, "  {place:8} {}", transcript::effect(effect));
+                    }
+                }
+            }
+            for note in &plan.notes {
+                let _ = writeln!(text, "  {place:8} {note}");
+            }
+        }
+        if skipped > 0 {
+            let cable = format!("{GATEWAY} on {DEVICE}, a cable, {CLIENT} on the client's end");
+            let _ = writeln!(text, "  both     {cable}: {skipped} netlink messages, -v shows them");
+        }
         text
     }
 
