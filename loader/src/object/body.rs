@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::btf::Btf;
 use super::btf_ext::CoreRelocation;
 use super::elf::{Elf, Place, Relocation, Role, Section, Symbol, SymbolKind};
 use super::error::ObjectError;
@@ -34,6 +35,7 @@ pub struct Context<'a> {
     /// Where in `.maps` each definition begins, to its index.
     pub maps: &'a BTreeMap<u64, usize>,
     pub core: &'a BTreeMap<&'a str, Vec<CoreRelocation>>,
+    pub btf: Option<&'a Btf>,
 }
 
 impl Context<'_> {
@@ -72,7 +74,11 @@ impl Context<'_> {
         Err(ObjectError::Code {
             section: section.name.to_owned(),
             offset: u64::from(first.insn) << 3,
-            name: function.name.to_owned(),
+            name: format!(
+                "{}, {}",
+                function.name,
+                self.btf.map(|btf| btf.describe(first.type_id)).unwrap_or_default()
+            ),
             what: "needs a CO-RE relocation (preserve_access_index), which this loader does not make",
         })
     }

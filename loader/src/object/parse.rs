@@ -8,7 +8,7 @@ use super::btf::Btf;
 use super::btf_ext::BtfExt;
 use super::elf::{Elf, Role};
 use super::error::ObjectError;
-use super::functions::Functions;
+use super::functions::{program_kind, Functions};
 use super::link::{Linked, Parts};
 use super::{btf_fixup, data, digest, license, maps, slots};
 use super::{MapRef, MapSpec, Object, Program, ProgramKind, Slot};
@@ -28,7 +28,8 @@ pub fn parse(bytes: &[u8]) -> Result<Object, ObjectError> {
     let mut maps: Vec<MapSpec> = definitions.into_iter().map(|d| d.spec).collect();
 
     let ext = instructions(&elf, btf.as_ref())?;
-    let context = Context { elf: &elf, functions: &functions, maps: &places, core: &ext.core };
+    let context =
+        Context { elf: &elf, functions: &functions, maps: &places, core: &ext.core, btf: btf.as_ref() };
     let bodies = functions.iter().map(|(_, function)| context.read(function)).collect();
     let linked = Parts { elf: &elf, functions: &functions, bodies, ext }.link()?;
 
@@ -123,6 +124,13 @@ fn notice_the_odd(
     {
         if !functions.iter().any(|(_, f)| f.section == index) {
             warnings.push(format!("section {}: holds instructions but no function", section.name));
+        }
+    }
+    let reached: BTreeSet<&str> = programs.iter().flat_map(|p| &p.labels).map(|l| l.name.as_str()).collect();
+    for (_, function) in functions.iter().filter(|(_, f)| !f.entry && !reached.contains(f.name)) {
+        let section = elf.sections.get(function.section).map_or("", |s| s.name);
+        if program_kind(section).0 == ProgramKind::SchedCls {
+            warnings.push(format!("section {section}: {} is static, so it is no program", function.name));
         }
     }
     if !programs.iter().any(|p| p.kind == ProgramKind::SchedCls) {

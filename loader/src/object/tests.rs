@@ -238,3 +238,13 @@ fn functions_are_whole_and_apart() {
     sample.symbol("beyond", FUNC | GLOBAL, 1, 16, 8);
     assert!(refusal(sample).contains("beyond: the function reaches beyond its section"));
 }
+
+#[test]
+fn a_static_function_is_no_program_even_in_a_section_of_programs() {
+    let mut sample = Sample::drop();
+    let more = sample.code("tc/more", &[MOV_0, EXIT]);
+    sample.symbol("hidden", FUNC | LOCAL, more, 0, 16);
+    let object = parsed(sample);
+    assert_eq!((object.programs.len(), object.warnings.len()), (1, 1));
+    assert_eq!(object.warnings[0], "section tc/more: hidden is static, so it is no program");
+}
