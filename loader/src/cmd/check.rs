@@ -4,6 +4,7 @@ use crate::cmd::Answer;
 use crate::dnat::parse::{self, Source};
 use crate::dnat::rules::Rule;
 use crate::load::refusal::{Refusal, Stage};
+use crate::ui::excerpt::excerpts;
 use clap::ArgMatches;
 use serde_json::json;
 
@@ -30,7 +31,10 @@ pub fn rules(args: &ArgMatches) -> Result<Vec<Rule>, Refusal> {
         sources.push(Source { name: "default", text: b"redirect" });
     }
     parse::parse(&sources).map_err(|faults| {
-        let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        Refusal::new(Stage::Usage, texts.join("\n"), "")
+        let count = match faults.len() {
+            1 => "a fault in the rules".to_string(),
+            n => format!("{n} faults in the rules"),
+        };
+        Refusal { details: excerpts(&faults), ..Refusal::new(Stage::Usage, count, "") }
     })
 }

@@ -164,6 +164,6 @@ fn enter(netns: &str) -> Result<(), Refusal> {
         Errno::EPERM => {
             Refusal::new(Stage::Permission, format!("may not enter {path}"), "-n needs CAP_SYS_ADMIN")
         }
-        errno => Refusal::new(Stage::Usage, format!("{path} is not a network namespace: {errno}"), ""),
+        errno => Refusal::new(Stage::Kernel, format!("{path} is not a network namespace: {errno}"), ""),
     })
 }

@@ -19,13 +19,17 @@ pub fn status(context: &mut Context, device: Option<&String>) -> Result<Answer, 
         Some(device) => vec![device.clone()],
         None => devices_with_state(context.socket()?)?,
     };
-    let mut all = Vec::new();
+    let (mut all, mut left) = (Vec::new(), String::new());
     for device in &devices {
         let facts = context.facts(device)?;
         facts.bpffs.usable()?;
-        for instance in facts.instances.iter().filter(|i| !i.building) {
-            if let Some(record) = &instance.record {
-                all.push(of(&facts, instance, record)?);
+        for instance in &facts.instances {
+            match &instance.record {
+                Some(record) if facts.is_alive(instance) => all.push(of(&facts, instance, record)?),
+                _ => left.push_str(&format!(
+                    "{device}: '{}' is left over from an interrupted run: nothing of it runs, 'up' or 'unload' clears it\n",
+                    instance.name
+                )),
             }
         }
     }
@@ -35,7 +39,7 @@ pub fn status(context: &mut Context, device: Option<&String>) -> Result<Answer, 
         (true, None) => "nothing is up in this network namespace\n".to_string(),
         (false, _) => ui::status::text(&all, &context.paper),
     };
-    Ok(Answer { text, json: ui::status::json(&all), code })
+    Ok(Answer { text: text + &left, json: ui::status::json(&all), code })
 }
 
 fn of(facts: &Facts, instance: &Instance, record: &Record) -> Result<Status, Refusal> {
@@ -98,7 +102,7 @@ fn open(context: &mut Context, args: &ArgMatches) -> Result<(String, Look), Refu
     let device = args.get_one::<String>("dev").cloned().unwrap_or_default();
     let facts = context.facts(&device)?;
     facts.bpffs.usable()?;
-    let instance = facts.instance(UP);
+    let instance = facts.instance(UP).filter(|i| facts.is_alive(i));
     let nothing =
         || Refusal::new(Stage::No, format!("nothing is up on {device}"), format!("'detour up {device}'"));
     let (instance, record) = instance.and_then(|i| Some((i, i.record.as_ref()?))).ok_or_else(nothing)?;

@@ -173,6 +173,12 @@ impl Facts {
         !instance.building && instance.record.as_ref().is_some_and(whole)
     }
 
+    /// Whether an instance is finished and one of its filters at least is in place. Otherwise it is what a dead namespace or
+    /// somebody who removed our filters left over.
+    pub fn is_alive(&self, instance: &Instance) -> bool {
+        !instance.building && instance.record.iter().flat_map(|r| &r.programs).any(|p| self.carries(p))
+    }
+
     /// The finished instance of this name.
     pub fn instance(&self, name: &str) -> Option<&Instance> {
         self.instances.iter().find(|i| i.name == name && !i.building)

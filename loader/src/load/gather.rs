@@ -114,8 +114,7 @@ fn bpffs() -> Bpffs {
     }
     match fs::metadata(BPFFS) {
         Ok(meta) if meta.uid() != 0 => Bpffs::Untrusted(format!("{BPFFS} belongs to user {}", meta.uid())),
-        // The sticky bit keeps others from renaming what is ours, as in /tmp.
-        Ok(meta) if meta.mode() & 0o022 != 0 && meta.mode() & 0o1000 == 0 => {
+        Ok(meta) if meta.mode() & 0o022 != 0 => {
             Bpffs::Untrusted(format!("{BPFFS} may be written by others (mode {:04o})", meta.mode() & 0o7777))
         }
         Ok(_) if fs::read_dir(BPFFS).is_err() => Bpffs::Denied,
