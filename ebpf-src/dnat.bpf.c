@@ -64,9 +64,9 @@ static __always_inline int decide(struct __sk_buff *skb, struct work *w, __u32 n
 		return 0;
 	w->outcome.rules_generation = table->generation;
 	rule = rules_match(table, &w->packet.key);
-	if (rule >= RULES_MAX)
+	if (rule == RULE_NONE)
 		return 0;
-	action = &table->actions[rule];
+	action = action_of(table, rule);
 	w->outcome.rule = rule;
 	w->outcome.verdict = action->verdict;
 	count_rule(rule, skb->len);

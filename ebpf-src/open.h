@@ -100,7 +100,8 @@ enum claim {
 /* Claims the reverse key w->rev for the slot, or finds out whose it is. */
 static __always_inline enum claim claim_reverse(struct work *w, __u32 now)
 {
-	long error = bpf_map_update_elem(&idx4, &w->rev, &w->slot, BPF_NOEXIST);
+	/* int: the verifier calls the map's function directly, and before 6.4 that leaves the upper half undefined. */
+	int error = bpf_map_update_elem(&idx4, &w->rev, &w->slot, BPF_NOEXIST);
 	struct flow4 *owner = 0;
 	__u32 *at;
 

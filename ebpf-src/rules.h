@@ -18,27 +18,31 @@ static __always_inline __u32 lowest_bit(__u64 word)
 	return bit_number[((word & -word) * 0x03f79d71b4cb0a89ULL) >> 58];
 }
 
+/* From here on the compiler knows nothing of the number. */
+#define HIDE(x) asm volatile("" : "+r"(x))
+
 /* 1 if the highest bit is set, else 0, without a branch: the compiler must not see where the number comes from, or it
  * makes a compare of it, nor where the bit goes, or it makes a 0/-1 mask. The verifier follows both ways of either (of
  * a mask from 6.18 on), and here that would be 2^11 ways and more. */
 static __always_inline __u64 top_bit(__u64 x)
 {
-	asm volatile("" : "+r"(x));
+	HIDE(x);
 	x >>= 63;
-	asm volatile("" : "+r"(x));
+	HIDE(x);
 	return x;
 }
 
 /* One step of a binary search: `step` if the bound that far on is not above the value, else 0. An unused bound of 0
- * wraps to the largest number, and so is above every value. */
+ * wraps to the largest number, and so is above every value. The mask changes nothing: old verifiers forget the range of
+ * a number that the compiler keeps on the stack. */
 static __always_inline __u32 advance(const struct rule_dim4 *dim, __u32 at, __u32 step, __u32 value)
 {
-	return top_bit((__u64)(__u32)(dim->bound[at + step] - 1) - value) * step;
+	return top_bit((__u64)(__u32)(dim->bound[(at + step) & (RULE_BOUNDS - 1)] - 1) - value) * step;
 }
 
 static __always_inline const __u64 *vector(const struct rules *table, const struct rule_dim4 *dim, __u32 at)
 {
-	return table->vectors[dim->vec[at] & (RULE_VECTORS - 1)];
+	return table->vectors[dim->vec[at & (RULE_BOUNDS - 1)] & (RULE_VECTORS - 1)];
 }
 
 static __always_inline __u32 port_value(__u8 proto, __be16 port)
@@ -83,6 +87,13 @@ static __always_inline __u32 rules_match(const struct rules *table, const struct
 		return RULE_NONE;
 	word = lowest_bit(words) & (RULE_WORDS - 1);
 	return word * 64 + lowest_bit(saddr[word] & daddr[word] & sport[word] & dport[word]);
+}
+
+/* The mask changes nothing, which the compiler must not see: verifiers up to 5.10 lose the range of the sum. */
+static __always_inline const struct rule_action *action_of(const struct rules *table, __u32 rule)
+{
+	HIDE(rule);
+	return &table->actions[rule & (RULES_MAX - 1)];
 }
 
 /* The table in force. Ask once per packet: the next call may give the next table. */
