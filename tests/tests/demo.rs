@@ -3,6 +3,7 @@
 use e2e::detour::{self, code, Run};
 use e2e::netns::Netns;
 use e2e::snapshot::Snapshot;
+use e2e::strace::{self, Fault};
 use serde_json::Value;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -119,6 +120,18 @@ fn several_at_once_do_not_meet() {
         assert_eq!(finish(child).done().json()["ok"], Value::Bool(true));
     }
     around.holds("four demos");
+}
+
+#[test]
+fn one_answer_too_few_is_a_no() {
+    let ns = Netns::new();
+    // Calls are counted for each thread: this is the client's first, of the first question.
+    let fault = Fault::error("connect", 1, "ENETUNREACH");
+    let (output, _) = strace::trace(&ns, &detour::command(&["demo"]), "connect", Some(&fault));
+    let run = Run::of(&["demo"], &output).ends(code::NO);
+    let bad: Vec<&str> = run.stdout.lines().filter(|line| line.ends_with("NOT ok")).collect();
+    assert!(matches!(bad[..], [line] if line.contains("http://1.2.3.4/")), "{}", run.stdout);
+    assert!(run.stdout.ends_with("NOT every answer came under the address that was asked.\n"));
 }
 
 #[test]

@@ -92,7 +92,8 @@ fn http(to: SocketAddr) -> io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    write!(stream, "GET / HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\r\n")?;
+    let request = format!("GET / HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut text = String::new();
     (&stream).take(MOST).read_to_string(&mut text)?;
     let body = text.strip_prefix("HTTP/1.1 200 ").and_then(|rest| Some(rest.split_once("\r\n\r\n")?.1));
@@ -146,4 +147,21 @@ fn read(text: Option<&str>) -> io::Result<Told> {
 
 fn unexpected() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "an answer, but not the demo's")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_good_under_the_address_and_port_asked_only() {
+        for question in QUESTIONS {
+            let heard = |from| Heard { question, answer: Ok(Answer { from, told: None }) };
+            let to = question.to();
+            assert!(heard(to).is_ok());
+            assert!(!heard(SocketAddr::new(Ipv4Addr::new(192, 0, 2, 1).into(), to.port())).is_ok());
+            assert!(!heard(SocketAddr::new(to.ip(), to.port() ^ 1)).is_ok());
+            assert!(!Heard { question, answer: Err(unexpected()) }.is_ok());
+        }
+    }
 }

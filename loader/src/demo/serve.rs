@@ -118,7 +118,8 @@ fn http(mut stream: TcpStream, client: SocketAddr) -> io::Result<()> {
     let status = if request.starts_with(b"GET ") { "200 OK" } else { "405 Method Not Allowed" };
     let length = body.len();
     let head = "Content-Type: text/plain\r\nConnection: close";
-    write!(stream, "HTTP/1.1 {status}\r\n{head}\r\nContent-Length: {length}\r\n\r\n{body}")
+    let answer = format!("HTTP/1.1 {status}\r\n{head}\r\nContent-Length: {length}\r\n\r\n{body}");
+    stream.write_all(answer.as_bytes())
 }
 
 fn udp(socket: &UdpSocket) -> io::Result<usize> {
