@@ -112,8 +112,8 @@ fn cfg(options: &Options, facts: &Facts) -> Result<Cfg, ControlError> {
     let idle = |seconds| ticks(seconds, hz, tick_shift);
     let pickup = options.pickup.unwrap_or(!facts.ip_forward);
     // Only where no packet comes in elsewhere and leaves here was every SYN seen that is answered here.
-    let syn_tracked = !facts.ip_forward
-        && facts.addresses.iter().all(|a| a.index == facts.device.ifindex || a.ip.is_loopback());
+    let elsewhere = |a: &Addr| a.ip.is_ipv4() && !a.ip.is_loopback() && a.index != facts.device.ifindex;
+    let syn_tracked = !facts.ip_forward && !facts.addresses.iter().any(elsewhere);
     let flag = |on, flag| if on { flag } else { 0 };
     Ok(Cfg {
         schema: codes::SCHEMA,

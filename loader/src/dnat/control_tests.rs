@@ -63,6 +63,8 @@ fn a_router_neither_picks_up_nor_drops() {
     assert_eq!(flags(&router, Some(true)), codes::CFG_PICKUP);
     let two_devices = facts(&[HOST[1], (4, "198.51.100.1", 24)]);
     assert_eq!(flags(&two_devices, None), codes::CFG_PICKUP);
+    let v6_elsewhere = facts(&[HOST[1], (4, "fd00::1", 64)]);
+    assert_eq!(flags(&v6_elsewhere, None), codes::CFG_PICKUP | codes::CFG_SYN_TRACKED);
 }
 
 #[test]

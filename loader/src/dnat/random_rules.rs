@@ -74,6 +74,6 @@ pub fn random() -> impl FnMut(usize) -> usize {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        (u128::from(state) * below as u128 >> 64) as usize
+        ((u128::from(state) * below as u128) >> 64) as usize
     }
 }
