@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! The `detour` program: arguments in, one answer out, its exit code.
 #![forbid(unsafe_code)]
+use detour::load::refusal::{Refusal, Stage};
 use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let matches = detour::ui::cli::command().get_matches();
+    let matches = match detour::ui::cli::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => return usage(&error),
+    };
     let (json, pretty) = (matches.get_flag("json") || matches.get_flag("pretty"), matches.get_flag("pretty"));
     let quiet = matches.get_flag("quiet");
     match detour::cmd::run(&matches) {
@@ -28,4 +32,21 @@ fn main() -> ExitCode {
             ExitCode::from(refusal.stage as u8)
         }
     }
+}
+
+/// What clap has to say: help and version on stdout, faults on stderr, as JSON when `-j` or `-p` was among the arguments.
+fn usage(error: &clap::Error) -> ExitCode {
+    let short = |a: &str| a.starts_with('-') && !a.starts_with("--") && a.contains(['j', 'p']);
+    let json = std::env::args().skip(1).any(|a| a == "--json" || a == "--pretty" || short(&a));
+    if error.use_stderr() && json {
+        let text = error.render().to_string();
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let what = lines.next().unwrap_or_default().trim_start_matches("error: ").to_string();
+        let hint = lines.collect::<Vec<_>>().join("; ");
+        let refusal = Refusal::new(Stage::Usage, what, hint);
+        let _ = std::io::stderr().write_all(detour::ui::json::document(&refusal.json(), false).as_bytes());
+        return ExitCode::from(Stage::Usage as u8);
+    }
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
