@@ -51,7 +51,7 @@ impl Story<'_> {
         text.push_str(&self.up.text);
         let _ = writeln!(text, "{}; 'detour plan up DEV' prints them", self.steps());
         let _ = writeln!(text, "\nThe client ({CLIENT}) asks, and hears:");
-        let _ = writeln!(text, "  {:29} {:21} {}", "ASKED", "ANSWERED BY", "SERVED BY");
+        let _ = writeln!(text, "  {:29} {:21} SERVED BY", "ASKED", "ANSWERED BY");
         for heard in &self.heard {
             let _ = writeln!(text, "  {}", line(heard));
         }
