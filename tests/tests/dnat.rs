@@ -8,7 +8,7 @@ use e2e::talk;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 const DEVICE: &str = "eth0";
 
@@ -277,35 +277,40 @@ fn flows_and_asked_tell_what_happened() {
     talk::dial_for(&lab.client, 0, ([5, 6, 7, 8], 443).into(), talk::SILENCE).unwrap_err();
 
     let flows = detour::json(&lab.gateway, &["flows", DEVICE])["flows"].as_array().unwrap().clone();
-    let has = |proto: &str, client: &str, original: &str| {
-        flows
-            .iter()
-            .filter(|f| f["proto"] == proto && f["client"] == client && f["original"] == original)
-            .count()
-    };
-    assert_eq!(has("tcp", "192.168.178.51:4000", "1.2.3.4:80"), 1, "{flows:?}");
-    assert_eq!(has("udp", "192.168.178.51:4001", "8.8.8.8:53"), 1, "{flows:?}");
+    let end = |ip: &str, port: u16| serde_json::json!({"address": ip, "port": port});
+    for (protocol, port, original) in [("tcp", 4000, end("1.2.3.4", 80)), ("udp", 4001, end("8.8.8.8", 53))] {
+        let same = |flow: &&Value| {
+            flow["protocol"] == protocol
+                && flow["client"] == end("192.168.178.51", port)
+                && flow["original"] == original
+                && flow["server"]["address"] == "192.168.178.2"
+        };
+        assert_eq!(flows.iter().filter(same).count(), 1, "{protocol} {original} in {flows:?}");
+    }
     assert_eq!(flows.len(), 2, "{flows:?}");
 
-    let asked = detour::json(&lab.gateway, &["asked", DEVICE])["asked"].as_array().unwrap().clone();
-    let row = |proto: &str, to: SocketAddrV4| {
-        let same = |r: &&Value| {
-            r["proto"] == proto && r["destination"] == to.ip().to_string() && r["port"] == to.port()
-        };
-        asked.iter().find(same).unwrap_or_else(|| panic!("{proto} {to} is not in {asked:?}"))
-    };
-    for (proto, ip, port) in
-        [("tcp", [1, 2, 3, 4], 80), ("udp", [8, 8, 8, 8], 53), ("tcp", [5, 6, 7, 8], 443)]
-    {
-        let row = row(proto, SocketAddrV4::new(ip.into(), port));
+    let asked = detour::json(&lab.gateway, &["asked", DEVICE])["rows"].as_array().unwrap().clone();
+    for (protocol, ip, port, packets, outcome) in [
+        ("tcp", "1.2.3.4", 80, 1, "dnat"),
+        ("udp", "8.8.8.8", 53, 1, "dnat"),
+        ("tcp", "5.6.7.8", 443, 1, "no_rule"),
+    ] {
+        let same =
+            |row: &&Value| row["protocol"] == protocol && row["destination"] == ip && row["port"] == port;
+        let row = asked.iter().find(same).unwrap_or_else(|| panic!("{protocol} {ip} is not in {asked:?}"));
         assert_eq!(row["client"], "192.168.178.51");
-        assert!(row["count"].as_u64().unwrap() >= 1);
+        assert_eq!(row["packets"], packets, "what opens is counted, what follows is not: {row}");
+        assert_eq!(row["outcome"], outcome, "{row}");
     }
+    assert_eq!(asked.len(), 3, "{asked:?}");
     assert!(talk::get(&mut stream, "x").unwrap().starts_with("hello "));
     // Both are also there for human eyes.
     for command in ["flows", "asked", "status"] {
         let text = detour::run(&lab.gateway, &[command, DEVICE]).done().stdout;
-        assert!(text.contains("1.2.3.4") || command == "status", "{text}");
+        assert!(
+            text.contains(if command == "status" { "tcp dport 80 redirect" } else { "1.2.3.4" }),
+            "{text}"
+        );
     }
     detour::run(&lab.client, &["flows", DEVICE]).refused(code::NO, &[DEVICE]);
 }

@@ -153,11 +153,11 @@ fn inetsim_plays_the_internet() {
         asked.insert(("tcp", ip, port));
     }
 
-    let rows = detour::json(&lab.gateway, &["asked", &lab.device])["asked"].as_array().unwrap().clone();
+    let rows = detour::json(&lab.gateway, &["asked", &lab.device])["rows"].as_array().unwrap().clone();
     for (proto, ip, port) in asked {
-        let row = rows
-            .iter()
-            .find(|row| row["proto"] == proto && row["destination"] == ip.to_string() && row["port"] == port);
+        let row = rows.iter().find(|row| {
+            row["protocol"] == proto && row["destination"] == ip.to_string() && row["port"] == port
+        });
         let row = row.unwrap_or_else(|| panic!("{proto} {ip}:{port} is not in {rows:?}"));
         assert_eq!(row["client"], CLIENT.to_string());
     }

@@ -166,7 +166,7 @@ fn a_foreign_tcx_program_survives_on_the_same_hooks() {
 
 #[test]
 fn devices_with_odd_names() {
-    for name in ["eth0.100", "a-b_c:1", "0", "fifteen-letters"] {
+    for name in ["eth0.100", "a-b_c+1", "0", "fifteen-letters"] {
         let lab = Lab::on(Netns::new(), name);
         up(&lab.gateway, name, &[]);
         ours(&lab.gateway, name);
@@ -202,13 +202,13 @@ fn a_namespace_is_named_by_its_path() {
     works(&lab);
     detour::run(&here, &["status", DEVICE]).ends(code::KERNEL);
     detour::run(&here, &["-n", path.to_str().unwrap(), "down", DEVICE]).done();
-    detour::run(&here, &["-n", "/proc/self/exe", "up", DEVICE]).refused(code::KERNEL, &["/proc/self/exe"]);
+    detour::run(&here, &["-n", "/proc/self/exe", "up", DEVICE]).refused(code::USAGE, &["/proc/self/exe"]);
 }
 
 /// Inodes of namespaces are used again, and so are interface indexes: pins of a dead namespace are nobody's.
 #[test]
 fn a_namespace_made_again_with_the_same_inode_is_another_one() {
-    let holder = Netns::new();
+    let holder = Netns::alone(); // others would take the free number
     let lab = Lab::on(holder.beside(), DEVICE);
     up(&lab.gateway, DEVICE, &[]);
     let inode = lab.gateway.inode();
@@ -221,7 +221,7 @@ fn a_namespace_made_again_with_the_same_inode_is_another_one() {
             break next;
         }
         others.push(next);
-        assert!(others.len() < 200, "no new namespace got inode {inode}");
+        assert!(others.len() < 500, "no new namespace got inode {inode}");
         std::thread::sleep(Duration::from_millis(10));
     };
     let lab = Lab::on(again, DEVICE);

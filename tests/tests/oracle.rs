@@ -100,6 +100,43 @@ fn bytes(planned: &Value) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+#[test]
+fn tc_and_bpftool_agree_with_status() {
+    let lab = Lab::new();
+    let ns = &lab.gateway;
+    detour::up(ns, DEVICE, &[]);
+    detour::run(ns, &["load", "@trace", DEVICE, "--name", "looker"]).done();
+    let status = detour::json(ns, &["status", DEVICE]);
+    let instances = status["instances"].as_array().unwrap();
+    assert_eq!(instances.len(), 2, "{status:#}");
+    let mut compared = 0;
+    for instance in instances {
+        assert_eq!(instance["device"], DEVICE);
+        for program in instance["programs"].as_array().unwrap() {
+            let (id, hook) = (program["id"].as_u64().unwrap(), program["hook"].as_str().unwrap());
+            let filters = tools::filters(ns, DEVICE, hook);
+            let filter =
+                filters.iter().find(|filter| filter["options"]["prog"]["id"] == id).expect("a filter");
+            assert_eq!(filter["pref"], program["prio"]);
+            let handle = filter["options"]["handle"].as_str().unwrap().trim_start_matches("0x");
+            assert_eq!(u64::from_str_radix(handle, 16).ok(), program["handle"].as_u64());
+            assert!(filter["options"]["bpf_name"].as_str().unwrap().starts_with("detour/"), "{filter}");
+            let kernels = tools::program(ns, id);
+            assert_eq!((&kernels["tag"], &kernels["name"]), (&program["tag"], &program["name"]));
+            assert_eq!((&kernels["type"], &kernels["gpl_compatible"]), (&"sched_cls".into(), &true.into()));
+            assert!(kernels["btf_id"].as_u64() > Some(0), "types are loaded with the program");
+            compared += 1;
+        }
+    }
+    let all: usize = tools::HOOKS.iter().map(|hook| tools::filters(ns, DEVICE, hook).len()).sum();
+    assert_eq!(compared, all, "status lists every filter of ours: {status:#}");
+    // The kernel's tags are those that the manifest of the checked-in objects tells.
+    let manifest = std::fs::read_to_string(tools::project().join("elf/MANIFEST")).unwrap();
+    for program in instances.iter().flat_map(|instance| instance["programs"].as_array().unwrap()) {
+        assert!(manifest.contains(program["tag"].as_str().unwrap()), "{program}");
+    }
+}
+
 /// The comparison itself: it finds what a plan leaves out, and what it says differently.
 #[test]
 fn a_plan_that_lies_is_found_out() {
