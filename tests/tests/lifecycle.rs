@@ -202,7 +202,7 @@ fn a_namespace_is_named_by_its_path() {
     works(&lab);
     detour::run(&here, &["status", DEVICE]).ends(code::KERNEL);
     detour::run(&here, &["-n", path.to_str().unwrap(), "down", DEVICE]).done();
-    detour::run(&here, &["-n", "/proc/self/exe", "up", DEVICE]).refused(code::USAGE, &["/proc/self/exe"]);
+    detour::run(&here, &["-n", "/proc/self/exe", "up", DEVICE]).refused(code::KERNEL, &["/proc/self/exe"]);
 }
 
 /// Inodes of namespaces are used again, and so are interface indexes: pins of a dead namespace are nobody's.

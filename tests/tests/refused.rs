@@ -121,13 +121,14 @@ fn a_bpf_file_system_that_is_missing_or_not_to_be_trusted() {
         elsewhere(umount, &["load", "@drop", DEVICE]).refused(code::KERNEL, &["/sys/fs/bpf"]);
         let run = elsewhere(umount, &["down", DEVICE]);
         assert!(matches!(run.code, Some(code::NO | code::KERNEL)), "{run:?}");
-        // The mode of `mount -t bpf` without options, 1777, is as good as that of /tmp; this is not.
-        let open = "mount -t bpf bpf /sys/fs/bpf; chmod 0777 /sys/fs/bpf; exec \"$0\" \"$@\"";
+        // The kernel's own choice, 1777, lets anybody make the folder that ours would be.
+        let open = "mount -t bpf bpf /sys/fs/bpf; exec \"$0\" \"$@\"";
         elsewhere(open, &["up", DEVICE]).refused(code::FOREIGN, &["/sys/fs/bpf", "0700"]);
         let strangers =
             "mount -t bpf -o mode=0700 bpf /sys/fs/bpf; chown 65534 /sys/fs/bpf; exec \"$0\" \"$@\"";
         elsewhere(strangers, &["up", DEVICE]).refused(code::FOREIGN, &["/sys/fs/bpf"]);
-        let squatter = "mount -t bpf bpf /sys/fs/bpf; mkdir /sys/fs/bpf/detour; chown 65534 /sys/fs/bpf/detour; exec \"$0\" \"$@\"";
+        let squatter = "mount -t bpf -o mode=0700 bpf /sys/fs/bpf; mkdir /sys/fs/bpf/detour;
+                        chown 65534 /sys/fs/bpf/detour; exec \"$0\" \"$@\"";
         elsewhere(squatter, &["up", DEVICE]).refused(code::FOREIGN, &["/sys/fs/bpf/detour"]);
         // Asked to, it mounts one; the namespace, and with it everything, ends with this run.
         elsewhere(umount, &["up", DEVICE, "--mount-bpffs"]).done();
