@@ -29,7 +29,7 @@ pub fn run(matches: &ArgMatches) -> Result<Answer, Refusal> {
         Some(("unload", args)) => attach::unload(&mut context, args),
         Some(("plan", args)) => plan::plan(&mut context, args),
         #[cfg(feature = "demo")]
-        Some(("demo", _)) => demo::demo(&context),
+        Some(("demo", args)) => demo::demo(args),
         Some(("check", args)) => check::check(args),
         Some(("inspect", args)) => inspect::inspect(args),
         Some((other, _)) => Err(Refusal::new(Stage::Usage, format!("no command '{other}'"), "")),

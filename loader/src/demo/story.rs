@@ -121,7 +121,7 @@ impl Story<'_> {
         let of = |kind: &str| steps.iter().filter(|step| does(step, kind)).count();
         let (bpf, netlink) = (of("bpf"), of("netlink"));
         let rest = steps.len().saturating_sub(bpf).saturating_sub(netlink);
-        format!("{} steps: {bpf} bpf(2) calls, {netlink} netlink messages, {rest} in bpffs", steps.len())
+        format!("{} steps: {bpf} bpf(2) calls, {netlink} netlink messages, {rest} others", steps.len())
     }
 }
 
