@@ -61,7 +61,7 @@ impl Witness {
     }
 
     fn check(&mut self, step: &Value, call: &Call) -> Result<(), String> {
-        if !call.result.is_some_and(|result| result >= 0) {
+        if call.result.is_none_or(|result| result < 0) {
             return Err("it failed".into());
         }
         let is = |name: &str, arguments: &[Argument]| match call.name == name && call.arguments == arguments {
