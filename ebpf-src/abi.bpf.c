@@ -6,7 +6,7 @@
 #include "abi.h"
 
 #define SHOW_STRUCT(name) const struct name abi_##name = {}
-#define SHOW_ENUM(name)   const enum name abi_##name = {}
+#define SHOW_ENUM(name)   const enum name abi_##name = (enum name)0
 
 SHOW_STRUCT(key4);
 SHOW_STRUCT(key6);
