@@ -14,7 +14,8 @@ fn hex(bytes: &[u8]) -> String {
 
 /// One stanza a program: both tags, because kernels before 6.18 hash with SHA-1, later ones with SHA-256.
 fn stanzas(path: &Path) -> Result<String, String> {
-    let object = Object::parse(&std::fs::read(path).map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
+    let object =
+        Object::parse(&std::fs::read(path).map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     let stanza = |program: &detour::object::Program| {
         let tags = program.tags();

@@ -153,7 +153,7 @@ fn hooks(object: &Object, args: &ArgMatches) -> Result<Vec<(String, u32)>, Refus
         [only] => Ok(vec![(only.name.clone(), parent(&only.section).unwrap_or(INGRESS))]),
         many => {
             let hinted = |p: &&crate::object::Program| Some((p.name.clone(), parent(&p.section)?));
-            let mut hooks: Vec<_> = many.iter().filter_map(|p| hinted(p)).collect();
+            let mut hooks: Vec<_> = many.iter().filter_map(hinted).collect();
             if hooks.len() != many.len() {
                 let names: Vec<&str> = many.iter().map(|p| p.name.as_str()).collect();
                 let hint = format!("say --ingress FUNC or --egress FUNC; it has: {}", names.join(", "));

@@ -24,9 +24,10 @@ pub fn rules(args: &ArgMatches) -> Result<Vec<Rule>, Refusal> {
         Some(path) => Some((path.as_str(), std::fs::read(path).map_err(|e| unreadable(path, e))?)),
         None => None,
     };
-    let given = args.get_many::<String>("rule").into_iter().flatten();
+    let given: Vec<&String> = args.get_many::<String>("rule").into_iter().flatten().collect();
+    let names: Vec<String> = (1..=given.len()).map(|n| format!("--rule {n}")).collect();
     let mut sources: Vec<Source<'_>> = file.iter().map(|(name, text)| Source { name, text }).collect();
-    sources.extend(given.map(|rule| Source { name: "--rule", text: rule.as_bytes() }));
+    sources.extend(names.iter().zip(given).map(|(name, rule)| Source { name, text: rule.as_bytes() }));
     if sources.is_empty() {
         sources.push(Source { name: "default", text: b"redirect" });
     }

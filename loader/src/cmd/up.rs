@@ -3,11 +3,14 @@
 use crate::cmd::attach::{notes, UP};
 use crate::cmd::objects::Named;
 use crate::cmd::{check, Answer, Context};
+use crate::dnat::abi::Cfg;
+use crate::dnat::classify::{self, TableError};
 use crate::dnat::control::{self, ControlError, Options};
 use crate::dnat::reload::reload;
 use crate::dnat::rules::Rule;
 use crate::dnat::running::Running;
-use crate::dnat::{classify, embedded, in_force};
+use crate::dnat::wire::Shared;
+use crate::dnat::{embedded, in_force};
 use crate::load::create::Creation;
 use crate::load::facts::{Facts, Instance};
 use crate::load::plan::{self, Attach, Config, Plan};
@@ -106,7 +109,7 @@ pub fn wanted(
         let plan = plan::load(&named.object, &config, facts)?;
         return Ok(Up { named, plan, running: false, rules: rules.len() });
     };
-    same_programs(&named.object, &config, instance, running, facts)?;
+    same_programs(&named.object, &config, instance, running, &options, facts)?;
     let generation = in_force::generation(&running.rules).wrapping_add(1);
     let table = classify::table(rules, control::own(facts), generation);
     let table = table.map_err(|e| refuse(&ControlError::Table(e), device))?;
@@ -119,7 +122,10 @@ pub fn wanted(
 
 fn refuse(error: &ControlError, device: &str) -> Refusal {
     let hint = match error {
-        ControlError::Table(_) => "give the device an address, or name one: dnat to ADDRESS",
+        ControlError::Table(TableError::NoAddress { .. }) => {
+            "give the device an address, or name one: dnat to ADDRESS"
+        }
+        ControlError::Table(TableError::TooMany { .. }) => "fewer or simpler rules",
         ControlError::Device(_) => "Ethernet, loopback, tun and other layer-3 devices work",
         ControlError::Option(_) => "",
     };
@@ -167,6 +173,7 @@ fn same_programs(
     config: &Config,
     instance: &Instance,
     running: &Running,
+    options: &Options,
     facts: &Facts,
 ) -> Result<(), Refusal> {
     let device = &facts.device.name;
@@ -182,9 +189,18 @@ fn same_programs(
     if config.attach.iter().any(|a| !places.contains(&a.place)) {
         return refuse("another --prio or --handle");
     }
-    let rodata = object.maps.iter().find(|m| m.name == ".rodata").and_then(|m| m.contents.as_ref());
-    if rodata != Some(&running.rodata) {
-        return refuse("other sizes or time-outs");
+    let rodata = object.maps.iter().find(|m| m.name == ".rodata").and_then(|m| m.contents.as_deref());
+    let (wanted, is) = (cfg(object, rodata.unwrap_or_default()), cfg(object, &running.rodata));
+    // Flags follow from the machine unless they were asked for; what runs keeps those that it was started with.
+    let flags = |c: Cfg| if options.pickup.is_some() { c } else { Cfg { flags: 0, ..c } };
+    if is.is_none() || wanted.map(flags) != is.map(flags) {
+        return refuse("other sizes, time-outs or pick-up");
     }
     Ok(())
+}
+
+/// The configuration inside `.rodata`.
+fn cfg(object: &Object, rodata: &[u8]) -> Option<Cfg> {
+    let variable = object.variables.iter().find(|v| v.name == "cfg")?;
+    Cfg::read(rodata.get(usize::try_from(variable.offset).ok()?..)?)
 }

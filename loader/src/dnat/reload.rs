@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Rules in force and rules that are wanted to the steps between: the idle table is filled, then one pointer is swapped.
-use crate::dnat::running::Running;
+use crate::dnat::running::{Element, Running};
 use crate::load::create::Write;
 use crate::load::home::map_pin;
 use crate::load::plan::Plan;
@@ -21,7 +21,7 @@ pub fn reload(
     let same_rules = crate::dnat::in_force::same_rules(&running.rules, &table);
     let old = |key: &[u8]| running.locals.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone());
     let changed: Vec<&Write> = locals.iter().filter(|w| old(&w.key).as_ref() != Some(&w.value)).collect();
-    let gone: Vec<&(Vec<u8>, Vec<u8>)> =
+    let gone: Vec<&Element> =
         running.locals.iter().filter(|(k, _)| !locals.iter().any(|w| w.key == *k)).collect();
     if !(changed.is_empty() && gone.is_empty()) {
         plan.steps.push(open("local4", dir));

@@ -8,6 +8,9 @@ use crate::load::step::Blob;
 use detour_sys::Map;
 use serde_json::{json, Value};
 
+/// Key and value.
+pub type Element = (Vec<u8>, Vec<u8>);
+
 /// State of an instance that a new set of rules depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Running {
@@ -18,7 +21,7 @@ pub struct Running {
     /// Its bytes, `struct rules`.
     pub rules: Vec<u8>,
     /// Keys and values of `local4`, sorted.
-    pub locals: Vec<(Vec<u8>, Vec<u8>)>,
+    pub locals: Vec<Element>,
 }
 
 impl Running {
@@ -83,7 +86,7 @@ fn none_in_force(dir: &str) -> Refusal {
 
 /// All elements of a hash map. One that is deleted meanwhile makes the kernel start over, so keys are seen once at most and
 /// the walk ends when the map could not hold more.
-pub fn entries(map: &Map) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Refusal> {
+pub fn entries(map: &Map) -> Result<Vec<Element>, Refusal> {
     let failed = |e: std::io::Error| Refusal::new(Stage::Kernel, format!("cannot read a map: {e}"), "");
     let mut found = std::collections::BTreeMap::new();
     let mut key = map.next_key(None).map_err(failed)?;

@@ -2,12 +2,14 @@
 //! Steps to effects, in order; when one fails, everything before it is undone in reverse. The only interpreter of effects.
 use crate::load::netlink::{NetlinkError, Socket};
 use crate::load::plan::Plan;
+use crate::load::signals::Signals;
 use crate::load::step::{Arg, Bpf, Effect, Expect, Step};
 use crate::load::symbols::{Handle, Symbols};
 use crate::load::tc::{filter_get, Filter};
 use crate::object::Tags;
 use detour_sys::{commands, Answer, Map};
 use nix::mount::{mount, umount, MsFlags};
+use nix::sys::signal::Signal;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -46,6 +48,8 @@ pub enum Cause {
     Verifier(io::Error, Vec<u8>),
     /// The call succeeded but its answer is not what the plan says.
     Unexpected(String),
+    /// A signal asked the program to end before the step was made.
+    Signal(Signal),
 }
 
 impl Cause {
@@ -54,7 +58,7 @@ impl Cause {
         match self {
             Cause::Os(e) | Cause::Verifier(e, _) => e.raw_os_error(),
             Cause::Netlink(e) => Some(e.errno),
-            Cause::Unexpected(_) => None,
+            Cause::Unexpected(_) | Cause::Signal(_) => None,
         }
     }
 }
@@ -71,8 +75,13 @@ pub fn run_with(
     socket: &mut Socket,
     watch: &mut dyn FnMut(Report<'_>),
 ) -> Result<Symbols, Failure> {
+    let signals = Signals::hold();
     for (i, step) in plan.steps.iter().enumerate() {
-        match perform(step, &mut symbols, socket) {
+        let result = match signals.pending() {
+            Some(signal) => Err(Cause::Signal(signal)),
+            None => perform(step, &mut symbols, socket),
+        };
+        match result {
             Ok(text) => watch(Report::Done(i.saturating_add(1), step, &text)),
             Err(cause) => {
                 let mut failure = Failure { number: i.saturating_add(1), cause, left: Vec::new() };
@@ -128,6 +137,7 @@ fn into_io(cause: Cause) -> io::Error {
         Cause::Os(e) | Cause::Verifier(e, _) => e,
         Cause::Netlink(e) => io::Error::other(e.to_string()),
         Cause::Unexpected(text) => io::Error::other(text),
+        Cause::Signal(signal) => io::Error::other(signal.as_str()),
     }
 }
 

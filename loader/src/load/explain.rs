@@ -8,6 +8,7 @@ use crate::load::{tc, transcript};
 use crate::object::Object;
 use detour_sys::commands;
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
 use std::io;
 
 /// Lines of a verifier log that are shown; the whole one with `verbose`.
@@ -30,6 +31,14 @@ pub fn explain(plan: &Plan, failure: &Failure, object: Option<&Object>, verbose:
             Refusal::new(stage, format!("{call}: {error}"), os_hint(&step.effect, error))
         }
         Cause::Unexpected(text) => Refusal::new(Stage::Kernel, format!("{call}: {text}"), ""),
+        Cause::Signal(signal) => {
+            let stage = match signal {
+                Signal::SIGTERM => Stage::Terminated,
+                Signal::SIGHUP => Stage::Hangup,
+                _ => Stage::Interrupted,
+            };
+            Refusal::new(stage, format!("{signal} before {call}: what had been done was undone"), "")
+        }
         Cause::Verifier(error, log) => verifier(&call, &step.effect, error, log, object, verbose),
     };
     if !failure.left.is_empty() {

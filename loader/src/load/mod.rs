@@ -21,6 +21,7 @@ pub mod plan_json;
 pub mod record;
 pub mod refusal;
 pub mod rtnl;
+pub mod signals;
 pub mod step;
 pub mod symbols;
 pub mod tc;

@@ -19,6 +19,12 @@ pub enum Stage {
     Permission = 5,
     /// 6: something that is not ours is in the way.
     InTheWay = 6,
+    /// 129: SIGHUP came; everything was undone.
+    Hangup = 129,
+    /// 130: SIGINT.
+    Interrupted = 130,
+    /// 143: SIGTERM.
+    Terminated = 143,
 }
 
 /// A refusal: one sentence of what, one of how to mend it, and details that may take many lines.
@@ -55,6 +61,7 @@ impl Refusal {
             Stage::Kernel => "kernel",
             Stage::Permission => "permission",
             Stage::InTheWay => "in the way",
+            Stage::Hangup | Stage::Interrupted | Stage::Terminated => "signal",
         };
         serde_json::json!({
             "schema": "detour.error/1", "code": self.stage as u8, "stage": stage,

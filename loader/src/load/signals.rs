@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! SIGINT, SIGTERM and SIGHUP to a question between two steps, so that what was begun is undone and not left.
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+/// While this lives, the three signals wait. Those that came meanwhile take effect when it is dropped, unless they were
+/// asked for.
+#[derive(Debug)]
+pub struct Signals {
+    before: Option<SigSet>,
+    fd: Option<SignalFd>,
+}
+
+impl Signals {
+    /// Holds them back. Where the kernel refuses, they end the program as ever, and the next command clears what is left.
+    pub fn hold() -> Signals {
+        let mut set = SigSet::empty();
+        [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().for_each(|signal| set.add(signal));
+        let before = SigSet::thread_get_mask().ok().filter(|_| set.thread_block().is_ok());
+        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).ok();
+        Signals { before, fd }
+    }
+
+    /// A signal that came since.
+    pub fn pending(&self) -> Option<Signal> {
+        let info = self.fd.as_ref()?.read_signal().ok()??;
+        i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok())
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            // A mask that was read from the kernel is one that it takes.
+            let _ = before.thread_set_mask();
+        }
+    }
+}
