@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Plans as values: pure, complete as JSON, undone in reverse. No kernel is asked.
+#![allow(clippy::unwrap_used)]
 use detour::dnat::control::{control, Options};
 use detour::dnat::embedded;
 use detour::dnat::parse::{parse, Source};
