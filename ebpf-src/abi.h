@@ -298,12 +298,13 @@ enum reason {
 	REASON_REPLY = 16,       /* arriving answer of a server behind this device: rewritten when it leaves */
 	REASON_OUT_NO_FLOW = 17, /* leaving, belongs to no flow */
 	REASON_DIRECT = 18,      /* direct flow to a target that could not be tracked: passed */
-	REASON_DROP = 19,        /* dropped: a rule says so */
-	REASON_SYN_ACK = 20,     /* dropped: a SYN-ACK that would leave untranslated */
-	REASON_NO_PORT = 21,     /* dropped: no free client port towards this server */
-	REASON_NO_SPACE = 22,    /* dropped: the index or this CPU's ring is not usable */
-	REASON_REWRITE = 23,     /* dropped: the kernel refused a part of the rewriting */
-	REASON_FULL = 24,        /* translated, stays half-open: no confirmed slot was free */
+	/* From 19 to 23 the packet is dropped. */
+	REASON_DROP = 19,     /* a rule says so */
+	REASON_SYN_ACK = 20,  /* a SYN-ACK that would leave untranslated */
+	REASON_NO_PORT = 21,  /* no free client port towards this server */
+	REASON_NO_SPACE = 22, /* the index or this CPU's ring is not usable */
+	REASON_REWRITE = 23,  /* the kernel refused a part of the rewriting */
+	REASON_FULL = 24,     /* translated, stays half-open: no confirmed slot was free */
 	REASON_COUNT = 25,
 };
 #define REASONS_MAX 64 /* entries of `reasons`: room for later versions */

@@ -120,7 +120,7 @@ static __always_inline void flow_confirm(const struct found *found, const struct
 	f->bytes[DIR_FORWARD] = half->bytes[DIR_FORWARD];
 	f->bytes[DIR_REVERSE] = half->bytes[DIR_REVERSE];
 	barrier();
-	f->state = FLOW_CONFIRMED;
+	f->state = flow_closed(f) ? FLOW_CLOSING : FLOW_CONFIRMED;
 	repoint(fwd, found->slot, slot);
 	repoint(&found->other, found->slot, slot);
 }

@@ -140,6 +140,7 @@ static __always_inline int arrive(struct __sk_buff *skb, struct work *w, __u32 n
 	if (!w->outcome.reason)
 		return TC_ACT_UNSPEC;
 	count_reason(w->outcome.reason);
+	/* From here on the reasons are those to drop (enum reason). */
 	return w->outcome.reason >= REASON_DROP ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }
 
@@ -162,7 +163,7 @@ int detour_in(struct __sk_buff *skb)
 	if (!flow_find(&w->packet.key, DIR_FORWARD, now, &found) || flow_reopened(&found, &w->packet))
 		return arrive(skb, w, now);
 	flow_count(skb, found.flow, DIR_FORWARD, now);
-	flow_closing(found.flow, &w->packet, DIR_FORWARD);
+	flow_tcp(found.flow, &w->packet, DIR_FORWARD);
 	if (found.state == FLOW_ANSWERED && client_heard(found.flow, &w->packet))
 		flow_confirm(&found, &w->packet.key, now);
 	to = key4_mirror(&found.other);
@@ -194,7 +195,7 @@ int detour_out(struct __sk_buff *skb)
 		return pass(REASON_OUT_NO_FLOW);
 	}
 	flow_count(skb, found.flow, DIR_REVERSE, now);
-	flow_closing(found.flow, p, DIR_REVERSE);
+	flow_tcp(found.flow, p, DIR_REVERSE);
 	flow_answered(found.flow, p);
 	to = key4_mirror(&found.other);
 	return rewrite(skb, p, DIR_REVERSE, &to) ? drop(REASON_REWRITE) : TC_ACT_UNSPEC;

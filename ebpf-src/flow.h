@@ -104,19 +104,28 @@ static __always_inline void flow_count(struct __sk_buff *skb, struct flow4 *f, e
 	__sync_fetch_and_add(&f->bytes[dir], skb->len);
 }
 
-/* FIN from both sides, or one RST, and the flow has only the transitory time left. */
-static __always_inline void flow_closing(struct flow4 *f, const struct packet *p, enum dir dir)
+/* FIN from both sides, or one RST: only the transitory time is left. */
+static __always_inline int flow_closed(const struct flow4 *f)
 {
-	__u8 flags = p->flags & (TCP_FIN | TCP_RST);
-	__u8 both;
+	__u8 client = f->closed[DIR_FORWARD], server = f->closed[DIR_REVERSE];
 
-	if (p->key.proto != IPPROTO_TCP || !flags)
+	return client & server & TCP_FIN || (client | server) & TCP_RST;
+}
+
+/* Notes FIN and RST. A SYN of the client begins a half-open flow anew: what was seen before belongs to another attempt.
+ */
+static __always_inline void flow_tcp(struct flow4 *f, const struct packet *p, enum dir dir)
+{
+	if (p->key.proto != IPPROTO_TCP || !(p->flags & (TCP_FIN | TCP_SYN | TCP_RST)))
 		return;
-	f->closed[dir] |= flags;
-	both = f->closed[DIR_FORWARD] & f->closed[DIR_REVERSE] & TCP_FIN;
-	both |= (f->closed[DIR_FORWARD] | f->closed[DIR_REVERSE]) & TCP_RST;
-	if (both && f->state == FLOW_CONFIRMED)
+	f->closed[dir] |= p->flags & (TCP_FIN | TCP_RST);
+	if (f->state == FLOW_CONFIRMED && flow_closed(f))
 		f->state = FLOW_CLOSING;
+	if (dir == DIR_REVERSE || !(p->flags & TCP_SYN) || (f->state != FLOW_OPENING && f->state != FLOW_ANSWERED))
+		return;
+	f->closed[DIR_FORWARD] = 0;
+	f->closed[DIR_REVERSE] = 0;
+	f->state = FLOW_OPENING;
 }
 
 /* The first answer of the server. What acknowledges it proves that the client heard it; a RST asks for no proof. */
