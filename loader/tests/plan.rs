@@ -33,7 +33,8 @@ fn up(facts: &Facts) -> (Object, Plan) {
         Creation { file: "dnat.bpf.o".to_string(), programs, sizes: control.sizes, writes: control.writes };
     let attach = |program: &str, parent| Attach { program: program.to_string(), place: place(parent) };
     let attach = vec![attach("detour_out", EGRESS), attach("detour_in", INGRESS)];
-    let plan = plan::load(&object, &Config { creation, attach, name: "up".to_string() }, facts).unwrap();
+    let plan = plan::load(&object, &Config { creation, attach, name: "up".to_string(), mount: false }, facts)
+        .unwrap();
     (object, plan)
 }
 
@@ -99,6 +100,7 @@ fn foreign_things_in_the_way_are_refused_before_anything_is_done() {
         },
         attach: vec![Attach { program: "drop".into(), place: place(INGRESS) }],
         name: "drop".into(),
+        mount: false,
     };
     let stage = |facts: &Facts| plan::load(&object, &config, facts).map(|_| ()).map_err(|r| r.stage);
     assert_eq!(stage(&facts()), Ok(()));

@@ -6,6 +6,7 @@
 use e2e::detour;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 const CASES: [(&str, &[&str]); 5] = [
     ("load-drop", &["load", "@drop", "eth0", "--undo"]),
@@ -22,6 +23,19 @@ fn golden(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden").join(file)
 }
 
+/// The program and the facts, copied to where nobody may read them too, wherever the checkout is.
+fn copies() -> &'static (PathBuf, PathBuf) {
+    static COPIES: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
+    COPIES.get_or_init(|| {
+        let dir = std::env::temp_dir();
+        let program = dir.join(format!("detour-plan-{}", std::process::id()));
+        let facts = dir.join(format!("detour-facts-{}.json", std::process::id()));
+        std::fs::copy(detour::path(), &program).unwrap();
+        std::fs::copy(golden("eth0.facts.json"), &facts).unwrap();
+        (program, facts)
+    })
+}
+
 /// Runs `detour plan …` as nobody, over the facts of the file.
 fn plan(arguments: &[&str], json: bool) -> Output {
     let mut command = Command::new("setpriv");
@@ -32,15 +46,8 @@ fn plan(arguments: &[&str], json: bool) -> Output {
         "--inh-caps=-all",
         "--bounding-set=-all",
     ]);
-    // A file that nobody may read too, wherever the checkout is.
-    let program = std::env::temp_dir().join(format!("detour-plan-{}", std::process::id()));
-    if !program.exists() {
-        std::fs::copy(detour::path(), &program).unwrap();
-    }
-    command.arg(&program).arg("plan").args(arguments);
-    let facts = std::env::temp_dir().join(format!("detour-facts-{}.json", std::process::id()));
-    std::fs::copy(golden("eth0.facts.json"), &facts).unwrap();
-    command.arg("--facts").arg(&facts);
+    let (program, facts) = copies();
+    command.arg(program).arg("plan").args(arguments).arg("--facts").arg(facts);
     if json {
         command.arg("-j");
     }

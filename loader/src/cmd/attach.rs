@@ -117,7 +117,7 @@ pub fn config(named: &Named, args: &ArgMatches, facts: &Facts) -> Result<Config,
     }
     let programs = attach.iter().map(|a| a.program.clone()).collect();
     let creation = Creation { file: named.file.clone(), programs, ..Creation::default() };
-    Ok(Config { creation, attach, name })
+    Ok(Config { creation, attach, name, mount: args.get_flag("mount-bpffs") })
 }
 
 /// The programs and their hooks, egress first: as asked, or as the section names say, or the only program at ingress.

@@ -150,6 +150,15 @@ fn paper(matches: &ArgMatches) -> Paper {
     Paper::new(std::io::stdout().is_terminal(), when, environment)
 }
 
+impl Drop for Context {
+    /// Gives the lock back; if the kernel will not take it, the end of the process does.
+    fn drop(&mut self) {
+        if let Some(Err((lock, _))) = self.lock.take().map(Flock::unlock) {
+            std::mem::forget(lock);
+        }
+    }
+}
+
 /// Moves this thread, and with it all that the command does, into a network namespace.
 fn enter(netns: &str) -> Result<(), Refusal> {
     let path = match netns.contains('/') {

@@ -164,7 +164,7 @@ fn config(args: &ArgMatches, control: &control::Control, facts: &Facts) -> Confi
     };
     // Nothing is rewritten on its way in before the way back out exists.
     let attach = vec![attach("detour_out", EGRESS), attach("detour_in", INGRESS)];
-    Config { creation, attach, name: UP.to_string() }
+    Config { creation, attach, name: UP.to_string(), mount: args.get_flag("mount-bpffs") }
 }
 
 /// Rules can change under a running instance; programs, places and sizes cannot.

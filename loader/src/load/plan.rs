@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! An object, what is wanted of it, and facts about this machine to the list of steps; pure.
 use crate::load::create::{create, loaded, pins, record_map, Creation, RECORD};
-use crate::load::facts::{Facts, Instance, Machine};
-use crate::load::home::{self, Home};
+use crate::load::facts::{Bpffs, Facts, Instance, Machine};
+use crate::load::home::{self, Home, BPFFS};
 use crate::load::record::{Record, RecordProgram, PROGRAMS_MAX, SCHEMA};
 use crate::load::refusal::Refusal;
 use crate::load::step::{Effect, Step};
@@ -36,6 +36,8 @@ pub struct Config {
     pub attach: Vec<Attach>,
     /// The instance's name.
     pub name: String,
+    /// Mount a BPF file system where there is none.
+    pub mount: bool,
 }
 
 /// Loads an object, pins it under the instance's folder and attaches it. Leftovers of earlier runs go first.
@@ -44,8 +46,13 @@ pub fn load(object: &Object, config: &Config, facts: &Facts) -> Result<Plan, Ref
     if !home::is_name(&config.name) {
         return Err(Refusal::name(&config.name));
     }
-    facts.bpffs.usable()?;
     let mut plan = Plan { steps: Vec::new(), notes: object.warnings.clone() };
+    if config.mount && facts.bpffs == Bpffs::Missing {
+        let (mount, undo) = (Effect::MountBpffs(BPFFS.to_string()), Effect::Unmount(BPFFS.to_string()));
+        plan.steps.push(Step::from(mount).undo(undo));
+    } else {
+        facts.bpffs.usable()?;
+    }
     for instance in facts.instances.iter().filter(|i| i.name == config.name) {
         if facts.is_whole(instance) {
             return Err(Refusal::exists(&config.name, &facts.device.name));
