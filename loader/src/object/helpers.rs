@@ -1,5 +1,16 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! Helper numbers to helper names.
+//! Helper numbers to helper names; the helpers that a program calls.
+
+use super::insn::CALL;
+use super::Program;
+use std::collections::BTreeSet;
+
+impl Program {
+    /// The numbers of all kernel helpers that it calls, rising; [`helper`] names them.
+    pub fn helpers(&self) -> BTreeSet<i32> {
+        self.insns.iter().filter(|i| i.code == CALL && i.src() == 0).map(|i| i.imm).collect()
+    }
+}
 
 /// The name of a helper as C has it, `bpf_map_lookup_elem` for 1; `None` for numbers the kernel does not use.
 pub fn helper(number: i32) -> Option<String> {

@@ -56,6 +56,7 @@ pub use btf_type::{Array, IntEncoding, Kind, Member, Param, Placed, Type};
 pub use data::Variable;
 pub use digest::{sha256, Tags};
 pub use error::ObjectError;
+pub use helpers::helper;
 pub use insn::Insn;
 pub use listing::{Line, Source};
 

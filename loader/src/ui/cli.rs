@@ -183,17 +183,19 @@ fn load() -> Command {
         ))
         .arg(functions("ingress", "Attach this function to ingress"))
         .arg(functions("egress", "Attach this function to egress"))
-        .arg(
-            Arg::new("set")
-                .long("set")
-                .value_name("VAR=VALUE")
-                .action(ArgAction::Append)
-                .help("Set a variable, VAR[.FIELD][[N]]=VALUE, before loading"),
-        )
+        .arg(set())
         .arg(prio("200"))
         .arg(handle())
         .arg(flag("no-attach", "Load every tc program, say what the verifier says, keep nothing"))
         .arg(mount())
+}
+
+fn set() -> Arg {
+    Arg::new("set")
+        .long("set")
+        .value_name("VAR=VALUE")
+        .action(ArgAction::Append)
+        .help("Set a variable, VAR[.FIELD][[N]]=VALUE, before loading")
 }
 
 fn functions(name: &'static str, help: &'static str) -> Arg {
@@ -244,7 +246,9 @@ fn inspect() -> Command {
         .arg(
             Arg::new("file").value_name("FILE").required(true).help("An ELF object, or @dnat, @drop, @trace"),
         )
+        .arg(set())
         .arg(flag("disasm", "The instructions, with C source lines"))
+        .arg(functions("program", "With --disasm: this program only").requires("disasm"))
 }
 
 #[cfg(test)]

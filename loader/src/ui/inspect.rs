@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! An object -> all that it says of itself, as text and JSON. Every name in it is foreign, so it is escaped.
+use super::map_type::{map_flags, map_type};
+use super::text::{escape, hex};
+use super::value::{value, Value};
+use crate::object::{helper, MapSpec, Object, Program, ProgramKind, Slot, Variable};
+use serde_json::{json, Value as Json};
+use std::fmt::Write;
+
+/// Programs, maps, variables, one after the other.
+pub fn text(file: &str, object: &Object) -> String {
+    let mut text = format!(
+        "object   {}\nsha256   {}\nlicense  \"{}\"\ntypes    {}\n",
+        escape(file),
+        hex(&object.sha256),
+        escape(&object.license),
+        object.btf.as_ref().map_or(0, |btf| btf.types().count()),
+    );
+    object.programs.iter().for_each(|p| text.push_str(&program(object, p)));
+    for (index, map) in object.maps.iter().enumerate() {
+        text.push_str(&map_text(map));
+        object.variables.iter().filter(|v| v.map == index).for_each(|v| text.push_str(&variable(object, v)));
+    }
+    object.warnings.iter().for_each(|w| text.push_str(&format!("note: {}\n", escape(w))));
+    text
+}
+
+/// The same as one document; the instructions only when `disasm` says so.
+pub fn json(file: &str, object: &Object, disasm: bool) -> Json {
+    json!({
+        "schema": "detour.inspect/1",
+        "file": file,
+        "sha256": hex(&object.sha256),
+        "license": object.license,
+        "types": object.btf.as_ref().map_or(0, |btf| btf.types().count()),
+        "programs": object.programs.iter().map(|p| program_json(object, p, disasm)).collect::<Vec<_>>(),
+        "maps": object.maps.iter().map(map_json).collect::<Vec<_>>(),
+        "variables": object.variables.iter().map(|v| variable_json(object, v)).collect::<Vec<_>>(),
+        "warnings": object.warnings,
+    })
+}
+
+/// The instructions of all programs, or of those named, with the C lines they came from.
+pub fn listing(object: &Object, only: &[&String]) -> String {
+    let mut text = String::new();
+    for program in object.programs.iter().filter(|p| only.is_empty() || only.contains(&&p.name)) {
+        let _ = writeln!(text, "program {} section {}", escape(&program.name), escape(&program.section));
+        if let Some(defect) = &program.defect {
+            let _ = writeln!(text, "  cannot be loaded: {}", escape(&defect.to_string()));
+        }
+        for line in object.listing(program) {
+            if let Some(label) = line.label {
+                let _ = writeln!(text, "{}:", escape(label));
+            }
+            if let Some(source) = line.source {
+                let _ = writeln!(text, "; {}", escape(&source.to_string()));
+            }
+            let _ = writeln!(text, "{:6}: {}", line.insn, escape(&line.text));
+        }
+    }
+    text
+}
+
+fn kind(program: &Program) -> &'static str {
+    match program.kind {
+        ProgramKind::SchedCls => "sched_cls",
+        ProgramKind::Unknown => "unknown",
+    }
+}
+
+/// The maps a program refers to, each once, in the object's order.
+fn maps(object: &Object, program: &Program) -> Vec<String> {
+    let used = |(index, _): &(usize, &MapSpec)| program.refs.iter().any(|r| r.map == *index);
+    object.maps.iter().enumerate().filter(used).map(|(_, map)| map.name.clone()).collect()
+}
+
+fn helpers(program: &Program) -> Vec<String> {
+    let name = |number: i32| helper(number).unwrap_or_else(|| format!("unknown#{number}"));
+    program.helpers().into_iter().map(name).collect()
+}
+
+fn functions(program: &Program) -> Vec<String> {
+    program.labels.iter().map(|l| l.name.clone()).collect()
+}
+
+fn program(object: &Object, program: &Program) -> String {
+    let (name, section, kind) = (escape(&program.name), escape(&program.section), kind(program));
+    let mut text = format!("program  {name} section {section} type {kind}");
+    match &program.defect {
+        Some(defect) => {
+            let _ = write!(text, "\n         cannot be loaded: {}", escape(&defect.to_string()));
+        }
+        None => {
+            let tags = program.tags();
+            let (insns, sha256, sha1) = (program.insns.len(), hex(&tags.sha256), hex(&tags.sha1));
+            let _ = write!(text, " insns {insns} tag {sha256} (sha1 {sha1})");
+        }
+    }
+    if !program.autoload {
+        text.push_str("\n         loaded only when named");
+    }
+    let lists =
+        [("functions", functions(program)), ("maps", maps(object, program)), ("helpers", helpers(program))];
+    for (what, list) in lists.iter().filter(|(_, list)| !list.is_empty()) {
+        let list: Vec<String> = list.iter().map(|name| escape(name)).collect();
+        let _ = write!(text, "\n         {what} {}", list.join(" "));
+    }
+    text + "\n"
+}
+
+fn program_json(object: &Object, program: &Program, disasm: bool) -> Json {
+    let mut json = json!({
+        "name": program.name,
+        "section": program.section,
+        "type": kind(program),
+        "autoload": program.autoload,
+        "insns": program.insns.len(),
+        "functions": functions(program),
+        "maps": maps(object, program),
+        "helpers": helpers(program),
+        "tag": crate::load::plan_json::tags(&program.tags()),
+        "defect": program.defect.as_ref().map(ToString::to_string),
+    });
+    if disasm {
+        let line = |line: &crate::object::Line<'_>| {
+            let source = line.source.as_ref();
+            json!({"insn": line.insn, "text": line.text, "function": line.label,
+                "source": source.map(|s| json!({"file": s.file, "line": s.line, "text": s.text}))})
+        };
+        json["listing"] = object.listing(program).iter().map(line).collect();
+    }
+    json
+}
+
+fn map_text(map: &MapSpec) -> String {
+    let mut text = format!("map      {}{}", escape(&map.name), shape(map));
+    if let Some(inner) = &map.inner {
+        let _ = write!(text, "\n         of maps{}", shape(inner));
+    }
+    for (index, slot) in &map.slots {
+        let name = match slot {
+            Slot::Map(name) | Slot::Program(name) => escape(name),
+        };
+        let _ = write!(text, "\n         slot {index} = {name}");
+    }
+    text + "\n"
+}
+
+fn shape(map: &MapSpec) -> String {
+    let mut text = format!(
+        " type {} key {} value {} entries {}",
+        map_type(map.map_type),
+        map.key_size,
+        map.value_size,
+        map.max_entries
+    );
+    if map.flags != 0 {
+        let _ = write!(text, " flags {}", map_flags(map.flags).join(","));
+    }
+    if map.map_extra != 0 {
+        let _ = write!(text, " extra {:#x}", map.map_extra);
+    }
+    if let Some(node) = map.numa_node {
+        let _ = write!(text, " numa {node}");
+    }
+    if map.pinning == 1 {
+        text.push_str(" pinned by name");
+    }
+    if map.frozen {
+        text.push_str(" frozen");
+    }
+    text
+}
+
+fn map_json(map: &MapSpec) -> Json {
+    let slot = |(index, slot): &(u32, Slot)| match slot {
+        Slot::Map(name) => json!({"index": index, "map": name}),
+        Slot::Program(name) => json!({"index": index, "program": name}),
+    };
+    json!({
+        "name": map.name, "kernel_name": map.kernel_name,
+        "type": map.map_type, "type_name": map_type(map.map_type),
+        "key_size": map.key_size, "value_size": map.value_size, "max_entries": map.max_entries,
+        "flags": map.flags, "flag_names": map_flags(map.flags), "map_extra": map.map_extra,
+        "numa_node": map.numa_node, "pin_by_name": map.pinning == 1, "frozen": map.frozen,
+        "inner": map.inner.as_deref().map(map_json),
+        "slots": map.slots.iter().map(slot).collect::<Vec<_>>(),
+    })
+}
+
+/// What a variable is at the start: its bytes by its type.
+fn initial(object: &Object, variable: &Variable) -> Option<Value> {
+    let (at, size) = (usize::try_from(variable.offset).ok()?, usize::try_from(variable.size).ok()?);
+    let zeros = vec![0; size];
+    let bytes = match &object.maps.get(variable.map)?.contents {
+        Some(contents) => contents.get(at..at.checked_add(size)?)?,
+        None => &zeros,
+    };
+    Some(value(object.btf.as_ref()?, variable.type_id, bytes))
+}
+
+fn type_of(object: &Object, variable: &Variable) -> String {
+    object.btf.as_ref().map(|btf| btf.describe(variable.type_id)).unwrap_or_default()
+}
+
+fn variable(object: &Object, variable: &Variable) -> String {
+    let value = initial(object, variable).map_or_else(|| "?".to_owned(), |value| value.text());
+    let (type_name, name) = (escape(&type_of(object, variable)), escape(&variable.name));
+    format!("         {type_name} {name} = {value}\n")
+}
+
+fn variable_json(object: &Object, variable: &Variable) -> Json {
+    json!({
+        "name": variable.name, "map": object.maps.get(variable.map).map(|m| m.name.as_str()),
+        "offset": variable.offset, "size": variable.size, "type": type_of(object, variable),
+        "value": initial(object, variable).map(|value| value.json()),
+    })
+}
