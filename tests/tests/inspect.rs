@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! `inspect`: what an object says of itself, in words and as JSON, without a kernel.
+use e2e::detour::{self, code, Run};
+use e2e::tools::project;
+use serde_json::{json, Value};
+
+fn fixture(name: &str) -> String {
+    project().join("elf/fixtures").join(name).with_extension("bpf.o").to_str().unwrap().to_string()
+}
+
+fn inspect(arguments: &[&str]) -> Run {
+    let arguments = [&["inspect"], arguments].concat();
+    Run::of(&arguments, &detour::command(&arguments).output().unwrap())
+}
+
+/// The element of a list of the document that is called so.
+#[track_caller]
+fn named<'a>(document: &'a Value, list: &str, name: &str) -> &'a Value {
+    let found = document[list].as_array().unwrap().iter().find(|one| one["name"] == name);
+    found.unwrap_or_else(|| panic!("no {name} in {}", document[list]))
+}
+
+#[test]
+fn variables_have_types_and_values() {
+    let document = inspect(&[&fixture("globals"), "-j"]).done().json();
+    for (name, kind, value) in [
+        ("enabled", "_Bool", json!(false)),
+        ("negative", "__s32", json!(-5)),
+        ("large", "__u64", json!(1_u64 << 40)),
+        ("colour", "enum colour", json!("RED")),
+        ("name", "char[16]", json!("nobody")),
+        ("pairs", "struct pair[2]", json!([{"low": 1, "high": 2}, {"low": 3, "high": 4}])),
+        ("zeroed", "__u64", json!(0)),
+    ] {
+        let variable = named(&document, "variables", name);
+        assert_eq!((&variable["type"], &variable["value"]), (&json!(kind), &value), "{name}");
+    }
+    let text = inspect(&[&fixture("globals")]).done().stdout;
+    for line in [
+        "struct pair[2] pairs = {{.low = 1, .high = 2}, {.low = 3, .high = 4}}",
+        "char[16] name = \"nobody\"",
+        "map      .rodata.own type array key 4 value 4 entries 1 flags rdonly_prog frozen",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+}
+
+#[test]
+fn what_is_set_is_shown() {
+    let set = ["--set", "pairs[1].low=9", "--set", "colour=1", "-j"];
+    let document = inspect(&[&[fixture("globals").as_str()][..], &set].concat()).done().json();
+    assert_eq!(named(&document, "variables", "pairs")["value"][1], json!({"low": 9, "high": 4}));
+    inspect(&[&fixture("globals"), "--set", "nothing=1"]).refused(code::USAGE, &["nothing", "pairs"]);
+}
+
+#[test]
+fn maps_have_shapes_and_slots() {
+    let document = inspect(&[&fixture("maps"), "-j"]).done().json();
+    let outer = named(&document, "maps", "outer");
+    assert_eq!(outer["type_name"], "array_of_maps");
+    assert_eq!(outer["inner"]["value_size"], 8);
+    assert_eq!(outer["slots"], json!([{"index": 2, "map": "inner_1"}]));
+    assert_eq!(named(&document, "maps", "jumps")["slots"], json!([{"index": 1, "program": "tail"}]));
+    assert_eq!(named(&document, "maps", "locked_pinned")["pin_by_name"], true);
+    assert_eq!(named(&document, "maps", "sized")["flag_names"], json!(["no_prealloc"]));
+    let program = named(&document, "programs", "maps");
+    assert_eq!(program["maps"], json!(["outer", "jumps", "locked_pinned", "sized"]));
+    assert!(program["helpers"].as_array().unwrap().contains(&json!("bpf_tail_call")), "{program}");
+}
+
+#[test]
+fn sections_make_kinds() {
+    let document = inspect(&[&fixture("sections"), "-j"]).done().json();
+    for (name, kind, autoload) in
+        [("first", "sched_cls", true), ("asleep", "sched_cls", false), ("stranger", "unknown", true)]
+    {
+        let program = named(&document, "programs", name);
+        assert_eq!((&program["type"], &program["autoload"]), (&json!(kind), &json!(autoload)), "{name}");
+    }
+}
+
+#[test]
+fn instructions_come_with_their_source() {
+    let text = inspect(&["@dnat", "--disasm", "--program", "detour_out"]).done().stdout;
+    for line in ["detour_out:", "; ./dnat.bpf.c:", "call bpf_map_lookup_elem#1", "map[idx4]", "&cfg"] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    assert!(!text.contains("program detour_in"));
+    let document = inspect(&["@drop", "--disasm", "-j"]).done().json();
+    let listing = document["programs"][0]["listing"].as_array().unwrap();
+    assert_eq!(listing.last().unwrap()["text"], "exit");
+    inspect(&["@drop", "--disasm", "--program", "none"]).refused(code::USAGE, &["none", "it has: drop"]);
+}
+
+#[test]
+fn names_from_the_object_cannot_harm_a_terminal() {
+    let scratch = e2e::tools::Scratch::new();
+    let mut bytes = std::fs::read(fixture("sections")).unwrap();
+    let at = bytes.windows(8).position(|w| w == b"stranger").unwrap();
+    // The name stands once in the ELF strings, where its symbol finds it, and once in the types.
+    let second = at + 8 + bytes[at + 8..].windows(8).position(|w| w == b"stranger").unwrap_or(0);
+    for at in [at, second] {
+        bytes[at..at + 8].copy_from_slice(b"\x1b[31mred");
+    }
+    let run = inspect(&[&scratch.write("evil.o", bytes)]);
+    assert!(!run.stdout.contains('\x1b') && !run.stderr.contains('\x1b'), "{run:?}");
+}
