@@ -28,7 +28,8 @@ fn members(btf: &Btf, of: Type<'_>, base: u32, into: &mut BTreeMap<String, (usiz
     for member in of.members() {
         let at = base + member.bit_offset / 8;
         let inner = btf.strip(member.type_id).unwrap();
-        if member.name.is_empty() {
+        // Of the variants of BPF_LINK_CREATE only that of tcx is used, by a struct of that name.
+        if member.name.is_empty() || member.name == "tcx" {
             members(btf, inner, at, into);
         } else {
             let size = btf.size_of(member.type_id).unwrap();

@@ -6,6 +6,7 @@ mod context;
 #[cfg(feature = "demo")]
 mod demo;
 mod inspect;
+mod list;
 mod look;
 mod objects;
 mod plan;
@@ -27,6 +28,7 @@ pub fn run(matches: &ArgMatches) -> Result<Answer, Refusal> {
         Some(("down", args)) => up::down(&mut context, args),
         Some(("load", args)) => attach::load(&mut context, args),
         Some(("unload", args)) => attach::unload(&mut context, args),
+        Some(("list", args)) => list::list(&mut context, args),
         Some(("plan", args)) => plan::plan(&mut context, args),
         #[cfg(feature = "demo")]
         Some(("demo", args)) => demo::demo(args),

@@ -23,6 +23,7 @@ fn facts(addresses: &[(u32, &str, u8)]) -> Facts {
         ip_forward: false,
         clsact: None,
         filters: Vec::new(),
+        tcx: Vec::new(),
         bpffs: Bpffs::Ready,
         root: None,
         device_folder: false,

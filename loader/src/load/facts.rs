@@ -5,6 +5,7 @@ use crate::load::record::{Record, RecordProgram};
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::rtnl::{primary, Addr};
 use crate::load::tc::{Filter, Place};
+use crate::load::tcx;
 use crate::object::Tags;
 use std::net::IpAddr;
 
@@ -27,6 +28,8 @@ pub struct Facts {
     pub clsact: Option<String>,
     /// All filters of the device at ingress and egress.
     pub filters: Vec<Filter>,
+    /// What is attached by tcx; asked only where something depends on it.
+    pub tcx: Vec<tcx::Hook>,
     /// The BPF file system.
     pub bpffs: Bpffs,
     /// Folders in ours; None when ours is not there.
@@ -156,6 +159,10 @@ impl Facts {
     /// Whether the device runs this program at its recorded place.
     pub fn carries(&self, program: &RecordProgram) -> bool {
         let place = self.place(program);
+        if tcx::is_hook(place.parent) {
+            let here = |hook: &&tcx::Hook| hook.attach == place.parent;
+            return self.tcx.iter().filter(here).flat_map(|h| &h.programs).any(|p| p.program == program.id);
+        }
         let id = |f: &Filter| f.bpf.as_ref().and_then(|b| b.id);
         self.filters.iter().any(|f| f.place == place && f.chain == 0 && id(f) == Some(program.id))
     }

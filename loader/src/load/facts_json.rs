@@ -5,6 +5,7 @@ use crate::load::plan_json::unhex;
 use crate::load::record::Record;
 use crate::load::rtnl::Addr;
 use crate::load::tc::{BpfFilter, Filter, Place};
+use crate::load::tcx;
 use crate::load::transcript::hex;
 use serde_json::{json, Value};
 
@@ -29,6 +30,7 @@ pub fn write(facts: &Facts) -> Value {
         "ip_forward": facts.ip_forward,
         "clsact": facts.clsact,
         "filters": facts.filters.iter().map(filter).collect::<Vec<_>>(),
+        "tcx": facts.tcx.iter().map(hook).collect::<Vec<_>>(),
         "bpffs": match &facts.bpffs {
             Bpffs::Ready => json!("ready"),
             Bpffs::Missing => json!("missing"),
@@ -69,6 +71,7 @@ pub fn read(value: &Value) -> Option<Facts> {
         ip_forward: get("ip_forward")?.as_bool()?,
         clsact: optional(get("clsact")?, text)?,
         filters: list(get("filters")?, read_filter)?,
+        tcx: list(get("tcx")?, read_hook)?,
         bpffs: match get("bpffs")? {
             Value::String(s) if s == "ready" => Bpffs::Ready,
             Value::String(s) if s == "missing" => Bpffs::Missing,
@@ -136,6 +139,20 @@ fn read_filter(value: &Value) -> Option<Filter> {
         chain: small(value.get("chain")?)?,
         kind: text(value.get("kind")?)?,
         bpf: optional(value.get("bpf")?, bpf)?,
+    })
+}
+
+fn hook(h: &tcx::Hook) -> Value {
+    let programs: Vec<Value> = h.programs.iter().map(|p| json!([p.program, p.link])).collect();
+    json!({"attach": h.attach, "revision": h.revision, "programs": programs})
+}
+
+fn read_hook(value: &Value) -> Option<tcx::Hook> {
+    let pair = |p: &Value| Some(tcx::Attached { program: small(p.get(0)?)?, link: small(p.get(1)?)? });
+    Some(tcx::Hook {
+        attach: small(value.get("attach")?)?,
+        revision: value.get("revision")?.as_u64()?,
+        programs: list(value.get("programs")?, pair)?,
     })
 }
 

@@ -7,6 +7,7 @@ use crate::load::record::Record;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::rtnl::{self, Addr, Link};
 use crate::load::tc::{self, Filter, Qdisc, CLSACT, EGRESS, INGRESS};
+use crate::load::tcx;
 use detour_sys::{commands, Value};
 use nix::sys::statfs::{statfs, BPF_FS_MAGIC};
 use std::fs;
@@ -51,6 +52,7 @@ pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
         ip_forward: forward.trim() == "1",
         clsact,
         filters,
+        tcx: Vec::new(),
         bpffs: bpffs(),
         root: None,
         device_folder: false,
@@ -61,7 +63,21 @@ pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
     if facts.bpffs == Bpffs::Ready {
         folders(&mut facts)?;
     }
+    let recorded = facts.instances.iter().filter_map(|i| i.record.as_ref()).flat_map(|r| &r.programs);
+    if recorded.into_iter().any(|p| tcx::is_hook(p.parent)) {
+        ask_tcx(&mut facts)?;
+    }
     Ok(facts)
+}
+
+/// Adds what is attached by tcx, which most plans do not depend on.
+pub fn ask_tcx(facts: &mut Facts) -> Result<(), Refusal> {
+    facts.tcx.clear();
+    for hook in [tcx::INGRESS, tcx::EGRESS] {
+        facts.reads.push(format!("PROG_QUERY attach_type {hook}"));
+        facts.tcx.push(tcx::query(facts.device.ifindex, hook).map_err(|e| unreadable("what tcx runs", &e))?);
+    }
+    Ok(())
 }
 
 /// What a plan needs to know when no device is concerned.

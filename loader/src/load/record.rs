@@ -38,7 +38,8 @@ pub struct Record {
 pub struct RecordProgram {
     /// Id in the kernel.
     pub id: u32,
-    /// `tcm_parent`: ffff:fff2 ingress, ffff:fff3 egress.
+    /// `tcm_parent`: ffff:fff2 ingress, ffff:fff3 egress. A program that a tcx link attaches has the attach type in its place,
+    /// 46 ingress or 47 egress, which no `tcm_parent` of a filter can be; `prio` and `handle` are 0 then.
     pub parent: u32,
     /// Priority of the filter.
     pub prio: u32,

@@ -18,6 +18,7 @@ pub fn command() -> Command {
         .subcommand(flows())
         .subcommand(load())
         .subcommand(unload())
+        .subcommand(list())
         .subcommand(plan())
         .subcommand(check())
         .subcommand(inspect());
@@ -206,6 +207,12 @@ fn unload() -> Command {
     Command::new("unload").about("Detach and unpin an instance, and nothing else").arg(dev()).arg(
         Arg::new("name").value_name("NAME").help("The instance; may be left out where there is one only"),
     )
+}
+
+fn list() -> Command {
+    Command::new("list")
+        .about("Every filter and tcx program on a device, foreign ones too, in the order in which they run")
+        .arg(dev())
 }
 
 fn plan() -> Command {

@@ -7,6 +7,7 @@ pub mod excerpt;
 pub mod flows;
 pub mod inspect;
 pub mod json;
+pub mod list;
 pub mod map_type;
 pub mod paper;
 pub mod status;

@@ -239,10 +239,12 @@ mod tests {
         let bytes = crate::dnat::embedded::object("dnat").unwrap();
         let object = crate::object::Object::parse(bytes).unwrap();
         let cfg = object.variables.iter().find(|v| v.name == "cfg").unwrap();
-        let contents = object.maps[cfg.map].contents.as_ref().unwrap();
-        let start = cfg.offset as usize;
-        let bytes = &contents[start..start + cfg.size as usize];
-        let Value::Fields(fields) = value(object.btf.as_ref().unwrap(), cfg.type_id, bytes) else { panic!() };
+        let contents = object.maps.get(cfg.map).and_then(|map| map.contents.as_ref()).unwrap();
+        let bytes: Vec<u8> =
+            contents.iter().skip(cfg.offset as usize).take(cfg.size as usize).copied().collect();
+        let Value::Fields(fields) = value(object.btf.as_ref().unwrap(), cfg.type_id, &bytes) else {
+            panic!()
+        };
         assert!(
             fields.iter().any(|(name, value)| name == "l2_len" && *value == Value::Number(14)),
             "{fields:?}"

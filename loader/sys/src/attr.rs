@@ -29,10 +29,12 @@ pub enum Kind {
         /// Bytes in one record.
         unit: usize,
     },
-    /// The address of room that the kernel writes into; its size in bytes goes to the field at `size`.
+    /// The address of room for records of `unit` bytes that the kernel writes; their number goes to the field at `count`.
     Room {
-        /// Offset of the 32-bit field that holds the room's size.
-        size: usize,
+        /// Offset of the 32-bit field that holds how many records there is room for.
+        count: usize,
+        /// Bytes in one record; 1 where the kernel counts bytes.
+        unit: usize,
     },
     /// The address of a key or value, whose size only the map knows: see [`crate::Map`].
     Element,
@@ -64,8 +66,7 @@ impl Field {
     pub fn end(&self) -> usize {
         let own = self.at + self.width();
         match self.kind {
-            Kind::Records { count, .. } => own.max(count + 4),
-            Kind::Room { size } => own.max(size + 4),
+            Kind::Records { count, .. } | Kind::Room { count, .. } => own.max(count + 4),
             _ => own,
         }
     }
@@ -180,8 +181,11 @@ impl Attr {
                 self.put_u32(count, (b.len() / unit) as u64)?;
                 self.buffer(field, b.to_vec());
             }
-            (Kind::Room { size }, Value::Room(n)) => {
-                self.put_u32(size, *n as u64)?;
+            (Kind::Room { count, unit }, Value::Room(n)) => {
+                if n % unit != 0 {
+                    return Err("not room for a whole number of records");
+                }
+                self.put_u32(count, (n / unit) as u64)?;
                 self.buffer(field, vec![0; *n]);
             }
             (Kind::Element, Value::Bytes(b)) => self.buffer(field, b.to_vec()),

@@ -15,11 +15,12 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The number in the 32-bit field `name` after the call; 0 where the attribute was too short to hold it.
-    pub fn number(&self, command: &'static Command, name: &str) -> u32 {
-        let at = command.field(name).map_or(usize::MAX, |f| f.at);
-        let end = at.saturating_add(4);
-        self.image.get(at..end).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes)
+    /// The number in the field `name` after the call; 0 where the attribute was too short to hold it.
+    pub fn number(&self, command: &'static Command, name: &str) -> u64 {
+        let Some(field) = command.field(name) else { return 0 };
+        let bytes = self.image.get(field.at..field.at.saturating_add(field.width()));
+        let (narrow, wide) = (bytes.and_then(|b| b.try_into().ok()), bytes.and_then(|b| b.try_into().ok()));
+        narrow.map(u32::from_ne_bytes).map(u64::from).or(wide.map(u64::from_ne_bytes)).unwrap_or(0)
     }
 
     /// What the kernel wrote into the room `name`; empty when none was given.

@@ -38,7 +38,7 @@ commands! {
     /// Linux 3.18, types 5.0, `log_true_size` 6.4; `bpf_prog_load()` in kernel/bpf/syscall.c.
     PROG_LOAD = 5 gives_fd true {
         prog_type at 0 U32; insns at 8 Records { count: 4, unit: 8 }; license at 16 Text;
-        log_level at 24 U32; log_buf at 32 Room { size: 28 }; prog_name at 48 Name; prog_btf_fd at 72 Fd;
+        log_level at 24 U32; log_buf at 32 Room { count: 28, unit: 1 }; prog_name at 48 Name; prog_btf_fd at 72 Fd;
         func_info_rec_size at 76 U32; func_info at 80 Records { count: 88, unit: 8 };
         line_info_rec_size at 92 U32; line_info at 96 Records { count: 104, unit: 16 };
         log_true_size at 140 U32;
@@ -50,16 +50,29 @@ commands! {
     /// Linux 4.12, `flags` 5.10. `data_size_out` comes back as the true size.
     PROG_TEST_RUN = 10 gives_fd false {
         prog_fd at 0 Fd; retval at 4 U32; data_size_out at 12 U32; data_in at 16 Records { count: 8, unit: 1 };
-        data_out at 24 Room { size: 12 }; repeat at 32 U32; duration at 36 U32; flags at 64 U32;
+        data_out at 24 Room { count: 12, unit: 1 }; repeat at 32 U32; duration at 36 U32; flags at 64 U32;
+    }
+    /// Linux 4.15, tcx and its fields 6.6; `bpf_mprog_query()` in kernel/bpf/mprog.c. `count` comes back as how many there
+    /// are, and ENOSPC says that there was no room for all.
+    PROG_QUERY = 16 gives_fd false {
+        target_ifindex at 0 U32; attach_type at 4 U32; prog_ids at 16 Room { count: 24, unit: 4 }; count at 24 U32;
+        link_ids at 40 Room { count: 24, unit: 4 }; revision at 56 U64;
     }
     /// Linux 4.13; needs CAP_SYS_ADMIN.
     PROG_GET_FD_BY_ID = 13 gives_fd true { prog_id at 0 U32; }
     /// Linux 4.13. The room is zeroed, so the pointers inside the record are null and the kernel follows none of them.
-    OBJ_GET_INFO_BY_FD = 15 gives_fd false { bpf_fd at 0 Fd; info at 8 Room { size: 4 }; }
+    OBJ_GET_INFO_BY_FD = 15 gives_fd false { bpf_fd at 0 Fd; info at 8 Room { count: 4, unit: 1 }; }
     /// Linux 4.18.
     BTF_LOAD = 18 gives_fd true {
-        btf at 0 Records { count: 16, unit: 1 }; btf_log_buf at 8 Room { size: 20 }; btf_log_level at 24 U32;
+        btf at 0 Records { count: 16, unit: 1 }; btf_log_buf at 8 Room { count: 20, unit: 1 }; btf_log_level at 24 U32;
     }
+    /// Linux 5.7, tcx 6.6; `tcx_link_attach()` in kernel/bpf/tcx.c. The program stays attached as long as the link lives.
+    LINK_CREATE = 28 gives_fd true {
+        prog_fd at 0 Fd; target_ifindex at 4 U32; attach_type at 8 U32; flags at 12 U32; relative_id at 16 U32;
+        expected_revision at 24 U64;
+    }
+    /// Linux 5.7: another program in the place of the link's, in one step.
+    LINK_UPDATE = 29 gives_fd false { link_fd at 0 Fd; new_prog_fd at 4 Fd; flags at 8 U32; old_prog_fd at 12 Fd; }
     /// Linux 5.2: no system call can write the map from now on.
     MAP_FREEZE = 22 gives_fd false { map_fd at 0 Fd; }
     /// Linux 5.10: the map lives as long as the program.

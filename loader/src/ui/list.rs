@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! All that runs at a device's hooks, in order -> a table and JSON.
+use super::paper::Paper;
+use super::text::{escape, hex, table, Column};
+use serde_json::{json, Value};
+
+/// One filter or tcx program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Row {
+    /// `ingress` or `egress`.
+    pub hook: &'static str,
+    /// `tcx`, or the filter's kind: `bpf`, `u32`, `flower` …
+    pub kind: String,
+    /// Of a filter: priority, handle, chain.
+    pub place: Option<(u16, u32, u32)>,
+    /// Of a filter: whether the program's answer is the verdict.
+    pub direct_action: Option<bool>,
+    /// Of a tcx program: its link's id, 0 without one.
+    pub link: Option<u32>,
+    /// The program's id; None for classic BPF and other kinds.
+    pub id: Option<u32>,
+    /// The program's tag, where it could be read.
+    pub tag: Option<[u8; 8]>,
+    /// The filter's name (TCA_BPF_NAME).
+    pub filter: Option<String>,
+    /// The program's name, where it could be read.
+    pub program: Option<String>,
+    /// How often it ran and for how many nanoseconds, where that is counted.
+    pub runs: Option<(u64, u64)>,
+    /// The instance of ours that it belongs to; None: it is foreign.
+    pub owner: Option<String>,
+}
+
+/// A table, then what could not be seen.
+pub fn text(rows: &[Row], unseen: &[String], paper: &Paper) -> String {
+    let columns = [
+        Column::Left("HOOK"),
+        Column::Left("KIND"),
+        Column::Right("PRIO"),
+        Column::Right("HANDLE"),
+        Column::Right("ID"),
+        Column::Left("TAG"),
+        Column::Left("NAME"),
+        Column::Left("OWNER"),
+        Column::Right("RUNS"),
+    ];
+    let cells = |row: &Row| {
+        let dash = || "-".to_owned();
+        let kind = match (row.place, row.direct_action) {
+            (Some((_, _, chain)), _) if chain != 0 => format!("{} chain {chain}", escape(&row.kind)),
+            (_, Some(false)) => format!("{} classid", escape(&row.kind)),
+            _ => escape(&row.kind),
+        };
+        vec![
+            row.hook.to_owned(),
+            kind,
+            row.place.map_or_else(dash, |(prio, _, _)| prio.to_string()),
+            row.place.map_or_else(dash, |(_, handle, _)| format!("{handle:#x}")),
+            row.id.map_or_else(dash, |id| id.to_string()),
+            row.tag.map_or_else(dash, |tag| hex(&tag)),
+            row.program.as_ref().or(row.filter.as_ref()).map_or_else(dash, |name| escape(name)),
+            row.owner
+                .as_ref()
+                .map_or_else(|| "foreign".to_owned(), |name| format!("detour {}", escape(name))),
+            row.runs.map_or_else(dash, |(runs, _)| runs.to_string()),
+        ]
+    };
+    let mut text = match rows.is_empty() {
+        true => "no filter and no tcx program\n".to_owned(),
+        false => table(&columns, &rows.iter().map(cells).collect::<Vec<_>>(), paper),
+    };
+    unseen.iter().for_each(|what| text.push_str(&format!("note: {what}\n")));
+    text
+}
+
+/// `{"schema":"detour.list/1","dev":…,"programs":[…],"unseen":[…]}`, in the order in which they run.
+pub fn json(device: &str, rows: &[Row], unseen: &[String]) -> Value {
+    let row = |row: &Row| {
+        json!({
+            "hook": row.hook, "kind": row.kind,
+            "prio": row.place.map(|p| p.0), "handle": row.place.map(|p| p.1), "chain": row.place.map(|p| p.2),
+            "direct_action": row.direct_action, "link_id": row.link, "id": row.id, "tag": row.tag.map(|t| hex(&t)),
+            "filter_name": row.filter, "program_name": row.program,
+            "run_count": row.runs.map(|r| r.0), "run_time_ns": row.runs.map(|r| r.1),
+            "owner": row.owner, "foreign": row.owner.is_none(),
+        })
+    };
+    let rows: Vec<Value> = rows.iter().map(row).collect();
+    json!({"schema": "detour.list/1", "dev": device, "programs": rows, "unseen": unseen})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows() -> Vec<Row> {
+        let tcx = Row {
+            hook: "ingress",
+            kind: "tcx".into(),
+            link: Some(3),
+            id: Some(41),
+            tag: Some([0xab; 8]),
+            program: Some("evil\x1b[2J".into()),
+            ..Row::default()
+        };
+        let filter = Row {
+            hook: "egress",
+            kind: "bpf".into(),
+            place: Some((200, 1, 0)),
+            direct_action: Some(true),
+            id: Some(42),
+            filter: Some("detour/lab/drop".into()),
+            owner: Some("lab".into()),
+            runs: Some((7, 900)),
+            ..Row::default()
+        };
+        vec![tcx, filter]
+    }
+
+    #[test]
+    fn a_table_a_person_can_read() {
+        let unseen = ["something".to_owned()];
+        let expect = "\
+HOOK     KIND  PRIO  HANDLE  ID  TAG               NAME             OWNER       RUNS
+ingress  tcx      -       -  41  abababababababab  evil\\u{1b}[2J    foreign        -
+egress   bpf    200     0x1  42  -                 detour/lab/drop  detour lab     7
+note: something
+";
+        assert_eq!(text(&rows(), &unseen, &Paper::default()), expect);
+        assert_eq!(text(&[], &[], &Paper::default()), "no filter and no tcx program\n");
+    }
+
+    #[test]
+    fn json_a_program_can_read() {
+        let document = json("eth0", &rows(), &[]);
+        let first = document.get("programs").and_then(|p| p.get(0)).unwrap();
+        assert_eq!(first.get("foreign"), Some(&Value::Bool(true)));
+        assert_eq!(first.get("prio"), Some(&Value::Null));
+        assert_eq!(first.get("tag"), Some(&Value::from("abababababababab")));
+    }
+}
