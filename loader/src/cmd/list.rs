@@ -28,6 +28,9 @@ pub fn list(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
         Err(refusal) => return Err(refusal),
     }
     let mut rows = rows(&facts);
+    if facts.bpffs == Bpffs::Ready {
+        rows.iter_mut().for_each(|row| row.foreign = Some(row.owner.is_none()));
+    }
     let asked: Vec<bool> = rows.iter_mut().map(complete).collect();
     if asked.contains(&false) {
         unseen.push("names and counts of programs are not shown: they need CAP_SYS_ADMIN".to_owned());
@@ -44,10 +47,6 @@ fn rows(facts: &Facts) -> Vec<Row> {
     {
         for here in facts.tcx.iter().filter(|h| h.attach == attach) {
             rows.extend(here.programs.iter().map(|p| tcx_row(facts, hook, attach, p)));
-        }
-        // An `ingress` qdisc answers for egress with its ingress filters: it has no other.
-        if parent == tc::EGRESS && facts.clsact.as_deref() != Some("clsact") {
-            continue;
         }
         rows.extend(
             facts.filters.iter().filter(|f| f.place.parent == parent).map(|f| filter_row(facts, hook, f)),

@@ -38,6 +38,10 @@ pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
     let clsact = qdiscs.filter(|q| q.ifindex == link.index && q.parent == CLSACT).map(|q| q.kind).next();
     let mut filters = Vec::new();
     for parent in [INGRESS, EGRESS] {
+        // An `ingress` qdisc has one block, which it shows for egress too.
+        if parent == EGRESS && clsact.as_deref() == Some("ingress") {
+            continue;
+        }
         note(format!("RTM_GETTFILTER parent {parent:#x}"));
         let reply = socket.request(&tc::filter_dump(link.index, parent)).map_err(refused)?;
         filters.extend(reply.messages.iter().filter_map(Filter::read));

@@ -27,8 +27,10 @@ pub struct Row {
     pub program: Option<String>,
     /// How often it ran and for how many nanoseconds, where that is counted.
     pub runs: Option<(u64, u64)>,
-    /// The instance of ours that it belongs to; None: it is foreign.
+    /// The instance of ours that it belongs to.
     pub owner: Option<String>,
+    /// Whether it is somebody else's; None where our records may not be read.
+    pub foreign: Option<bool>,
 }
 
 /// A table, then what could not be seen.
@@ -59,9 +61,11 @@ pub fn text(rows: &[Row], unseen: &[String], paper: &Paper) -> String {
             row.id.map_or_else(dash, |id| id.to_string()),
             row.tag.map_or_else(dash, |tag| hex(&tag)),
             row.program.as_ref().or(row.filter.as_ref()).map_or_else(dash, |name| escape(name)),
-            row.owner
-                .as_ref()
-                .map_or_else(|| "foreign".to_owned(), |name| format!("detour {}", escape(name))),
+            match (&row.owner, row.foreign) {
+                (Some(name), _) => format!("detour {}", escape(name)),
+                (None, Some(true)) => "foreign".to_owned(),
+                (None, _) => "?".to_owned(),
+            },
             row.runs.map_or_else(dash, |(runs, _)| runs.to_string()),
         ]
     };
@@ -82,7 +86,7 @@ pub fn json(device: &str, rows: &[Row], unseen: &[String]) -> Value {
             "direct_action": row.direct_action, "link_id": row.link, "id": row.id, "tag": row.tag.map(|t| hex(&t)),
             "filter_name": row.filter, "program_name": row.program,
             "run_count": row.runs.map(|r| r.0), "run_time_ns": row.runs.map(|r| r.1),
-            "owner": row.owner, "foreign": row.owner.is_none(),
+            "owner": row.owner, "foreign": row.foreign,
         })
     };
     let rows: Vec<Value> = rows.iter().map(row).collect();
@@ -101,6 +105,7 @@ mod tests {
             id: Some(41),
             tag: Some([0xab; 8]),
             program: Some("evil\x1b[2J".into()),
+            foreign: Some(true),
             ..Row::default()
         };
         let filter = Row {

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! `list DEV` beside `tc`, `bpftool` and somebody else's tcx program: all that runs, in order, and whose it is.
+use e2e::detour;
+use e2e::lab::Lab;
+use e2e::netns::Netns;
+use e2e::tools;
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
+
+const DEVICE: &str = "eth0";
+
+/// Attaches other people's tcx programs to both hooks.
+fn foreign_tcx(ns: &Netns) {
+    let scratch = tools::Scratch::new();
+    let (source, program) = (tools::project().join("tests/fixtures/tcx.c"), scratch.path("tcx"));
+    let (source, program) = (source.to_str().unwrap(), program.to_str().unwrap());
+    ns.run("cc", &["-Wall", "-Werror", "-o", program, source]);
+    let index = ns.run("ip", &["-o", "link", "show", DEVICE]);
+    for hook in tools::HOOKS {
+        ns.run(program, &[index.split(':').next().unwrap(), hook, &format!("/sys/fs/bpf/tcx_{hook}")]);
+    }
+}
+
+/// A gateway with clsact, a filter of somebody else's before and after ours, and tcx before all of them.
+fn busy() -> Lab {
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    ns.run("tc", &["qdisc", "add", "dev", DEVICE, "clsact"]);
+    for prio in [50, 300] {
+        tools::foreign_filter(ns, DEVICE, "ingress", prio);
+    }
+    detour::run(ns, &["load", "@trace", DEVICE]).done();
+    detour::run(ns, &["load", "@trace", DEVICE, "--name", "later"]).done();
+    foreign_tcx(ns);
+    lab
+}
+
+#[test]
+fn everything_is_there_in_the_order_in_which_it_runs() {
+    let lab = busy();
+    let ns = &lab.gateway;
+    let document = detour::json(ns, &["list", DEVICE]);
+    let rows = document["programs"].as_array().unwrap();
+    let brief: Vec<(&str, &str, Option<u64>, &str)> = rows
+        .iter()
+        .map(|row| {
+            let owner = row["owner"].as_str().unwrap_or(if row["foreign"] == true { "foreign" } else { "?" });
+            (row["hook"].as_str().unwrap(), row["kind"].as_str().unwrap(), row["prio"].as_u64(), owner)
+        })
+        .collect();
+    let expect = [
+        ("ingress", "tcx", None, "foreign"),
+        ("ingress", "bpf", Some(50), "foreign"),
+        ("ingress", "bpf", Some(200), "later"),
+        ("ingress", "bpf", Some(200), "trace"),
+        ("ingress", "bpf", Some(300), "foreign"),
+        ("egress", "tcx", None, "foreign"),
+    ];
+    assert_eq!(brief, expect);
+    assert_eq!(document["unseen"], Value::Array(Vec::new()));
+    // tc sees the same filters in the same order, bpftool the same programs.
+    let filters: Vec<&Value> = rows.iter().filter(|r| r["hook"] == "ingress" && r["kind"] == "bpf").collect();
+    let by_tc = tools::filters(ns, DEVICE, "ingress");
+    assert_eq!(filters.len(), by_tc.len());
+    for (ours, theirs) in filters.iter().zip(&by_tc) {
+        assert_eq!(ours["prio"], theirs["pref"]);
+        assert_eq!(ours["id"], theirs["options"]["prog"]["id"]);
+        assert_eq!(ours["tag"], theirs["options"]["prog"]["tag"]);
+    }
+    for row in rows.iter().filter(|row| !row["id"].is_null()) {
+        let program = tools::program(ns, row["id"].as_u64().unwrap());
+        assert_eq!((&row["tag"], &row["program_name"]), (&program["tag"], &program["name"]));
+    }
+    let text = detour::run(ns, &["list", DEVICE]).done().stdout;
+    assert_eq!(text.lines().count(), 1 + expect.len(), "{text}");
+    assert!(text.contains("detour later") && text.contains("foreign"), "{text}");
+}
+
+#[test]
+fn without_privilege_the_filters_are_there_and_what_is_not_is_said() {
+    let lab = busy();
+    let scratch = tools::Scratch::new();
+    let copy = scratch.path("detour");
+    std::fs::copy(detour::path(), &copy).unwrap();
+    for path in [&copy, copy.parent().unwrap()] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let nobody = ["--reuid", "65534", "--clear-groups", copy.to_str().unwrap(), "list", DEVICE, "-j"];
+    let document: Value = serde_json::from_str(&lab.gateway.run("setpriv", &nobody)).unwrap();
+    let rows = document["programs"].as_array().unwrap();
+    assert_eq!(rows.len(), 4, "{document}");
+    assert!(rows.iter().all(|row| row["foreign"].is_null() && row["owner"].is_null()), "{document}");
+    assert!(rows[1]["filter_name"].as_str().unwrap().contains("later"), "{document}");
+    assert_eq!(document["unseen"].as_array().unwrap().len(), 3, "{document}");
+}
+
+#[test]
+fn an_ingress_qdisc_has_no_egress() {
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    let empty = detour::json(ns, &["list", DEVICE]);
+    assert_eq!(empty["programs"], Value::Array(Vec::new()));
+    ns.run("tc", &["qdisc", "add", "dev", DEVICE, "ingress"]);
+    tools::foreign_filter(ns, DEVICE, "ingress", 1);
+    let document = detour::json(ns, &["list", DEVICE]);
+    assert_eq!(document["programs"].as_array().unwrap().len(), 1, "{document}");
+    detour::run(ns, &["list", "none"]).refused(detour::code::KERNEL, &["none"]);
+}
