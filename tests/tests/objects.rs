@@ -19,6 +19,8 @@ fn fixture(name: &str) -> String {
 fn loaded(name: &str, rest: &[&str], test: impl FnOnce(&Netns)) {
     let lab = Lab::on(Netns::alone(), DEVICE);
     let ns = &lab.gateway;
+    // Programs that count shall see the packets of the test only.
+    ns.run("ip", &["link", "set", DEVICE, "down"]);
     let before = Snapshot::take(ns);
     let file = fixture(name);
     let arguments = [&["load", &file, DEVICE, "--name", "fixture"], rest].concat();

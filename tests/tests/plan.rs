@@ -4,9 +4,9 @@
 //! The golden texts help a reviewer see what a change does to the calls that are made. They prove nothing by themselves;
 //! strace does (`witness.rs`). `BLESS=1 cargo test -p e2e --test plan` writes them anew.
 use e2e::detour;
+use e2e::tools::Scratch;
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 
 const CASES: [(&str, &[&str]); 5] = [
     ("load-drop", &["load", "@drop", "eth0", "--undo"]),
@@ -23,19 +23,6 @@ fn golden(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden").join(file)
 }
 
-/// The program and the facts, copied to where nobody may read them too, wherever the checkout is.
-fn copies() -> &'static (PathBuf, PathBuf) {
-    static COPIES: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
-    COPIES.get_or_init(|| {
-        let dir = std::env::temp_dir();
-        let program = dir.join(format!("detour-plan-{}", std::process::id()));
-        let facts = dir.join(format!("detour-facts-{}.json", std::process::id()));
-        std::fs::copy(detour::path(), &program).unwrap();
-        std::fs::copy(golden("eth0.facts.json"), &facts).unwrap();
-        (program, facts)
-    })
-}
-
 /// Runs `detour plan …` as nobody, over the facts of the file.
 fn plan(arguments: &[&str], json: bool) -> Output {
     let mut command = Command::new("setpriv");
@@ -46,7 +33,11 @@ fn plan(arguments: &[&str], json: bool) -> Output {
         "--inh-caps=-all",
         "--bounding-set=-all",
     ]);
-    let (program, facts) = copies();
+    // Copies that nobody can read, too, wherever the checkout is.
+    let scratch = Scratch::new();
+    let (program, facts) = (scratch.path("detour"), scratch.path("facts.json"));
+    std::fs::copy(detour::path(), &program).unwrap();
+    std::fs::copy(golden("eth0.facts.json"), &facts).unwrap();
     command.arg(program).arg("plan").args(arguments).arg("--facts").arg(facts);
     if json {
         command.arg("-j");
