@@ -10,6 +10,7 @@ mod list;
 mod look;
 mod objects;
 mod plan;
+mod select;
 mod up;
 
 use crate::load::refusal::{Refusal, Stage};

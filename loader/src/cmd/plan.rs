@@ -19,7 +19,7 @@ pub fn plan(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
     if command == "load" && args.get_flag("no-attach") {
         let named = objects::open(args)?;
         let machine = crate::load::gather::machine()?;
-        let (_, plan) = attach::dry_run_plan(&named, &machine)?;
+        let (_, plan) = attach::dry_run_plan(&named, args, &machine)?;
         return answer(&plan, None, Some(&named), args);
     }
     let (facts, running) = facts(context, args)?;

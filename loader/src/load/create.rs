@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! A linked object to the steps that make its types, maps and programs in the kernel; nothing is attached here.
+use crate::load::facts::Machine;
 use crate::load::home;
 use crate::load::record::Record;
 use crate::load::step::{Arg, Blob, Bpf, Expect, Hole, Step};
@@ -35,7 +36,10 @@ pub struct Write {
 
 const BTF: &str = "%btf";
 const PROG_TYPE_SCHED_CLS: u64 = 3;
+const MAP_TYPE_PERF_EVENT_ARRAY: u32 = 4;
 const MAP_TYPE_RINGBUF: u32 = 27;
+/// Without it `bpf_map_attr_numa_node()` (include/linux/bpf.h) takes no notice of a node.
+const BPF_F_NUMA_NODE: u32 = 1 << 2;
 const BTF_LOG: usize = 1 << 20;
 
 /// The symbol of a map's descriptor.
@@ -54,11 +58,11 @@ pub fn id_symbol(name: &str) -> String {
 }
 
 /// Types, maps, contents, programs, in this order; then each program's id and tag are asked for.
-pub fn create(object: &Object, creation: &Creation, page_size: u32) -> Vec<Step> {
+pub fn create(object: &Object, creation: &Creation, machine: &Machine) -> Vec<Step> {
     let mut steps = Vec::new();
     steps.extend(object.btf.as_ref().map(|btf| btf_load(creation, btf.image())));
     for map in &object.maps {
-        map_create(&mut steps, object, map, creation, page_size);
+        map_create(&mut steps, object, map, creation, machine);
     }
     for map in &object.maps {
         fill(&mut steps, map, creation);
@@ -102,7 +106,7 @@ fn btf_load(creation: &Creation, image: Vec<u8>) -> Step {
     Step { on_failure: vec![hear], ..Step::from(call) }
 }
 
-fn map_create(steps: &mut Vec<Step>, object: &Object, map: &MapSpec, creation: &Creation, page_size: u32) {
+fn map_create(steps: &mut Vec<Step>, object: &Object, map: &MapSpec, creation: &Creation, machine: &Machine) {
     let inner = map.inner.as_ref().map(|inner| match template(object, map, inner) {
         Some(first) => map_symbol(first),
         None => {
@@ -114,7 +118,9 @@ fn map_create(steps: &mut Vec<Step>, object: &Object, map: &MapSpec, creation: &
     let given = creation.sizes.iter().find(|(name, _)| *name == map.name).map(|(_, n)| *n);
     let entries = match (given, map.map_type) {
         (Some(n), _) => n,
-        (None, MAP_TYPE_RINGBUF) => ring_size(map.max_entries, page_size),
+        (None, MAP_TYPE_RINGBUF) => ring_size(map.max_entries, machine.page_size),
+        // One buffer for each CPU: the object cannot know how many there are.
+        (None, MAP_TYPE_PERF_EVENT_ARRAY) if map.max_entries == 0 => machine.possible_cpus,
         (None, _) => map.max_entries,
     };
     steps.push(map_call(map, entries, inner, object.btf.is_some()).gives(map_symbol(map)).into());
@@ -137,8 +143,9 @@ fn map_call(map: &MapSpec, entries: u32, inner: Option<String>, btf: bool) -> Bp
         ("max_entries", Arg::Num(entries.into())),
         ("map_name", Arg::Text(map.kernel_name.clone())),
     ];
-    if map.flags != 0 {
-        args.push(("map_flags", Arg::Num(map.flags.into())));
+    let flags = map.numa_node.map_or(map.flags, |_| map.flags | BPF_F_NUMA_NODE);
+    if flags != 0 {
+        args.push(("map_flags", Arg::Num(flags.into())));
     }
     args.extend(inner.map(|symbol| ("inner_map_fd", Arg::Fd(symbol))));
     args.extend(map.numa_node.map(|node| ("numa_node", Arg::Num(node.into()))));

@@ -46,6 +46,7 @@ pub fn load(object: &Object, config: &Config, facts: &Facts) -> Result<Plan, Ref
     if !home::is_name(&config.name) {
         return Err(Refusal::name(&config.name));
     }
+    sound(object, &config.creation)?;
     let mut plan = Plan { steps: Vec::new(), notes: object.warnings.clone() };
     if config.mount && facts.bpffs == Bpffs::Missing {
         let (mount, undo) = (Effect::MountBpffs(BPFFS.to_string()), Effect::Unmount(BPFFS.to_string()));
@@ -68,7 +69,7 @@ pub fn load(object: &Object, config: &Config, facts: &Facts) -> Result<Plan, Ref
     let dir = home.building();
     plan.steps.extend(folders(&home, facts).into_iter().map(Step::mkdir));
     plan.steps.push(Step::mkdir(dir.clone()));
-    plan.steps.extend(create(object, &config.creation, facts.machine.page_size));
+    plan.steps.extend(create(object, &config.creation, &facts.machine));
     plan.steps.extend(record_map(&record(object, config, facts)?));
     plan.steps.push(Step::pin(RECORD, format!("{dir}/{}", home::RECORD_PIN)));
     plan.steps.extend(pins(object, &config.creation, &dir));
@@ -84,10 +85,11 @@ pub fn load(object: &Object, config: &Config, facts: &Facts) -> Result<Plan, Ref
 }
 
 /// Loads every selected program and keeps nothing: what the verifier says.
-pub fn dry_run(object: &Object, creation: &Creation, machine: &Machine) -> Plan {
+pub fn dry_run(object: &Object, creation: &Creation, machine: &Machine) -> Result<Plan, Refusal> {
+    sound(object, creation)?;
     let memlock = machine.charges_memlock().then(|| Step::from(Effect::Memlock));
-    let steps = memlock.into_iter().chain(create(object, creation, machine.page_size)).collect();
-    Plan { steps, notes: object.warnings.clone() }
+    let steps = memlock.into_iter().chain(create(object, creation, machine)).collect();
+    Ok(Plan { steps, notes: object.warnings.clone() })
 }
 
 /// Detaches an instance and removes everything that it made, and nothing else. An unfinished one goes with it.
@@ -121,6 +123,12 @@ pub fn unload(name: &str, facts: &Facts) -> Result<Plan, Refusal> {
         plan.steps.extend(empty_folders(&home, facts).into_iter().map(Step::from));
     }
     Ok(plan)
+}
+
+/// A program that was only asked for by name may be one that cannot be loaded, though its object is sound.
+fn sound(object: &Object, creation: &Creation) -> Result<(), Refusal> {
+    let defect = loaded(object, &creation.programs).into_iter().find_map(|p| p.defect.clone());
+    defect.map_or(Ok(()), |defect| Err(defect.into()))
 }
 
 /// What makes room for a new instance of the same name.

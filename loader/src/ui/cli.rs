@@ -188,6 +188,14 @@ fn load() -> Command {
         .arg(prio("200"))
         .arg(handle())
         .arg(flag("no-attach", "Load every tc program, say what the verifier says, keep nothing"))
+        .arg(functions("program", "With --no-attach: load this function only").requires("no-attach"))
+        .arg(
+            Arg::new("type")
+                .long("type")
+                .value_name("TYPE")
+                .value_parser(PossibleValuesParser::new(["sched_cls"]))
+                .help("The type of functions named here whose section says nothing of one"),
+        )
         .arg(mount())
 }
 

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Which programs of an object `load` takes, what it says of the rest, and what it adds that only the machine knows.
+use e2e::detour::{self, code};
+use e2e::lab::Lab;
+use e2e::netns::Netns;
+use e2e::snapshot::Snapshot;
+use e2e::tools;
+use serde_json::{json, Value};
+
+const DEVICE: &str = "eth0";
+
+fn fixture(name: &str) -> String {
+    tools::project().join(format!("elf/fixtures/{name}.bpf.o")).display().to_string()
+}
+
+fn skipped(document: &Value) -> Vec<&str> {
+    document["skipped"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn what_is_skipped_is_said() {
+    let ns = Netns::alone();
+    let before = Snapshot::take(&ns);
+    let file = fixture("sections");
+    let dry = ["load", &file, "--no-attach"];
+    let document = detour::json(&ns, &dry);
+    assert_eq!(document["programs"], json!(["first", "second"]));
+    assert_eq!(skipped(&document), ["asleep", "stranger"]);
+    let text = detour::run(&ns, &dry).done().stdout;
+    assert!(text.contains("stranger: skipped, section 'uprobe/unheard_of' is not for tc"), "{text}");
+    let one = detour::json(&ns, &[&dry[..], &["--program", "asleep"]].concat());
+    assert_eq!((&one["programs"], skipped(&one).len()), (&json!(["asleep"]), 3));
+    before.holds(&ns, "dry runs");
+}
+
+#[test]
+fn an_unknown_section_needs_a_type() {
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    let before = Snapshot::take(ns);
+    let file = fixture("sections");
+    let load = ["load", &file, DEVICE, "--name", "strange", "--ingress", "stranger"];
+    detour::run(ns, &load).refused(code::OBJECT, &["stranger", "uprobe/unheard_of", "--type"]);
+    detour::run(ns, &[&load[..], &["--type", "kprobe"]].concat()).refused(code::USAGE, &["--type"]);
+    detour::run(ns, &["load", &file, DEVICE, "--ingress", "none"]).refused(code::USAGE, &["none", "first"]);
+    before.holds(ns, "refusals");
+    let document = detour::json(ns, &[&load[..], &["--type", "sched_cls"]].concat());
+    assert_eq!(skipped(&document), ["first", "second", "asleep"]);
+    assert_eq!(tools::filters(ns, DEVICE, "ingress").len(), 1);
+    detour::run(ns, &["unload", DEVICE, "strange"]).done();
+    before.holds(ns, "load and unload");
+}
+
+#[test]
+fn sizes_that_only_the_machine_knows() {
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    let before = tools::objects(ns, "map");
+    let run = detour::run(ns, &["load", &fixture("sizes"), DEVICE]).done();
+    assert!(run.stdout.contains("a_name_that_is_long_2: the kernel shows it as a_name_that_is_"), "{run:?}");
+    let maps = tools::objects(ns, "map");
+    let made = |name: &str| {
+        let mut made = maps.iter().filter(|map| map["name"] == name && !before.contains(map));
+        made.next().unwrap_or_else(|| panic!("no {name} in {maps:?}"))["max_entries"].as_u64()
+    };
+    let cpus = detour_sys::possible_cpus().unwrap() as u64;
+    assert_eq!((made("one_each"), made("ring")), (Some(cpus), Some(8192)));
+    let pins = ns.run("ls", &["-R", "/sys/fs/bpf/detour"]);
+    for name in ["map_a_name_that_is_long_1", "map_a_name_that_is_long_2", "map_near"] {
+        assert!(pins.contains(name), "{name} is not in {pins}");
+    }
+    detour::run(ns, &["unload", DEVICE, "sizes"]).done();
+}
