@@ -65,6 +65,7 @@ pub fn unload_name(args: &ArgMatches, facts: &Facts) -> Result<String, Refusal> 
         (Some(name), _) if names.contains(&name.as_str()) => Ok(name.clone()),
         (Some(name), _) => Err(Refusal::nothing(name, device)),
         (None, [name]) => Ok((*name).to_string()),
+        (None, []) if facts.has_empty_folders() => Ok(UP.to_string()),
         (None, []) => Err(Refusal::new(Stage::No, format!("nothing of ours is on {device}"), "")),
         (None, _) => {
             let hint = format!("name one of: {}", names.join(", "));

@@ -68,7 +68,7 @@ pub fn down(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
 /// The steps of `down`.
 pub fn down_plan(facts: &Facts) -> Result<Plan, Refusal> {
     facts.bpffs.usable()?;
-    if facts.instances.iter().all(|i| i.name != UP) {
+    if facts.instances.iter().all(|i| i.name != UP) && !facts.has_empty_folders() {
         return Err(Refusal::nothing(UP, &facts.device.name));
     }
     plan::unload(UP, facts)

@@ -167,6 +167,11 @@ impl Facts {
         self.filters.iter().any(|f| f.place == place && f.chain == 0 && id(f) == Some(program.id))
     }
 
+    /// Whether folders of ours are left without any instance: a command was killed among its first or last steps.
+    pub fn has_empty_folders(&self) -> bool {
+        self.instances.is_empty() && (self.device_folder || self.root == Some(0))
+    }
+
     /// Whether this filter runs a program of this instance at its recorded place.
     pub fn holds(&self, instance: &Instance, filter: &Filter) -> bool {
         let id = filter.bpf.as_ref().and_then(|b| b.id);

@@ -97,6 +97,9 @@ pub fn unload(name: &str, facts: &Facts) -> Result<Plan, Refusal> {
     facts.bpffs.usable()?;
     let home = facts.home(name);
     let mut plan = Plan::default();
+    if facts.has_empty_folders() {
+        plan.notes.push("clears what an interrupted run left".to_string());
+    }
     let ours = || facts.instances.iter().filter(|i| i.name == name);
     for instance in ours() {
         let lost = instance.record.iter().flat_map(|r| &r.programs).filter(|p| !facts.carries(p)).count();
