@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 pub mod cmd;
+#[cfg(feature = "compat")]
+pub mod compat;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod dnat;

@@ -16,7 +16,7 @@ pub const UP: &str = "up";
 
 /// `load FILE DEV` and `load FILE --no-attach`.
 pub fn load(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
-    let named = objects::open(args)?;
+    let named = objects::open_for_kernel(args)?;
     if args.get_flag("no-attach") {
         return dry_run(context, &named, args);
     }

@@ -12,6 +12,8 @@ pub struct Named {
     pub file: String,
     /// The object.
     pub object: Object,
+    /// What of this machine was read to decide what the object leaves to the kernel.
+    pub reads: Vec<String>,
 }
 
 impl Named {
@@ -45,7 +47,23 @@ pub fn open(args: &ArgMatches) -> Result<Named, Refusal> {
                 .map_err(|e| Refusal { stage: Stage::Usage, ..Refusal::from(e).about("--set") })?;
         }
     }
-    Ok(Named { file, object })
+    Ok(Named { file, object, reads: Vec::new() })
+}
+
+/// The same for an object that is to be loaded: what it leaves to the kernel is decided.
+#[cfg(feature = "compat")]
+pub fn open_for_kernel(args: &ArgMatches) -> Result<Named, Refusal> {
+    let mut named = open(args)?;
+    let btf = args.get_one::<String>("btf").map(String::as_str);
+    named.reads = crate::compat::kernel::resolve(&mut named.object, btf)
+        .map_err(|error| Refusal::from(error).about(&named.file))?;
+    Ok(named)
+}
+
+/// The same for an object that is to be loaded. This build decides nothing for it: that is in the feature `compat`.
+#[cfg(not(feature = "compat"))]
+pub fn open_for_kernel(args: &ArgMatches) -> Result<Named, Refusal> {
+    open(args)
 }
 
 fn read(path: &str) -> Result<Vec<u8>, Refusal> {

@@ -17,7 +17,7 @@ pub fn plan(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
         return Err(Refusal::new(Stage::Usage, "plan of what?", "plan up, down, load or unload"));
     };
     if command == "load" && args.get_flag("no-attach") {
-        let named = objects::open(args)?;
+        let named = objects::open_for_kernel(args)?;
         let machine = crate::load::gather::machine()?;
         let (_, plan) = attach::dry_run_plan(&named, args, &machine)?;
         return answer(&plan, None, Some(&named), args);
@@ -30,7 +30,7 @@ pub fn plan(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
         }
         "down" => answer(&up::down_plan(&facts)?, Some(&facts), None, args),
         "load" => {
-            let named = objects::open(args)?;
+            let named = objects::open_for_kernel(args)?;
             let config = attach::config(&named, args, &facts)?;
             answer(&plan::load(&named.object, &config, &facts)?, Some(&facts), Some(&named), args)
         }
@@ -92,6 +92,9 @@ fn answer(
     if let Some(named) = named {
         let sha256 = transcript::hex(&named.object.sha256);
         text.push_str(&format!("object  {} sha256 {sha256}\n", named.file.escape_debug()));
+    }
+    for read in named.iter().flat_map(|n| &n.reads) {
+        text.push_str(&format!("read    {}\n", read.escape_debug()));
     }
     if let Some(facts) = facts {
         let device = &facts.device;

@@ -103,7 +103,7 @@ pub fn wanted(
     for setting in &control.settings {
         object.set(setting)?;
     }
-    let named = Named { file: "dnat.bpf.o".to_string(), object };
+    let named = Named { file: "dnat.bpf.o".to_string(), object, reads: Vec::new() };
     let config = config(args, &control, facts);
     let (Some(running), Some(instance)) = (running, whole(facts)) else {
         let plan = plan::load(&named.object, &config, facts)?;

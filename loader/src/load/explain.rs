@@ -5,7 +5,7 @@ use crate::load::plan::Plan;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::step::{Arg, Bpf, Effect};
 use crate::load::{tc, transcript};
-use crate::object::Object;
+use crate::object::{Object, Program};
 use detour_sys::commands;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
@@ -152,8 +152,14 @@ fn verifier(
     for line in lines.iter().skip(skipped) {
         refusal.details.push_str(&format!("  {line}\n"));
     }
-    if let Some(source) = source(effect, &lines, object) {
-        refusal.details.push_str(&format!("  at {source}\n"));
+    if let Some((object, program, insn)) = blamed(effect, &lines, object) {
+        let clean = |text: &str| text.chars().map(printable).collect::<String>();
+        if let Some((_, why)) = program.poisoned.iter().find(|(at, _)| *at == insn) {
+            refusal.details.push_str(&format!("  {}\n", clean(why)));
+        }
+        if let Some(source) = object.source(program, insn) {
+            refusal.details.push_str(&format!("  at {}\n", clean(&source.to_string())));
+        }
     }
     refusal
 }
@@ -167,14 +173,16 @@ fn printable(c: char) -> char {
     }
 }
 
-/// The C line of the last instruction that the log talks about (`17: (79) r1 = …`).
-fn source(effect: &Effect, lines: &[String], object: Option<&Object>) -> Option<String> {
+/// The last instruction that the log talks about (`17: (79) r1 = …`).
+fn blamed<'a>(
+    effect: &Effect,
+    lines: &[String],
+    object: Option<&'a Object>,
+) -> Option<(&'a Object, &'a Program, usize)> {
     let Effect::Bpf(call) = effect else { return None };
     let Some(Arg::Text(name)) = call.arg("prog_name") else { return None };
     let object = object?;
     let program = object.programs.iter().find(|p| p.name.starts_with(name.as_str()))?;
     let number = |line: &String| line.split_once(": (")?.0.trim().parse::<usize>().ok();
-    let insn = lines.iter().rev().find_map(number)?;
-    let source = object.source(program, insn)?;
-    Some(source.to_string().chars().map(printable).collect())
+    Some((object, program, lines.iter().rev().find_map(number)?))
 }

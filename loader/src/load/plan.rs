@@ -128,10 +128,16 @@ pub fn unload(name: &str, facts: &Facts) -> Result<Plan, Refusal> {
     Ok(plan)
 }
 
-/// A program that was only asked for by name may be one that cannot be loaded, though its object is sound.
+/// A program that was only asked for by name may be one that cannot be loaded, though its object is sound. And none is
+/// loaded half-decided: an access that was left as the compiler made it would read the wrong field.
 fn sound(object: &Object, creation: &Creation) -> Result<(), Refusal> {
-    let defect = loaded(object, &creation.programs).into_iter().find_map(|p| p.defect.clone());
-    defect.map_or(Ok(()), |defect| Err(defect.into()))
+    for program in loaded(object, &creation.programs) {
+        if let Some(defect) = &program.defect {
+            return Err(defect.clone().into());
+        }
+        object.check_resolved(program)?;
+    }
+    Ok(())
 }
 
 /// What makes room for a new instance of the same name.

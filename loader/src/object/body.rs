@@ -3,10 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::btf::Btf;
-use super::btf_ext::CoreRelocation;
 use super::elf::{Elf, Place, Relocation, Role, Section, Symbol, SymbolKind};
 use super::error::ObjectError;
+use super::externs::Externs;
 use super::functions::{Function, Functions};
 use super::insn::{self, Insn};
 
@@ -26,6 +25,8 @@ pub enum Target {
     Map(usize),
     /// A byte of the data section with this index.
     Data { section: usize, offset: u32 },
+    /// What the kernel shall provide: the index in [`super::Object::externs`].
+    Extern(usize),
 }
 
 /// What functions are read against.
@@ -34,8 +35,7 @@ pub struct Context<'a> {
     pub functions: &'a Functions<'a>,
     /// Where in `.maps` each definition begins, to its index.
     pub maps: &'a BTreeMap<u64, usize>,
-    pub core: &'a BTreeMap<&'a str, Vec<CoreRelocation>>,
-    pub btf: Option<&'a Btf>,
+    pub externs: &'a Externs<'a>,
 }
 
 impl Context<'_> {
@@ -46,7 +46,6 @@ impl Context<'_> {
             .sections
             .get(function.section)
             .ok_or(ObjectError::Elf("a function's section is gone"))?;
-        self.refuse_core(section, function)?;
         let code = section
             .data
             .chunks_exact(8)
@@ -62,25 +61,6 @@ impl Context<'_> {
         site.check_unrelocated(&mut body, &relocated)?;
         body.calls.sort_unstable();
         Ok(body)
-    }
-
-    /// The one place that decides about CO-RE: an unrelocated access would read the wrong field, so it is refused.
-    fn refuse_core(&self, section: &Section<'_>, function: &Function<'_>) -> Result<(), ObjectError> {
-        let list = self.core.get(section.name).map(Vec::as_slice).unwrap_or_default();
-        let inside = |r: &&CoreRelocation| {
-            usize::try_from(r.insn).is_ok_and(|i| (function.start..function.end).contains(&i))
-        };
-        let Some(first) = list.iter().find(inside) else { return Ok(()) };
-        Err(ObjectError::Code {
-            section: section.name.to_owned(),
-            offset: u64::from(first.insn) << 3,
-            name: format!(
-                "{}, {}",
-                function.name,
-                self.btf.map(|btf| btf.describe(first.type_id)).unwrap_or_default()
-            ),
-            what: "needs a CO-RE relocation (preserve_access_index), which this loader does not make",
-        })
     }
 }
 
@@ -117,6 +97,13 @@ impl Site<'_> {
         let symbol = symbol.ok_or_else(|| fault("the symbol does not exist"))?;
         match (relocation.kind, insn.code) {
             (R_BPF_NONE, _) => {}
+            (R_BPF_64_64, insn::LD_IMM64) | (R_BPF_64_32, insn::CALL) if symbol.place == Place::Undefined => {
+                let wanted = self.context.externs.get(symbol.name).map_err(fault)?;
+                body.loads.push((index, Target::Extern(wanted)));
+                if insn.code == insn::CALL {
+                    replace(body, index, Insn { imm: 0, ..insn.with_src(insn::PSEUDO_KFUNC_CALL) });
+                }
+            }
             (R_BPF_64_64, insn::LD_IMM64) => self.load(body, index, insn, symbol).map_err(fault)?,
             (R_BPF_64_32, insn::CALL) => {
                 let callee = self.callee(insn, symbol).map_err(fault)?;
@@ -140,7 +127,7 @@ impl Site<'_> {
         let second = index.saturating_add(1);
         let high =
             body.insns.get(second).copied().filter(|i| i.code == 0).ok_or("the load has no second half")?;
-        let Place::Section(place) = symbol.place else { return Err(self.not_here(symbol)) };
+        let Place::Section(place) = symbol.place else { return Err(NOT_HERE) };
         let section = self.context.elf.sections.get(place).ok_or("the symbol's section does not exist")?;
         let address = symbol.value.checked_add_signed(insn.imm.into()).ok_or("points before its section")?;
         if section.role == Role::Code {
@@ -168,7 +155,7 @@ impl Site<'_> {
 
     /// For a global function the symbol says it all and `imm` is -1; for a static one the symbol is its section.
     fn callee(&self, insn: Insn, symbol: &Symbol<'_>) -> Result<usize, &'static str> {
-        let Place::Section(place) = symbol.place else { return Err(self.not_here(symbol)) };
+        let Place::Section(place) = symbol.place else { return Err(NOT_HERE) };
         let distance = i64::from(insn.imm).saturating_add(1).saturating_mul(8);
         let address = symbol.value.checked_add_signed(distance).ok_or("points before its section")?;
         self.function_at(place, address)
@@ -179,15 +166,6 @@ impl Site<'_> {
         start
             .and_then(|start| self.context.functions.at(section, start))
             .ok_or("is not the start of a function")
-    }
-
-    fn not_here(&self, symbol: &Symbol<'_>) -> &'static str {
-        match symbol.place {
-            Place::Undefined => {
-                "is extern: kernel functions, variables and configuration are not resolved by this loader"
-            }
-            _ => "is neither code nor data of this object",
-        }
     }
 
     /// Calls inside one section need no relocation; everything else that needs one must have had it.
@@ -229,6 +207,7 @@ fn replace(body: &mut Body, index: usize, insn: Insn) {
     }
 }
 
+const NOT_HERE: &str = "is neither code nor data of this object";
 const R_BPF_NONE: u32 = 0;
 const R_BPF_64_64: u32 = 1;
 const R_BPF_64_32: u32 = 10;

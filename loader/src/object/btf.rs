@@ -30,7 +30,12 @@ impl Btf {
         if strings.first() != Some(&0) || strings.last() != Some(&0) {
             return Err(blob("the strings do not begin and end with NUL"));
         }
-        let mut btf = Btf { types: types.to_vec(), strings: strings.to_vec(), starts: Vec::new() };
+        Btf::from_parts(types.to_vec(), strings.to_vec())
+    }
+
+    /// Types as they lie in memory, and the strings that they name by offset.
+    pub(crate) fn from_parts(types: Vec<u8>, strings: Vec<u8>) -> Result<Btf, ObjectError> {
+        let mut btf = Btf { types, strings, starts: Vec::new() };
         btf.starts = btf.index()?;
         Ok(btf)
     }
@@ -145,7 +150,7 @@ impl Btf {
     }
 
     /// Overwrites a word of a type: `word` counts from the type's own first word (its name).
-    pub(super) fn patch(&mut self, id: u32, word: usize, value: u32) -> Option<()> {
+    pub(crate) fn patch(&mut self, id: u32, word: usize, value: u32) -> Option<()> {
         let start = usize::try_from(*self.starts.get(usize::try_from(id).ok()?.checked_sub(1)?)?).ok()?;
         let from = start.checked_add(word.checked_mul(4)?)?;
         self.types.get_mut(from..from.checked_add(4)?)?.copy_from_slice(&value.to_le_bytes());
@@ -153,7 +158,7 @@ impl Btf {
     }
 
     /// Adds a string and returns its offset.
-    pub(super) fn add_string(&mut self, text: &str) -> Option<u32> {
+    pub(crate) fn add_string(&mut self, text: &str) -> Option<u32> {
         let offset = u32::try_from(self.strings.len()).ok()?;
         self.strings.extend_from_slice(text.as_bytes());
         self.strings.push(0);

@@ -20,6 +20,8 @@ pub struct BtfExt<'a> {
 pub struct CoreRelocation {
     pub insn: u32,
     pub type_id: u32,
+    pub access_off: u32,
+    pub kind: u32,
 }
 
 impl<'a> BtfExt<'a> {
@@ -48,9 +50,8 @@ impl<'a> BtfExt<'a> {
         };
         if hdr_len >= 32 {
             let [core_off, core_len] = bytes.get(24..).and_then(words).ok_or_else(cut_short)?;
-            ext.core = records(part(core_off, core_len)?, &string, |[at, type_id]| CoreRelocation {
-                insn: at,
-                type_id,
+            ext.core = records(part(core_off, core_len)?, &string, |[at, type_id, access_off, kind]| {
+                CoreRelocation { insn: at, type_id, access_off, kind }
             })?;
         }
         ext.funcs.values_mut().for_each(|list| list.sort_by_key(|r| r.insn));

@@ -31,7 +31,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn from_info(info: u32) -> Option<Kind> {
+    /// From the second word of a type.
+    pub(crate) fn from_info(info: u32) -> Option<Kind> {
         const ALL: [Kind; 19] = [
             Kind::Int,
             Kind::Ptr,
@@ -70,7 +71,7 @@ impl Kind {
     }
 
     /// Words after the common three: some fixed ones, or some for each of `vlen` parts.
-    fn extra_words(self, vlen: usize) -> Option<usize> {
+    pub(crate) fn extra_words(self, vlen: usize) -> Option<usize> {
         let (fixed, each) = match self {
             Kind::Int | Kind::Var | Kind::DeclTag => (1, 0),
             Kind::Array => (3, 0),
@@ -147,6 +148,8 @@ pub struct IntEncoding {
     pub boolean: bool,
     /// Width; a plain integer's is eight times its size.
     pub bits: u32,
+    /// From the start of its bytes, in bits; only old compilers' bit-fields have one.
+    pub shift: u32,
 }
 
 impl<'a> Type<'a> {
@@ -214,6 +217,7 @@ impl<'a> Type<'a> {
             signed: flag(1),
             boolean: flag(4),
             bits: word & 0xff,
+            shift: word >> 16 & 0xff,
         })
     }
 

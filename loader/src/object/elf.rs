@@ -50,6 +50,8 @@ pub struct Symbol<'a> {
     pub local: bool,
     /// STV_HIDDEN or STV_INTERNAL: `__hidden` in C.
     pub hidden: bool,
+    /// STB_WEAK: `__weak` in C.
+    pub weak: bool,
 }
 
 /// STT_FUNC, STT_SECTION, or anything else (data, and what old compilers left untyped).
@@ -208,7 +210,16 @@ fn read_symbols<'a>(table: &Symbols<'a>, sections: &[Section<'a>]) -> Result<Vec
         };
         let hidden = matches!(raw.st_visibility(), elf::STV_HIDDEN | elf::STV_INTERNAL);
         let (value, size) = (raw.st_value(LE), raw.st_size(LE));
-        symbols.push(Symbol { name, kind, place, value, size, local: raw.is_local(), hidden });
+        symbols.push(Symbol {
+            name,
+            kind,
+            place,
+            value,
+            size,
+            local: raw.is_local(),
+            hidden,
+            weak: raw.is_weak(),
+        });
     }
     Ok(symbols)
 }

@@ -19,6 +19,8 @@ pub enum ObjectError {
     Btf { type_id: u32, what: &'static str },
     /// One map definition; `attribute` is empty when it is about the whole.
     Map { map: String, attribute: String, what: &'static str },
+    /// Something that a kernel decides, in one program.
+    Resolve { program: String, about: String, what: String },
     /// An assignment; `known` are the names that exist there.
     Set { assignment: String, what: &'static str, known: Vec<String> },
 }
@@ -43,6 +45,10 @@ impl fmt::Display for ObjectError {
             ObjectError::Map { map, attribute, what } => {
                 write!(f, "map {map}, attribute {attribute}: {what}")
             }
+            ObjectError::Resolve { program, about, what } if program.is_empty() => {
+                write!(f, "{about}: {what}")
+            }
+            ObjectError::Resolve { program, about, what } => write!(f, "program {program}: {about}: {what}"),
             ObjectError::Set { assignment, what, known } if known.is_empty() => {
                 write!(f, "{assignment}: {what}")
             }

@@ -9,7 +9,7 @@ use super::elf::Elf;
 use super::error::ObjectError;
 use super::functions::{program_kind, Function, Functions};
 use super::insn::Insn;
-use super::{FuncInfo, Label, LineInfo, Program, ProgramKind};
+use super::{CoreRelo, FuncInfo, Label, LineInfo, Program, ProgramKind};
 
 /// Everything that programs are made of. A body that could not be read is an error only for those who reach it.
 pub struct Parts<'a> {
@@ -52,6 +52,9 @@ impl<'a> Parts<'a> {
                 labels: chain.labels,
                 funcs: chain.funcs.unwrap_or_default(),
                 lines: chain.lines.unwrap_or_default(),
+                core: chain.core,
+                externs: Vec::new(),
+                poisoned: Vec::new(),
                 defect,
             };
             linked.push(Linked { program, loads: chain.loads });
@@ -82,6 +85,7 @@ struct Chain {
     funcs: Option<Vec<FuncInfo>>,
     /// Likewise: each function must begin with one (`check_btf_line()`).
     lines: Option<Vec<LineInfo>>,
+    core: Vec<CoreRelo>,
     /// Where each function that is in went.
     starts: BTreeMap<usize, usize>,
 }
@@ -113,6 +117,7 @@ impl Chain {
             }
         }
         chain.loads.sort_unstable_by_key(|(insn, _)| *insn);
+        chain.core.sort_by_key(|r| r.insn);
         Ok(chain)
     }
 
@@ -137,6 +142,17 @@ impl Chain {
         let section = parts.section_of(function);
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let (old, end, new) = (number(function.start), number(function.end), number(start));
+
+        let core = parts.ext.core.get(section).map(Vec::as_slice).unwrap_or_default();
+        let before = |insn: u32| core.partition_point(|r| r.insn < insn);
+        let own = core.get(before(old)..before(end)).unwrap_or_default();
+        let place = |insn: u32| usize::try_from(insn.saturating_sub(old)).unwrap_or(usize::MAX);
+        self.core.extend(own.iter().map(|r| CoreRelo {
+            insn: place(r.insn).saturating_add(start),
+            type_id: r.type_id,
+            access_off: r.access_off,
+            kind: r.kind,
+        }));
 
         let funcs = parts.ext.funcs.get(section).map(Vec::as_slice).unwrap_or_default();
         let found = funcs.binary_search_by_key(&old, |r| r.insn).ok().and_then(|i| funcs.get(i));

@@ -31,6 +31,7 @@ mod digest;
 mod disasm;
 mod elf;
 mod error;
+mod externs;
 mod functions;
 mod helpers;
 mod insn;
@@ -56,8 +57,9 @@ pub use btf_type::{Array, IntEncoding, Kind, Member, Param, Placed, Type};
 pub use data::Variable;
 pub use digest::{sha256, Tags};
 pub use error::ObjectError;
+pub use externs::{Extern, Origin};
 pub use helpers::helper;
-pub use insn::Insn;
+pub use insn::{Insn, CALL};
 pub use listing::{Line, Source};
 
 /// Everything an ELF object says, linked and checked, before any kernel is asked.
@@ -75,6 +77,8 @@ pub struct Object {
     pub btf: Option<Btf>,
     /// The global variables of the data maps.
     pub variables: Vec<Variable>,
+    /// What the kernel shall provide; empty again once it has (`compat::resolve`).
+    pub externs: Vec<Extern>,
     /// What is odd but not wrong, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -100,6 +104,13 @@ pub struct Program {
     pub funcs: Vec<FuncInfo>,
     /// `line_info` for BPF_PROG_LOAD, strictly rising; all functions or none.
     pub lines: Vec<LineInfo>,
+    /// CO-RE relocations by rising instruction; empty again once they are made (`compat::resolve`).
+    pub core: Vec<CoreRelo>,
+    /// The instructions that name an extern; empty again once they are filled.
+    pub externs: Vec<ExternRef>,
+    /// Instructions made invalid on purpose, since what they need does not exist in the kernel, and what that is: the
+    /// verifier refuses those that can run, and only those.
+    pub poisoned: Vec<(usize, String)>,
     /// Why this one cannot be loaded, though the object is sound; `insns` is empty then. Never with `SchedCls` and `autoload`.
     pub defect: Option<ObjectError>,
 }
@@ -123,6 +134,28 @@ pub struct MapRef {
     /// `Some`: the address of this byte of the value (BPF_PSEUDO_MAP_VALUE, already in the second half's `imm`);
     /// `None`: the map itself (BPF_PSEUDO_MAP_FD).
     pub offset: Option<u32>,
+}
+
+/// `struct bpf_core_relo` (include/uapi/linux/bpf.h): a constant that depends on the layout of a kernel type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CoreRelo {
+    /// Index in [`Program::insns`].
+    pub insn: usize,
+    /// BTF id of the type that the access starts from.
+    pub type_id: u32,
+    /// Offset in the BTF strings of the path, such as `0:1:2`.
+    pub access_off: u32,
+    /// `enum bpf_core_relo_kind`.
+    pub kind: u32,
+}
+
+/// An instruction that names an extern: an `ld_imm64`, or the call of a kernel function (`src_reg` is already set).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExternRef {
+    /// Index in [`Program::insns`].
+    pub insn: usize,
+    /// Index in [`Object::externs`].
+    pub wanted: usize,
 }
 
 /// The first instruction of a function.
@@ -202,6 +235,13 @@ pub enum Slot {
     Program(String),
 }
 
+impl Program {
+    /// For tc, and not marked to be left out.
+    pub fn loads_by_itself(&self) -> bool {
+        self.kind == ProgramKind::SchedCls && self.autoload
+    }
+}
+
 impl Object {
     /// Reads, checks and links a whole object.
     ///
@@ -220,6 +260,31 @@ impl Object {
     /// No such variable or field (the candidates are named), or a value that does not fit.
     pub fn set(&mut self, assignment: &str) -> Result<(), ObjectError> {
         set::set(assignment, self.btf.as_ref(), &self.variables, &mut self.maps)
+    }
+
+    /// Why a program cannot be loaded as it is: something in it is for a kernel to decide and has not been.
+    ///
+    /// # Errors
+    /// Names the first CO-RE relocation or extern that is left.
+    pub fn check_resolved(&self, program: &Program) -> Result<(), ObjectError> {
+        let fault = |insn: usize, about: String, what: &str| ObjectError::Resolve {
+            program: program.name.clone(),
+            about: match self.source(program, insn) {
+                Some(source) => format!("{about}, {source}"),
+                None => about,
+            },
+            what: what.to_owned(),
+        };
+        if let Some(relo) = program.core.first() {
+            let about = self.btf.as_ref().map(|btf| btf.describe(relo.type_id)).unwrap_or_default();
+            let what = "needs a CO-RE relocation (preserve_access_index), which has not been made";
+            return Err(fault(relo.insn, about, what));
+        }
+        if let Some(reference) = program.externs.first() {
+            let name = self.externs.get(reference.wanted).map(|e| e.name.clone()).unwrap_or_default();
+            return Err(fault(reference.insn, name, "is extern and has not been looked up in a kernel"));
+        }
+        Ok(())
     }
 
     /// The program of this name.

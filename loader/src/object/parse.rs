@@ -8,10 +8,11 @@ use super::btf::Btf;
 use super::btf_ext::BtfExt;
 use super::elf::{Elf, Role};
 use super::error::ObjectError;
+use super::externs::Externs;
 use super::functions::{program_kind, Functions};
 use super::link::{Linked, Parts};
 use super::{btf_fixup, data, digest, license, maps, slots};
-use super::{MapRef, MapSpec, Object, Program, ProgramKind, Slot};
+use super::{ExternRef, MapRef, MapSpec, Object, Program, ProgramKind, Slot};
 
 /// Reads, checks and links.
 pub fn parse(bytes: &[u8]) -> Result<Object, ObjectError> {
@@ -28,8 +29,8 @@ pub fn parse(bytes: &[u8]) -> Result<Object, ObjectError> {
     let mut maps: Vec<MapSpec> = definitions.into_iter().map(|d| d.spec).collect();
 
     let ext = instructions(&elf, btf.as_ref())?;
-    let context =
-        Context { elf: &elf, functions: &functions, maps: &places, core: &ext.core, btf: btf.as_ref() };
+    let externs = Externs::collect(&elf, btf.as_ref());
+    let context = Context { elf: &elf, functions: &functions, maps: &places, externs: &externs };
     let bodies = functions.iter().map(|(_, function)| context.read(function)).collect();
     let linked = Parts { elf: &elf, functions: &functions, bodies, ext }.link()?;
 
@@ -38,7 +39,16 @@ pub fn parse(bytes: &[u8]) -> Result<Object, ObjectError> {
     check_names(&programs, &maps, &mut warnings)?;
     notice_the_odd(&elf, &functions, &programs, &mut warnings);
     let variables = btf.as_ref().map(|btf| data::variables(&maps, btf)).unwrap_or_default();
-    Ok(Object { sha256: digest::sha256(bytes), license, programs, maps, btf, variables, warnings })
+    Ok(Object {
+        sha256: digest::sha256(bytes),
+        license,
+        programs,
+        maps,
+        btf,
+        variables,
+        externs: externs.all,
+        warnings,
+    })
 }
 
 fn types(elf: &Elf<'_>) -> Result<Option<Btf>, ObjectError> {
@@ -66,7 +76,7 @@ fn add_data(
     let targets = linked.iter().flat_map(|l| &l.loads).map(|(_, target)| target);
     let section = |target: &Target| match target {
         Target::Data { section, .. } => Some(*section),
-        Target::Map(_) => None,
+        Target::Map(_) | Target::Extern(_) => None,
     };
     let used: BTreeSet<usize> = targets.filter_map(section).collect();
     let mut sections = BTreeMap::new();
@@ -84,8 +94,13 @@ fn refer(linked: Linked, sections: &BTreeMap<usize, usize>) -> Program {
         Target::Data { section, offset } => {
             Some(MapRef { insn: *insn, map: *sections.get(section)?, offset: Some(*offset) })
         }
+        Target::Extern(_) => None,
     });
-    Program { refs: refs.collect(), ..linked.program }
+    let externs = linked.loads.iter().filter_map(|(insn, target)| match target {
+        Target::Extern(wanted) => Some(ExternRef { insn: *insn, wanted: *wanted }),
+        _ => None,
+    });
+    Program { refs: refs.collect(), externs: externs.collect(), ..linked.program }
 }
 
 /// Static slots must name programs that exist, and names must stay distinct when the kernel cuts them.

@@ -170,7 +170,7 @@ fn flows() -> Command {
 }
 
 fn load() -> Command {
-    Command::new("load")
+    let command = Command::new("load")
         .about("Load tc programs of any object and attach them")
         .arg(
             Arg::new("file").value_name("FILE").required(true).help("An ELF object, or @dnat, @drop, @trace"),
@@ -196,7 +196,19 @@ fn load() -> Command {
                 .value_parser(PossibleValuesParser::new(["sched_cls"]))
                 .help("The type of functions named here whose section says nothing of one"),
         )
-        .arg(mount())
+        .arg(mount());
+    with_btf(command)
+}
+
+#[cfg(feature = "compat")]
+fn with_btf(command: Command) -> Command {
+    let help = "Types of the kernel, if not those of /sys/kernel/btf/vmlinux";
+    command.arg(option("btf", "FILE", ValueParser::string(), help))
+}
+
+#[cfg(not(feature = "compat"))]
+fn with_btf(command: Command) -> Command {
+    command
 }
 
 fn set() -> Arg {

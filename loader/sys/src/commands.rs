@@ -41,6 +41,7 @@ commands! {
         log_level at 24 U32; log_buf at 32 Room { count: 28, unit: 1 }; prog_name at 48 Name; prog_btf_fd at 72 Fd;
         func_info_rec_size at 76 U32; func_info at 80 Records { count: 88, unit: 8 };
         line_info_rec_size at 92 U32; line_info at 96 Records { count: 104, unit: 16 };
+        core_relos at 128 Records { count: 116, unit: 16 }; core_relo_rec_size at 136 U32;
         log_true_size at 140 U32;
     }
     /// Linux 4.4.

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! A constant into the instruction that is to hold it.
+
+use super::value::{Answer, Sort, Width};
+use crate::object::Insn;
+
+/// What an instruction holds and what it shall hold; nothing, if it must not run.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub old: Answer,
+    pub new: Option<Answer>,
+}
+
+/// Changes one instruction. `Some` says why it was poisoned instead.
+pub fn apply(
+    insns: &mut [Insn],
+    index: usize,
+    change: &Change,
+) -> Result<Option<&'static str>, &'static str> {
+    let second = insns.get(index.saturating_add(1)).copied();
+    let insn = *insns.get(index).ok_or("is about no instruction")?;
+    let Some(new) = &change.new else {
+        poison(insns, index, insn);
+        return Ok(Some("does not exist in"));
+    };
+    let expected =
+        |holds: u64| if change.old.exact && holds != change.old.value { Err(UNEXPECTED) } else { Ok(()) };
+    let changed = match insn.code & CLASS {
+        ALU | ALU64 if insn.code & SOURCE_X == 0 => {
+            if change.old.exact && insn.imm != change.old.value as i32 {
+                return Err(UNEXPECTED);
+            }
+            Insn { imm: new.value as i32, ..insn }
+        }
+        LDX | ST | STX => {
+            expected(u64::try_from(insn.off).map_err(|_| UNEXPECTED)?)?;
+            let off = i16::try_from(new.value).map_err(|_| "the field lies beyond 32 KiB")?;
+            match resized(insn, change.old.access, new.access)? {
+                Some(code) => Insn { code, off, ..insn },
+                None => {
+                    poison(insns, index, insn);
+                    return Ok(Some("has another size, and not as an unsigned integer or a pointer, in"));
+                }
+            }
+        }
+        LD if insn.is_ld_imm64() && insn.src() == 0 => {
+            let high = second.filter(|s| s.code == 0).ok_or("the load has no second half")?;
+            let holds = u64::from(high.imm as u32) << 32 | u64::from(insn.imm as u32);
+            expected(holds)?;
+            if let Some(place) = insns.get_mut(index.saturating_add(1)) {
+                *place = Insn { imm: (new.value >> 32) as i32, ..high };
+            }
+            Insn { imm: new.value as i32, ..insn }
+        }
+        _ => return Err("is about an instruction that holds no constant"),
+    };
+    if let Some(place) = insns.get_mut(index) {
+        *place = changed;
+    }
+    Ok(None)
+}
+
+/// The instruction's code with the new width; `None` where another width would change the value's meaning.
+fn resized(insn: Insn, old: Option<Width>, new: Option<Width>) -> Result<Option<u8>, &'static str> {
+    let (Some(old), Some(new)) = (old, new) else { return Ok(Some(insn.code)) };
+    if old.bytes == new.bytes {
+        return Ok(Some(insn.code));
+    }
+    if old.sort != new.sort || old.sort == Sort::Other {
+        return Ok(None);
+    }
+    let held = WIDTHS.iter().find(|(code, _)| *code == insn.code & WIDTH).map(|(_, bytes)| *bytes);
+    if held != Some(old.bytes) {
+        return Err(UNEXPECTED);
+    }
+    let code = WIDTHS.iter().find(|(_, bytes)| *bytes == new.bytes).map(|(code, _)| *code);
+    Ok(Some(insn.code & !WIDTH | code.ok_or("the field has no size that one instruction can read")?))
+}
+
+/// An instruction that no verifier lets run: the call of a helper that does not exist, as libbpf and the kernel write it.
+pub fn poison(insns: &mut [Insn], index: usize, insn: Insn) {
+    let count = if insn.is_ld_imm64() { 2 } else { 1 };
+    for place in insns.iter_mut().skip(index).take(count) {
+        *place = Insn { code: crate::object::CALL, regs: 0, off: 0, imm: POISON };
+    }
+}
+
+/// "Bad relo", `bpf_core_poison_insn()`.
+pub const POISON: i32 = 0x0bad_2310;
+const UNEXPECTED: &str = "the instruction does not hold what the object's own types say";
+const CLASS: u8 = 7;
+const LD: u8 = 0;
+const LDX: u8 = 1;
+const ST: u8 = 2;
+const STX: u8 = 3;
+const ALU: u8 = 4;
+const ALU64: u8 = 7;
+const SOURCE_X: u8 = 8;
+const WIDTH: u8 = 0x18;
+const WIDTHS: [(u8, u32); 4] = [(0x00, 4), (0x08, 2), (0x10, 1), (0x18, 8)];
