@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 /// The kernel frees programs and maps a grace period after their last user.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Objects that are in no place of this namespace are likely somebody else's on the same machine, who may take longer.
+const MORE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The bpf file system, qdiscs and filters of a namespace, and the machine's programs, maps, links and BTF.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,8 +63,10 @@ impl Snapshot {
     pub fn changes_soon(&self, ns: &Netns) -> Vec<String> {
         let start = Instant::now();
         loop {
-            let changes = self.changes(&Snapshot::take(ns));
-            if changes.is_empty() || start.elapsed() > PATIENCE {
+            let now = Snapshot::take(ns);
+            let changes = self.changes(&now);
+            let patience = if self.here == now.here { MORE_PATIENCE } else { PATIENCE };
+            if changes.is_empty() || start.elapsed() > patience {
                 return changes;
             }
             std::thread::sleep(Duration::from_millis(20));

@@ -109,17 +109,17 @@ fn another_filter_in_our_place() {
 #[test]
 fn a_bpf_file_system_that_is_missing_or_not_to_be_trusted() {
     untouched(|ns| {
-        let umount = "umount /sys/fs/bpf; exec \"$0\" \"$@\"";
+        let nothing = "mount -t tmpfs none /sys/fs/bpf; exec \"$0\" \"$@\"";
         let elsewhere = |script: &str, arguments: &[&str]| {
             // In a mount namespace of its own, so that only this run sees it.
             let mut command = Command::new("unshare");
             command.args(["--mount", "sh", "-c", script]).arg(detour::path()).args(arguments);
             Run::of(arguments, &ns.output(&mut command))
         };
-        elsewhere(umount, &["up", DEVICE])
+        elsewhere(nothing, &["up", DEVICE])
             .refused(code::KERNEL, &["/sys/fs/bpf", "mount -t bpf", "--mount-bpffs"]);
-        elsewhere(umount, &["load", "@drop", DEVICE]).refused(code::KERNEL, &["/sys/fs/bpf"]);
-        let run = elsewhere(umount, &["down", DEVICE]);
+        elsewhere(nothing, &["load", "@drop", DEVICE]).refused(code::KERNEL, &["/sys/fs/bpf"]);
+        let run = elsewhere(nothing, &["down", DEVICE]);
         assert!(matches!(run.code, Some(code::NO | code::KERNEL)), "{run:?}");
         // The kernel's own choice, 1777, lets anybody make the folder that ours would be.
         let open = "mount -t bpf bpf /sys/fs/bpf; exec \"$0\" \"$@\"";
@@ -131,7 +131,7 @@ fn a_bpf_file_system_that_is_missing_or_not_to_be_trusted() {
                         chown 65534 /sys/fs/bpf/detour; exec \"$0\" \"$@\"";
         elsewhere(squatter, &["up", DEVICE]).refused(code::FOREIGN, &["/sys/fs/bpf/detour"]);
         // Asked to, it mounts one; the namespace, and with it everything, ends with this run.
-        elsewhere(umount, &["up", DEVICE, "--mount-bpffs"]).done();
+        elsewhere(nothing, &["up", DEVICE, "--mount-bpffs"]).done();
         detour::run(ns, &["down", DEVICE]).ends(code::NO);
         ns.run("tc", &["qdisc", "del", "dev", DEVICE, "clsact"]);
     });
