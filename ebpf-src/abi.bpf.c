@@ -33,4 +33,3 @@ SHOW_ENUM(rule_class);
 SHOW_ENUM(verdict);
 SHOW_ENUM(reason);
 SHOW_ENUM(event_kind);
-SHOW_ENUM(record_flags);

@@ -347,10 +347,6 @@ ABI_SIZE(struct event, 112);
 
 #define RECORD_PROGS 16
 
-enum record_flags {
-	RECORD_MADE_CLSACT = 1 << 0,
-};
-
 struct record_prog {
 	__u32 id;
 	__u32 parent; /* TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS or TC_H_MIN_EGRESS) */
@@ -368,7 +364,7 @@ struct record {
 	char ifname[16];
 	char name[16]; /* of the instance */
 	__u32 count;   /* of progs */
-	__u32 flags;   /* enum record_flags */
+	__u32 pad;
 	struct record_prog progs[RECORD_PROGS];
 };
 ABI_SIZE(struct record, 720);
