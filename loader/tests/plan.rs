@@ -10,6 +10,7 @@ use detour::load::plan::{self, Attach, Config, Plan};
 use detour::load::refusal::Stage;
 use detour::load::step::{Effect, Step};
 use detour::load::tc::{BpfFilter, Filter, Place, EGRESS, INGRESS};
+use detour::load::tcx::Anchor;
 use detour::load::{facts_json, plan_json};
 use detour::object::Object;
 
@@ -31,7 +32,11 @@ fn up(facts: &Facts) -> (Object, Plan) {
     let programs = vec!["detour_in".to_string(), "detour_out".to_string()];
     let creation =
         Creation { file: "dnat.bpf.o".to_string(), programs, sizes: control.sizes, writes: control.writes };
-    let attach = |program: &str, parent| Attach { program: program.to_string(), place: place(parent) };
+    let attach = |program: &str, parent| Attach {
+        program: program.to_string(),
+        place: place(parent),
+        anchor: Anchor::default(),
+    };
     let attach = vec![attach("detour_out", EGRESS), attach("detour_in", INGRESS)];
     let plan = plan::load(&object, &Config { creation, attach, name: "up".to_string(), mount: false }, facts)
         .unwrap();
@@ -98,7 +103,7 @@ fn foreign_things_in_the_way_are_refused_before_anything_is_done() {
             programs: vec!["drop".into()],
             ..Creation::default()
         },
-        attach: vec![Attach { program: "drop".into(), place: place(INGRESS) }],
+        attach: vec![Attach { program: "drop".into(), place: place(INGRESS), anchor: Anchor::default() }],
         name: "drop".into(),
         mount: false,
     };

@@ -72,7 +72,7 @@ fn everything_is_there_in_the_order_in_which_it_runs() {
         assert_eq!((&row["tag"], &row["program_name"]), (&program["tag"], &program["name"]));
     }
     let text = detour::run(ns, &["list", DEVICE]).done().stdout;
-    assert_eq!(text.lines().count(), 1 + expect.len(), "{text}");
+    assert_eq!(text.lines().count(), 1 + expect.len() + 2, "a head, rows, two revisions: {text}");
     assert!(text.contains("detour later") && text.contains("foreign"), "{text}");
 }
 

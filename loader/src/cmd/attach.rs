@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! `load` and `unload`: any object's tc programs onto a device, as a named instance, and off again.
 use crate::cmd::objects::{self, Named};
-use crate::cmd::{select, Answer, Context};
+use crate::cmd::{anchors, select, Answer, Context};
 use crate::load::create::Creation;
 use crate::load::facts::Facts;
 use crate::load::plan::{self, Attach, Config, Plan};
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::tc::{Place, EGRESS};
+use crate::load::tcx::{self, Anchor};
 use crate::ui::text::escape;
 use clap::ArgMatches;
 use serde_json::json;
@@ -109,13 +110,17 @@ pub fn config(named: &Named, args: &ArgMatches, facts: &Facts) -> Result<Config,
     let given = args.get_one::<u32>("handle").copied();
     let mut attach: Vec<Attach> = Vec::new();
     for (program, parent) in select::hooks(&named.object, args)? {
+        if anchors::is_tcx(args) {
+            attach.push(anchors::attach(program, parent, args, facts, &attach)?);
+            continue;
+        }
         let handle = given.unwrap_or_else(|| free_handle(facts, &attach, parent, prio));
         let place = Place { ifindex: facts.device.ifindex, parent, prio, handle };
         if attach.iter().any(|a| a.place == place) {
             let what = "two programs on one hook cannot share a handle";
             return Err(Refusal::new(Stage::Usage, what, "leave --handle out"));
         }
-        attach.push(Attach { program, place });
+        attach.push(Attach { program, place, anchor: Anchor::default() });
     }
     let programs = attach.iter().map(|a| a.program.clone()).collect();
     let creation = Creation { file: named.file.clone(), programs, ..Creation::default() };
@@ -131,10 +136,9 @@ fn free_handle(facts: &Facts, chosen: &[Attach], parent: u32, prio: u16) -> u32 
 }
 
 fn direction(attach: &Attach) -> &'static str {
-    if attach.place.parent == EGRESS {
-        "egress"
-    } else {
-        "ingress"
+    match attach.place.parent {
+        EGRESS | tcx::EGRESS => "egress",
+        _ => "ingress",
     }
 }
 

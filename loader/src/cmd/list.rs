@@ -35,8 +35,10 @@ pub fn list(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
     if asked.contains(&false) {
         unseen.push("names and counts of programs are not shown: they need CAP_SYS_ADMIN".to_owned());
     }
-    let text = list::text(&rows, &unseen, &context.paper);
-    Ok(Answer::done(text, list::json(&facts.device.name, &rows, &unseen)))
+    let hook = |attach| if attach == tcx::EGRESS { "egress" } else { "ingress" };
+    let revisions: Vec<(&str, u64)> = facts.tcx.iter().map(|h| (hook(h.attach), h.revision)).collect();
+    let text = list::text(&rows, &revisions, &unseen, &context.paper);
+    Ok(Answer::done(text, list::json(&facts.device.name, &rows, &revisions, &unseen)))
 }
 
 /// Hook by hook: tcx first, then the filters as the kernel dumps them, which is the order in which they run.

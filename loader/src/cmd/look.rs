@@ -8,6 +8,7 @@ use crate::load::gather::devices_with_state;
 use crate::load::record::Record;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::tc::EGRESS;
+use crate::load::tcx;
 use crate::ui;
 use crate::ui::status::{Dnat, Program, Status};
 use clap::ArgMatches;
@@ -45,7 +46,12 @@ pub fn status(context: &mut Context, device: Option<&String>) -> Result<Answer, 
 fn of(facts: &Facts, instance: &Instance, record: &Record) -> Result<Status, Refusal> {
     let program = |p: &crate::load::record::RecordProgram| Program {
         name: p.name.clone(),
-        hook: if p.parent == EGRESS { "egress" } else { "ingress" },
+        hook: match p.parent {
+            EGRESS => "egress",
+            tcx::EGRESS => "tcx egress",
+            tcx::INGRESS => "tcx ingress",
+            _ => "ingress",
+        },
         prio: p.prio,
         handle: p.handle,
         id: p.id,
@@ -53,7 +59,7 @@ fn of(facts: &Facts, instance: &Instance, record: &Record) -> Result<Status, Ref
         in_place: facts.carries(p),
     };
     let mut programs: Vec<Program> = record.programs.iter().map(program).collect();
-    programs.sort_by_key(|p| p.hook == "egress");
+    programs.sort_by_key(|p| p.hook.ends_with("egress"));
     let dnat = match instance.name == UP {
         true => Some(dnat(&Look::open(&instance.dir(&facts.home(UP)), record)?)?),
         false => None,

@@ -16,6 +16,7 @@ use crate::load::facts::{Facts, Instance};
 use crate::load::plan::{self, Attach, Config, Plan};
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::tc::{Place, EGRESS, INGRESS};
+use crate::load::tcx::Anchor;
 use crate::object::Object;
 use clap::ArgMatches;
 use serde_json::json;
@@ -153,6 +154,7 @@ fn config(args: &ArgMatches, control: &control::Control, facts: &Facts) -> Confi
     let prio = args.get_one::<u16>("prio").copied().unwrap_or(100);
     let handle = args.get_one::<u32>("handle").copied().unwrap_or(0xd370);
     let attach = |program: &str, parent| Attach {
+        anchor: Anchor::default(),
         program: program.to_string(),
         place: Place { ifindex: facts.device.ifindex, parent, prio, handle },
     };

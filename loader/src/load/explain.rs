@@ -4,7 +4,7 @@ use crate::load::exec::{Cause, Failure};
 use crate::load::plan::Plan;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::step::{Arg, Bpf, Effect};
-use crate::load::{tc, transcript};
+use crate::load::{tc, tcx, transcript};
 use crate::object::{Object, Program};
 use detour_sys::commands;
 use nix::errno::Errno;
@@ -60,11 +60,12 @@ fn stage_of(errno: Option<i32>) -> Stage {
 fn short(effect: &Effect) -> String {
     match effect {
         Effect::Bpf(call) => {
-            let name =
-                ["prog_name", "map_name", "pathname", "map_fd"].iter().find_map(|n| match call.arg(n)? {
+            let name = ["prog_name", "map_name", "pathname", "map_fd", "prog_fd"].iter().find_map(|n| {
+                match call.arg(n)? {
                     Arg::Text(text) | Arg::Fd(text) => Some(text.as_str()),
                     _ => None,
-                });
+                }
+            });
             format!("{} {}", call.command.name, name.unwrap_or_default()).trim_end().to_string()
         }
         Effect::Netlink(message) => {
@@ -89,6 +90,7 @@ fn os_hint(effect: &Effect, error: &io::Error) -> String {
     let hint = match (effect, errno) {
         (Effect::Bpf(_), Some(Errno::EPERM)) => "needs CAP_BPF (and CAP_NET_ADMIN for tc programs), or root",
         (Effect::Bpf(_), Some(Errno::ENOSYS)) => "this kernel has no bpf(2): CONFIG_BPF_SYSCALL",
+        (Effect::Bpf(call), Some(errno)) if call.command == &commands::LINK_CREATE => tcx::hint(errno),
         (Effect::Bpf(call), Some(Errno::EINVAL)) => map_hint(call),
         (Effect::Bpf(call), Some(Errno::E2BIG)) if call.command == &commands::MAP_CREATE => {
             "the map is larger than the kernel allows: fewer or smaller entries"

@@ -6,7 +6,7 @@
 //!   4026531840-3/                      netns inode, ifindex
 //!     clsact/                          empty: the clsact qdisc of this device was made by us
 //!     dnat/                            an instance; `dnat-new` while it is being built, the rename is the commit
-//!       record  map_idx4  prog_detour_in …
+//!       record  map_idx4  prog_detour_in  link_ingress_NAME …
 //! ```
 //! bpffs refuses dots in names, so the device's name is not in the path; the record holds it.
 
@@ -64,6 +64,11 @@ pub fn map_pin(kernel_name: &str) -> String {
 /// The name of a program's pin.
 pub fn prog_pin(name: &str) -> String {
     format!("prog_{}", name.replace('.', "_"))
+}
+
+/// The name of the pin of a program's tcx link.
+pub fn link_pin(egress: bool, program: &str) -> String {
+    format!("link_{}_{}", if egress { "egress" } else { "ingress" }, program.replace('.', "_"))
 }
 
 /// The name of the record's pin.

@@ -7,6 +7,7 @@ use crate::load::record::{Record, RecordProgram, PROGRAMS_MAX, SCHEMA};
 use crate::load::refusal::Refusal;
 use crate::load::step::{Effect, Step};
 use crate::load::tc::{Place, Tc, EGRESS, INGRESS};
+use crate::load::tcx::{self, Anchor};
 use crate::object::Object;
 
 /// Steps in order, and what a reader should know besides.
@@ -23,8 +24,17 @@ pub struct Plan {
 pub struct Attach {
     /// Name of the program in the object.
     pub program: String,
-    /// Where.
+    /// Where. With one of the attach types of [`tcx`] as its parent it is no filter, and priority and handle are 0.
     pub place: Place,
+    /// With tcx: where in the order.
+    pub anchor: Anchor,
+}
+
+impl Attach {
+    /// Whether a tcx link does it, not a filter.
+    pub fn is_tcx(&self) -> bool {
+        tcx::is_hook(self.place.parent)
+    }
 }
 
 /// Everything that a load needs to be told.
@@ -73,10 +83,17 @@ pub fn load(object: &Object, config: &Config, facts: &Facts) -> Result<Plan, Ref
     plan.steps.extend(record_map(&record(object, config, facts)?));
     plan.steps.push(Step::pin(RECORD, format!("{dir}/{}", home::RECORD_PIN)));
     plan.steps.extend(pins(object, &config.creation, &dir));
-    plan.steps.extend(clsact(&home, facts));
+    if config.attach.iter().any(|attach| !attach.is_tcx()) {
+        plan.steps.extend(clsact(&home, facts));
+    }
     for attach in &config.attach {
         let program =
             object.program(&attach.program).ok_or_else(|| Refusal::no_program(&attach.program, object))?;
+        let Place { ifindex, parent, .. } = attach.place;
+        if attach.is_tcx() {
+            plan.steps.extend(tcx::attach(ifindex, parent, &attach.anchor, &program.name, &dir));
+            continue;
+        }
         let name = format!("detour/{}/{}", config.name, program.name);
         plan.steps.push(Step::filter(attach.place, &program.name, name, program.tags()));
     }
@@ -105,7 +122,7 @@ pub fn unload(name: &str, facts: &Facts) -> Result<Plan, Refusal> {
         let lost = instance.record.iter().flat_map(|r| &r.programs).filter(|p| !facts.carries(p)).count();
         if lost > 0 {
             plan.notes
-                .push(format!("{lost} of its filters were already removed or replaced by somebody else"));
+                .push(format!("{lost} of its programs were already removed or replaced by somebody else"));
         }
         plan.steps.extend(detach(instance, facts).into_iter().map(Step::from));
     }
@@ -199,6 +216,9 @@ fn clsact(home: &Home, facts: &Facts) -> Vec<Step> {
 
 /// Refuses a foreign qdisc on the hook and filters of others in our places.
 fn check_hook(config: &Config, facts: &Facts) -> Result<(), Refusal> {
+    if config.attach.iter().all(Attach::is_tcx) {
+        return Ok(());
+    }
     if let Some(kind) = facts.clsact.as_deref().filter(|kind| *kind != "clsact") {
         return Err(Refusal::qdisc(kind, &facts.device.name));
     }

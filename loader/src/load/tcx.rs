@@ -3,6 +3,9 @@
 //!
 //! tcx runs before the filters of clsact: `tcx_run()` and then `tc_run()` in net/core/dev.c. Kernel side: kernel/bpf/tcx.c
 //! and mprog.c.
+use crate::load::create::prog_symbol;
+use crate::load::home::link_pin;
+use crate::load::step::{Arg, Bpf, Step};
 use detour_sys::{commands, Value};
 use std::io;
 
@@ -34,6 +37,51 @@ pub struct Attached {
 /// Whether this is one of the two hooks, and not the parent of a filter.
 pub fn is_hook(attach: u32) -> bool {
     attach == INGRESS || attach == EGRESS
+}
+
+/// Where in the order of a hook a new program goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Anchor {
+    /// Before or after which program, by its id; None: before or after all.
+    pub relative: Option<u32>,
+    /// Before; otherwise after, so that nothing said means last.
+    pub before: bool,
+    /// Refused unless the hook still has this revision: nobody else has changed it meanwhile.
+    pub revision: Option<u64>,
+}
+
+const BPF_F_BEFORE: u64 = 1 << 3;
+const BPF_F_AFTER: u64 = 1 << 4;
+const BPF_F_ID: u64 = 1 << 5;
+
+/// A link from `program` (its name) to a hook, pinned in `dir`. The link goes with the descriptor and the pin, so the pin's
+/// undo is enough.
+pub fn attach(ifindex: u32, hook: u32, anchor: &Anchor, program: &str, dir: &str) -> [Step; 2] {
+    let link = format!("{}@{program}", if hook == EGRESS { "%egress" } else { "%ingress" });
+    let side = if anchor.before { BPF_F_BEFORE } else { BPF_F_AFTER };
+    let mut args = vec![
+        ("prog_fd", Arg::Fd(prog_symbol(program))),
+        ("target_ifindex", Arg::Num(ifindex.into())),
+        ("attach_type", Arg::Num(hook.into())),
+        ("flags", Arg::Num(side | anchor.relative.map_or(0, |_| BPF_F_ID))),
+    ];
+    args.extend(anchor.relative.map(|id| ("relative_id", Arg::Num(id.into()))));
+    args.extend(anchor.revision.map(|revision| ("expected_revision", Arg::Num(revision))));
+    let pin = format!("{dir}/{}", link_pin(hook == EGRESS, program));
+    [Bpf::new(&commands::LINK_CREATE, args).gives(&link).into(), Step::pin(&link, pin)]
+}
+
+/// What an error of LINK_CREATE means: `bpf_mprog_attach()` in kernel/bpf/mprog.c.
+pub fn hint(errno: nix::errno::Errno) -> &'static str {
+    use nix::errno::Errno;
+    match errno {
+        Errno::EINVAL => "this kernel has no tcx (Linux 6.6): without --tcx the filters of clsact do it",
+        Errno::ESTALE => {
+            "the hook has another revision: somebody changed it; 'detour list' shows what is there now"
+        }
+        Errno::ENOENT | Errno::ERANGE => "the program named by --before or --after is not at this hook",
+        _ => "",
+    }
 }
 
 /// Asks the kernel; needs CAP_NET_ADMIN. A kernel without tcx has no programs there: it answers EINVAL.

@@ -169,6 +169,34 @@ fn flows() -> Command {
     Command::new("flows").about("Translations in force").arg(dev())
 }
 
+/// Attaching by tcx: where in its order.
+#[cfg(feature = "compat")]
+fn tcx() -> Vec<Arg> {
+    let anchor = |name: &'static str, help: &'static str| {
+        option(name, "ID|NAME", ValueParser::string(), help).requires("tcx")
+    };
+    let end = |name: &'static str, help: &'static str| flag(name, help).requires("tcx");
+    let revision = option("revision", "N", value_parser!(u64), "Only if the hook still has this revision");
+    vec![
+        flag("tcx", "Attach by tcx links (Linux 6.6), which run before all filters").conflicts_with_all([
+            "prio",
+            "handle",
+            "no-attach",
+        ]),
+        anchor("before", "Before this program, by its id or the name of one of our instances")
+            .conflicts_with_all(["after", "first", "last"]),
+        anchor("after", "After this program").conflicts_with_all(["first", "last"]),
+        end("first", "Before all others").conflicts_with("last"),
+        end("last", "After all others (the default)"),
+        revision.requires("tcx"),
+    ]
+}
+
+#[cfg(not(feature = "compat"))]
+fn tcx() -> Vec<Arg> {
+    Vec::new()
+}
+
 fn load() -> Command {
     let command = Command::new("load")
         .about("Load tc programs of any object and attach them")
@@ -187,6 +215,7 @@ fn load() -> Command {
         .arg(set())
         .arg(prio("200"))
         .arg(handle())
+        .args(tcx())
         .arg(flag("no-attach", "Load every tc program, say what the verifier says, keep nothing"))
         .arg(functions("program", "With --no-attach: load this function only").requires("no-attach"))
         .arg(

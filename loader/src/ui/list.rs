@@ -33,8 +33,8 @@ pub struct Row {
     pub foreign: Option<bool>,
 }
 
-/// A table, then what could not be seen.
-pub fn text(rows: &[Row], unseen: &[String], paper: &Paper) -> String {
+/// A table, the revisions of the tcx hooks that `load --revision` takes, then what could not be seen.
+pub fn text(rows: &[Row], revisions: &[(&str, u64)], unseen: &[String], paper: &Paper) -> String {
     let columns = [
         Column::Left("HOOK"),
         Column::Left("KIND"),
@@ -73,12 +73,15 @@ pub fn text(rows: &[Row], unseen: &[String], paper: &Paper) -> String {
         true => "no filter and no tcx program\n".to_owned(),
         false => table(&columns, &rows.iter().map(cells).collect::<Vec<_>>(), paper),
     };
+    for (hook, revision) in revisions.iter().filter(|(_, revision)| *revision > 1) {
+        text.push_str(&format!("tcx {hook} has revision {revision}\n"));
+    }
     unseen.iter().for_each(|what| text.push_str(&format!("note: {what}\n")));
     text
 }
 
 /// `{"schema":"detour.list/1","dev":…,"programs":[…],"unseen":[…]}`, in the order in which they run.
-pub fn json(device: &str, rows: &[Row], unseen: &[String]) -> Value {
+pub fn json(device: &str, rows: &[Row], revisions: &[(&str, u64)], unseen: &[String]) -> Value {
     let row = |row: &Row| {
         json!({
             "hook": row.hook, "kind": row.kind,
@@ -90,7 +93,9 @@ pub fn json(device: &str, rows: &[Row], unseen: &[String]) -> Value {
         })
     };
     let rows: Vec<Value> = rows.iter().map(row).collect();
-    json!({"schema": "detour.list/1", "dev": device, "programs": rows, "unseen": unseen})
+    let revisions: serde_json::Map<String, Value> =
+        revisions.iter().map(|(hook, revision)| ((*hook).to_owned(), json!(revision))).collect();
+    json!({"schema": "detour.list/1", "dev": device, "programs": rows, "tcx_revisions": revisions, "unseen": unseen})
 }
 
 #[cfg(test)]
@@ -129,15 +134,16 @@ mod tests {
 HOOK     KIND  PRIO  HANDLE  ID  TAG               NAME             OWNER       RUNS
 ingress  tcx      -       -  41  abababababababab  evil\\u{1b}[2J    foreign        -
 egress   bpf    200     0x1  42  -                 detour/lab/drop  detour lab     7
+tcx ingress has revision 3
 note: something
 ";
-        assert_eq!(text(&rows(), &unseen, &Paper::default()), expect);
-        assert_eq!(text(&[], &[], &Paper::default()), "no filter and no tcx program\n");
+        assert_eq!(text(&rows(), &[("ingress", 3), ("egress", 1)], &unseen, &Paper::default()), expect);
+        assert_eq!(text(&[], &[], &[], &Paper::default()), "no filter and no tcx program\n");
     }
 
     #[test]
     fn json_a_program_can_read() {
-        let document = json("eth0", &rows(), &[]);
+        let document = json("eth0", &rows(), &[], &[]);
         let first = document.get("programs").and_then(|p| p.get(0)).unwrap();
         assert_eq!(first.get("foreign"), Some(&Value::Bool(true)));
         assert_eq!(first.get("prio"), Some(&Value::Null));
