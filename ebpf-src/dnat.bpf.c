@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 /*
  * Destination NAT between a device and the network stack. What arrives is sent to a server of ours as the rules say,
- *its answers leave as if the original destination had spoken, and what was asked for is recorded.
+ * its answers leave as if the original destination had spoken, and what was asked for is recorded.
  *
  *	detour_in   ingress: packet -> flow -> rewritten to the server;  no flow: may it open one? (arrive)
  *	detour_out  egress:  packet -> flow -> rewritten to come from the original destination
@@ -170,6 +170,18 @@ int detour_in(struct __sk_buff *skb)
 	return rewrite(skb, &w->packet, DIR_FORWARD, &to) ? drop(REASON_REWRITE) : TC_ACT_UNSPEC;
 }
 
+/* A SYN-ACK of a target whose SYN opened a flow, as each one did that was not excluded: the flow has been overwritten
+ * since, and untranslated its client would refuse it. */
+static __always_inline int lost_flow(const struct packet *p)
+{
+	struct key4 syn = key4_mirror(&p->key);
+	__u32 server = local_flags(syn.dst);
+
+	return cfg.flags & CFG_SYN_TRACKED && p->key.proto == IPPROTO_TCP &&
+	       (p->flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK) && server & LOCAL_TARGET &&
+	       !excluded(&syn, server);
+}
+
 SEC("classifier")
 int detour_out(struct __sk_buff *skb)
 {
@@ -187,10 +199,7 @@ int detour_out(struct __sk_buff *skb)
 	if (reason)
 		return pass(reason);
 	if (!flow_find(&p->key, DIR_REVERSE, now, &found)) {
-		/* Where each SYN was seen, the flow of this one has been overwritten: untranslated it would be refused.
-		 */
-		if (cfg.flags & CFG_SYN_TRACKED && p->key.proto == IPPROTO_TCP &&
-		    (p->flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK) && local_flags(p->key.src) & LOCAL_TARGET)
+		if (lost_flow(p))
 			return drop(REASON_SYN_ACK);
 		return pass(REASON_OUT_NO_FLOW);
 	}

@@ -37,24 +37,37 @@ pub fn reload(
         plan.steps.push(Step::update("%local4", write.key.clone(), value.into()).undo(undo));
     }
     if !same_rules {
-        let idle = format!("rules_{}", 1_u32.wrapping_sub(running.active));
-        let symbol = format!("%{idle}");
-        plan.steps.push(open(&idle, dir));
-        plan.steps.push(open("rules", dir));
-        plan.steps.push(open("rule_stats", dir));
-        plan.steps.push(Step::update(&symbol, vec![0; 4], table.into()));
-        let slot = Blob { bytes: vec![0; 4], holes: vec![Hole { at: 0, symbol }], part: None };
-        plan.steps.push(Step::update("%rules", vec![0; 4], slot));
+        let names = [running.active, 1_u32.wrapping_sub(running.active)].map(|n| format!("rules_{n}"));
+        for name in names.iter().map(String::as_str).chain(["rules", "rule_stats"]) {
+            plan.steps.push(open(name, dir));
+        }
+        let [in_force, idle] = names.map(|name| format!("%{name}"));
+        plan.steps.push(Step::update(&idle, vec![0; 4], table.into()));
+        plan.steps.push(point(&idle).undo(point(&in_force).effect));
+    }
+    // Now nothing opens flows to old targets.
+    for write in changed.iter().filter(|w| old(&w.key).is_some_and(|v| merged(&v, &w.value) != w.value)) {
+        let before = old(&write.key).unwrap_or_default();
+        let undo = Step::update("%local4", write.key.clone(), merged(&before, &write.value).into()).effect;
+        let step = Step::update("%local4", write.key.clone(), write.value.clone().into());
+        plan.steps.push(step.undo(undo));
+    }
+    for (key, value) in gone {
+        let undo = Step::update("%local4", key.clone(), value.clone().into()).effect;
+        plan.steps.push(delete("%local4", key).undo(undo));
+    }
+    if !same_rules {
         let zeros = vec![0; (cpus as usize).saturating_mul(STATS)];
         let reset = |i: u32| Step::update("%rule_stats", i.to_ne_bytes().to_vec(), zeros.clone().into());
         plan.steps.extend((0..counters).map(reset));
     }
-    // Now nothing opens flows to old targets.
-    for write in changed.iter().filter(|w| old(&w.key).is_some_and(|v| merged(&v, &w.value) != w.value)) {
-        plan.steps.push(Step::update("%local4", write.key.clone(), write.value.clone().into()));
-    }
-    plan.steps.extend(gone.iter().map(|(key, _)| delete("%local4", key)));
     plan
+}
+
+/// The outer map's one slot leads to this table.
+fn point(symbol: &str) -> Step {
+    let holes = vec![Hole { at: 0, symbol: symbol.to_string() }];
+    Step::update("%rules", vec![0; 4], Blob { bytes: vec![0; 4], holes, part: None })
 }
 
 /// Bytes of `struct rule_stats`.

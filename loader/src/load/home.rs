@@ -4,8 +4,8 @@
 //! ```text
 //! /sys/fs/bpf/detour/                  0700, made and removed by us
 //!   4026531840-3/                      netns inode, ifindex
-//!     clsact/                          empty: the clsact qdisc of this device was made by us
-//!     dnat/                            an instance; `dnat-new` while it is being built, the rename is the commit
+//!     clsact-4500/                     empty: clsact of this device was made by us, in the namespace with this cookie
+//!     up/                              an instance; `up-new` while it is being built, the rename is the commit
 //!       record  map_idx4  prog_detour_in  link_ingress_NAME …
 //! ```
 //! bpffs refuses dots in names, so the device's name is not in the path; the record holds it.
@@ -84,5 +84,5 @@ pub const BUILDING: &str = "-new";
 pub fn is_name(name: &str) -> bool {
     let fits = !name.is_empty() && name.len() <= 15;
     let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    fits && letters && name != CLSACT && !name.ends_with(BUILDING)
+    fits && letters && !name.starts_with(CLSACT) && !name.ends_with(BUILDING)
 }

@@ -4,6 +4,7 @@
 //! Offsets are those of include/uapi/linux/bpf.h, equal on every 64-bit little-endian machine; a test compares them
 //! with the running kernel's BTF. All numbers are in host byte order.
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Size of `union bpf_attr` in Linux 6.18, in bytes: more than any command here reaches.
@@ -16,6 +17,8 @@ pub enum Kind {
     U32,
     /// A 64-bit number.
     U64,
+    /// A 32-bit number that can only be this: the size of the records in another field.
+    Unit(u32),
     /// A file descriptor, 32 bits.
     Fd,
     /// `char[16]`, at most 15 bytes of text and a NUL.
@@ -56,7 +59,7 @@ impl Field {
     /// Bytes that the field takes in the attribute.
     pub const fn width(&self) -> usize {
         match self.kind {
-            Kind::U32 | Kind::Fd => 4,
+            Kind::U32 | Kind::Unit(_) | Kind::Fd => 4,
             Kind::Name => 16,
             _ => 8,
         }
@@ -147,13 +150,14 @@ pub struct Buffer {
 pub struct Attr {
     image: Vec<u8>,
     buffers: Vec<Buffer>,
+    written: Vec<Range<usize>>,
 }
 
 impl Attr {
     /// Encodes named arguments. The attribute ends with the last field that was given, so an old kernel is never shown a
     /// field that the caller did not need.
     pub fn encode(command: &'static Command, arguments: &[(&str, Value<'_>)]) -> io::Result<Attr> {
-        let mut attr = Attr { image: vec![0; ATTR_MAX], buffers: Vec::new() };
+        let mut attr = Attr { image: vec![0; ATTR_MAX], buffers: Vec::new(), written: Vec::new() };
         let mut size = 0;
         for (name, value) in arguments {
             let bad = |why| bad(command, name, why);
@@ -168,27 +172,29 @@ impl Attr {
     fn put(&mut self, field: &'static Field, value: &Value<'_>) -> Result<(), &'static str> {
         match (field.kind, value) {
             (Kind::U32, Value::Num(n)) => self.put_u32(field.at, *n)?,
+            (Kind::Unit(unit), Value::Num(n)) if *n == u64::from(unit) => self.put_u32(field.at, *n)?,
+            (Kind::Unit(_), Value::Num(_)) => return Err("not the size of a record"),
             (Kind::U64, Value::Num(n)) => self.put_bytes(field.at, &n.to_ne_bytes())?,
             (Kind::Fd, Value::Fd(fd)) => self.put_bytes(field.at, &fd.as_raw_fd().to_ne_bytes())?,
+            (_, Value::Text(t)) if t.contains('\0') => return Err("holds a NUL byte"),
             (Kind::Name, Value::Text(t)) if t.len() < 16 => self.put_bytes(field.at, t.as_bytes())?,
             (Kind::Name, Value::Text(_)) => return Err("longer than 15 bytes"),
-            (Kind::Text, Value::Text(t)) if t.contains('\0') => return Err("holds a NUL byte"),
-            (Kind::Text, Value::Text(t)) => self.buffer(field, [t.as_bytes(), &[0]].concat()),
+            (Kind::Text, Value::Text(t)) => self.buffer(field, [t.as_bytes(), &[0]].concat())?,
             (Kind::Records { count, unit }, Value::Bytes(b)) => {
                 if b.len() % unit != 0 {
                     return Err("not a whole number of records");
                 }
                 self.put_u32(count, (b.len() / unit) as u64)?;
-                self.buffer(field, b.to_vec());
+                self.buffer(field, b.to_vec())?;
             }
             (Kind::Room { count, unit }, Value::Room(n)) => {
                 if n % unit != 0 {
                     return Err("not room for a whole number of records");
                 }
                 self.put_u32(count, (n / unit) as u64)?;
-                self.buffer(field, vec![0; *n]);
+                self.buffer(field, vec![0; *n])?;
             }
-            (Kind::Element, Value::Bytes(b)) => self.buffer(field, b.to_vec()),
+            (Kind::Element, Value::Bytes(b)) => self.buffer(field, b.to_vec())?,
             _ => return Err("the field holds another kind of value"),
         }
         Ok(())
@@ -199,14 +205,25 @@ impl Attr {
         self.put_bytes(at, &n.to_ne_bytes())
     }
 
+    /// Writes a field. What overlaps an earlier one must agree with it: so no number can contradict the length of a buffer.
     fn put_bytes(&mut self, at: usize, bytes: &[u8]) -> Result<(), &'static str> {
-        let end = at.checked_add(bytes.len()).ok_or("outside the attribute")?;
-        self.image.get_mut(at..end).ok_or("outside the attribute")?.copy_from_slice(bytes);
+        let range = at..at.checked_add(bytes.len()).ok_or("outside the attribute")?;
+        let old = self.image.get_mut(range.clone()).ok_or("outside the attribute")?;
+        let taken = |word: &Range<usize>| word.start < range.end && range.start < word.end;
+        if self.written.iter().any(taken) && old != bytes {
+            return Err("contradicts another argument");
+        }
+        old.copy_from_slice(bytes);
+        self.written.push(range);
         Ok(())
     }
 
-    fn buffer(&mut self, field: &'static Field, bytes: Vec<u8>) {
+    fn buffer(&mut self, field: &'static Field, bytes: Vec<u8>) -> Result<(), &'static str> {
+        if self.buffers.iter().any(|b| b.at == field.at) {
+            return Err("is given twice");
+        }
         self.buffers.push(Buffer { name: field.name, at: field.at, bytes });
+        Ok(())
     }
 
     /// The attribute's bytes, pointers zero.
@@ -226,5 +243,43 @@ impl Attr {
 
     pub(crate) fn parts(self) -> (Vec<u8>, Vec<Buffer>) {
         (self.image, self.buffers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::{PROG_LOAD, PROG_QUERY, PROG_TEST_RUN};
+
+    fn refused(command: &'static Command, arguments: &[(&str, Value<'_>)]) -> bool {
+        Attr::encode(command, arguments).is_err_and(|e| e.kind() == io::ErrorKind::InvalidInput)
+    }
+
+    #[test]
+    fn no_number_contradicts_a_buffer() {
+        let (room, size) = (("data_out", Value::Room(16)), |n| ("data_size_out", Value::Num(n)));
+        assert!(refused(&PROG_TEST_RUN, &[room.clone(), size(1400)]));
+        assert!(refused(&PROG_TEST_RUN, &[size(1400), room.clone()]));
+        assert!(refused(&PROG_TEST_RUN, &[room.clone(), ("data_out", Value::Room(32))]));
+        assert!(Attr::encode(&PROG_TEST_RUN, &[room, size(16)]).is_ok());
+        let rooms = |a, b| [("prog_ids", Value::Room(a)), ("link_ids", Value::Room(b))];
+        assert!(refused(&PROG_QUERY, &rooms(64, 32)));
+        assert!(Attr::encode(&PROG_QUERY, &rooms(64, 64)).is_ok());
+    }
+
+    #[test]
+    fn a_record_has_one_size() {
+        let info = ("func_info", Value::Bytes(&[0; 16]));
+        let size = |n| ("func_info_rec_size", Value::Num(n));
+        assert!(refused(&PROG_LOAD, &[info.clone(), size(64)]));
+        assert!(refused(&PROG_LOAD, &[("func_info", Value::Bytes(&[0; 15])), size(8)]));
+        assert_eq!(Attr::encode(&PROG_LOAD, &[info, size(8)]).map(|a| a.u32_at(88)).ok(), Some(2));
+    }
+
+    #[test]
+    fn text_ends_where_the_kernel_ends_it() {
+        assert!(refused(&PROG_LOAD, &[("prog_name", Value::Text("a\0b"))]));
+        assert!(refused(&PROG_LOAD, &[("license", Value::Text("GPL\0"))]));
+        assert!(refused(&PROG_LOAD, &[("prog_name", Value::Text("sixteen_letters_"))]));
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Read a line as: field, offset in bytes, what it holds. The offsets are those of include/uapi/linux/bpf.h.
 use crate::attr::{Command, Field, Kind};
-use Kind::{Element, Fd, Name, Records, Room, Text, U32, U64};
+use Kind::{Element, Fd, Name, Records, Room, Text, Unit, U32, U64};
 
 macro_rules! commands {
     ($($(#[$doc:meta])* $name:ident = $number:literal gives_fd $gives_fd:literal {
@@ -39,9 +39,9 @@ commands! {
     PROG_LOAD = 5 gives_fd true {
         prog_type at 0 U32; insns at 8 Records { count: 4, unit: 8 }; license at 16 Text;
         log_level at 24 U32; log_buf at 32 Room { count: 28, unit: 1 }; prog_name at 48 Name; prog_btf_fd at 72 Fd;
-        func_info_rec_size at 76 U32; func_info at 80 Records { count: 88, unit: 8 };
-        line_info_rec_size at 92 U32; line_info at 96 Records { count: 104, unit: 16 };
-        core_relos at 128 Records { count: 116, unit: 16 }; core_relo_rec_size at 136 U32;
+        func_info_rec_size at 76 Unit(8); func_info at 80 Records { count: 88, unit: 8 };
+        line_info_rec_size at 92 Unit(16); line_info at 96 Records { count: 104, unit: 16 };
+        core_relos at 128 Records { count: 116, unit: 16 }; core_relo_rec_size at 136 Unit(16);
         log_true_size at 140 U32;
     }
     /// Linux 4.4.
