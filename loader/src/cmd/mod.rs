@@ -9,9 +9,11 @@ mod demo;
 mod inspect;
 mod list;
 mod look;
+mod maps;
 mod objects;
 mod plan;
 mod select;
+mod test;
 mod up;
 
 use crate::load::refusal::{Refusal, Stage};
@@ -30,6 +32,8 @@ pub fn run(matches: &ArgMatches) -> Result<Answer, Refusal> {
         Some(("down", args)) => up::down(&mut context, args),
         Some(("load", args)) => attach::load(&mut context, args),
         Some(("unload", args)) => attach::unload(&mut context, args),
+        Some(("test", args)) => test::test(&mut context, args),
+        Some(("map", args)) => maps::map(&mut context, args),
         Some(("list", args)) => list::list(&mut context, args),
         Some(("plan", args)) => plan::plan(&mut context, args),
         #[cfg(feature = "demo")]

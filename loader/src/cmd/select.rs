@@ -48,7 +48,7 @@ pub fn hooks(object: &Object, args: &ArgMatches) -> Result<Vec<(String, u32)>, R
 pub fn programs(object: &Object, args: &ArgMatches) -> Result<Vec<String>, Refusal> {
     let asked: Vec<&String> = ["program", "egress", "ingress"]
         .iter()
-        .flat_map(|o| args.get_many(o).into_iter().flatten())
+        .flat_map(|o| args.try_get_many(o).ok().flatten().into_iter().flatten())
         .collect();
     for name in &asked {
         named(object, name, args)?;

@@ -29,6 +29,18 @@ pub fn set(
     Ok(())
 }
 
+impl Btf {
+    /// A value as the bytes that a variable of this type has, written as [`super::Object::set`] takes it.
+    ///
+    /// # Errors
+    /// It is no value of that type, or the type is none that can be written as a whole.
+    pub fn encode(&self, type_id: u32, value: &str) -> Result<Vec<u8>, ObjectError> {
+        let fault =
+            |Fault(what, known): Fault| ObjectError::Set { assignment: value.to_owned(), what, known };
+        encode(value, self, type_id).map_err(fault)
+    }
+}
+
 /// What is wrong, and the names that would have been right.
 struct Fault(&'static str, Vec<String>);
 

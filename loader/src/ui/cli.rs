@@ -21,7 +21,9 @@ pub fn command() -> Command {
         .subcommand(list())
         .subcommand(plan())
         .subcommand(check())
-        .subcommand(inspect());
+        .subcommand(map())
+        .subcommand(inspect())
+        .subcommand(test());
     #[cfg(feature = "demo")]
     let command = command.subcommand(demo());
     command
@@ -218,13 +220,7 @@ fn load() -> Command {
         .args(tcx())
         .arg(flag("no-attach", "Load every tc program, say what the verifier says, keep nothing"))
         .arg(functions("program", "With --no-attach: load this function only").requires("no-attach"))
-        .arg(
-            Arg::new("type")
-                .long("type")
-                .value_name("TYPE")
-                .value_parser(PossibleValuesParser::new(["sched_cls"]))
-                .help("The type of functions named here whose section says nothing of one"),
-        )
+        .arg(sched_cls())
         .arg(mount());
     with_btf(command)
 }
@@ -238,6 +234,14 @@ fn with_btf(command: Command) -> Command {
 #[cfg(not(feature = "compat"))]
 fn with_btf(command: Command) -> Command {
     command
+}
+
+fn sched_cls() -> Arg {
+    Arg::new("type")
+        .long("type")
+        .value_name("TYPE")
+        .value_parser(PossibleValuesParser::new(["sched_cls"]))
+        .help("The type of functions named here whose section says nothing of one")
 }
 
 fn set() -> Arg {
@@ -294,6 +298,51 @@ fn plan() -> Command {
 
 fn check() -> Command {
     Command::new("check").about("Read rules and say what they mean").args(rules())
+}
+
+fn map() -> Command {
+    let argument = |name: &'static str, shown: &'static str, help: &'static str| {
+        Arg::new(name).value_name(shown).required(true).help(help)
+    };
+    let of = |name: &'static str, about: &'static str| {
+        let types = Arg::new("types").long("types").value_name("FILE");
+        Command::new(name)
+            .about(about)
+            .arg(dev())
+            .arg(argument("name", "NAME", "The instance"))
+            .arg(types.help("The object that the instance was loaded from: its types are used"))
+    };
+    let key = || argument("key", "KEY", "As 'load --set' takes values; hex:… where no type is known");
+    let name = || argument("map", "MAP", "The map");
+    Command::new("map")
+        .about("Look into the maps of an instance, by their types where they are known, and write elements")
+        .subcommand_required(true)
+        .subcommand(of("list", "The maps and their shapes"))
+        .subcommand(of("dump", "All elements of a map").arg(name()))
+        .subcommand(of("get", "One element").arg(name()).arg(key()))
+        .subcommand(of("set", "Write one element").arg(name()).arg(key()).arg(argument(
+            "value",
+            "VALUE",
+            "As the key",
+        )))
+}
+
+fn test() -> Command {
+    Command::new("test")
+        .about("Run a program on packets without a device (BPF_PROG_TEST_RUN): verdict and packet afterwards")
+        .arg(
+            Arg::new("file").value_name("FILE").required(true).help("An ELF object, or @dnat, @drop, @trace"),
+        )
+        .arg(Arg::new("program").value_name("PROG").required(true).help("The function"))
+        .arg(
+            Arg::new("packet").long("packet").value_name("FILE").required(true).help(
+                "Ethernet frames: a pcap file, or one as hex text; to 00:00:00:00:00:00 they are for us",
+            ),
+        )
+        .arg(Arg::new("out").long("out").value_name("FILE").help("Write the packets afterwards as pcap"))
+        .arg(option("repeat", "N", value_parser!(u32).range(1..), "Run N times, and tell the mean duration"))
+        .arg(set())
+        .arg(sched_cls())
 }
 
 fn inspect() -> Command {

@@ -9,6 +9,7 @@ pub mod inspect;
 pub mod json;
 pub mod list;
 pub mod map_type;
+pub mod maps;
 pub mod paper;
 pub mod status;
 pub mod text;

@@ -64,6 +64,15 @@ impl Reader<'_> {
                 self.members(&found, bytes, depth, &mut fields)?;
                 Some(Value::Fields(fields))
             }
+            Kind::Datasec => {
+                let mut fields = Vec::new();
+                for placed in found.placed() {
+                    let variable = self.btf.get(placed.var)?;
+                    let rest = bytes.get(usize::try_from(placed.offset).ok()?..)?;
+                    fields.push((variable.name().to_owned(), self.read(variable.type_id(), rest, depth)?));
+                }
+                Some(Value::Fields(fields))
+            }
             _ => Some(Value::Bytes(bytes.to_vec())),
         }
     }

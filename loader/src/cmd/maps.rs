@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! `map list|dump|get|set`: the pinned maps of an instance, their elements read by the object's types.
+use crate::cmd::{Answer, Context};
+use crate::dnat::embedded;
+use crate::dnat::running::entries;
+use crate::load::facts::{Facts, Instance};
+use crate::load::gather::open_map;
+use crate::load::home::map_pin;
+use crate::load::plan::Plan;
+use crate::load::plan_json::unhex;
+use crate::load::refusal::{Refusal, Stage};
+use crate::load::step::{Arg, Bpf, Step};
+use crate::object::{MapSpec, Object};
+use crate::ui::maps::{self, Row, Typed};
+use crate::ui::text::escape;
+use clap::ArgMatches;
+use detour_sys::{commands, Map};
+use std::os::fd::AsFd;
+
+/// `map list|dump|get|set DEV NAME …`.
+pub fn map(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
+    let Some((what, args)) = args.subcommand() else {
+        return Err(Refusal::new(Stage::Usage, "map what?", "map list, dump, get or set"));
+    };
+    if what == "set" {
+        context.lock()?;
+    }
+    let facts = context.facts(text(args, "dev"))?;
+    facts.bpffs.usable()?;
+    let here = Here::find(&facts, args)?;
+    if what == "list" {
+        let rows = here.rows()?;
+        return Ok(Answer::done(maps::list(&rows, &context.paper), maps::list_json(&rows)));
+    }
+    let name = text(args, "map");
+    let path = here.path(name)?;
+    let map = open_map(&path)?;
+    let info = info(&map, name)?;
+    let (key, value) = here.types(name, &map, &info);
+    let elements = match what {
+        "dump" => entries(&map)?,
+        "get" => {
+            let wanted = bytes(text(args, "key"), key, map.key_size())?;
+            let found = map.lookup(&wanted).map_err(|e| refused(name, &e))?;
+            let nothing = || Refusal::new(Stage::No, format!("'{}' has no such element", escape(name)), "");
+            vec![(wanted, found.ok_or_else(nothing)?)]
+        }
+        _ => {
+            let new = (
+                bytes(text(args, "key"), key, map.key_size())?,
+                bytes(text(args, "value"), value, map.value_size())?,
+            );
+            let open = Bpf::new(&commands::OBJ_GET, vec![("pathname", Arg::Text(path))]).gives("%map");
+            let steps = vec![open.into(), Step::update("%map", new.0.clone(), new.1.clone().into())];
+            context.execute(&Plan { steps, notes: Vec::new() }, None)?;
+            vec![new]
+        }
+    };
+    let text = maps::elements(&elements, key, value);
+    Ok(Answer::done(text, maps::elements_json(name, &elements, key, value)))
+}
+
+fn text<'a>(args: &'a ArgMatches, name: &str) -> &'a str {
+    args.get_one::<String>(name).map(String::as_str).unwrap_or_default()
+}
+
+/// An instance, where its pins are, and the object that it came from if that is at hand.
+struct Here {
+    dir: String,
+    pins: Vec<String>,
+    object: Option<Object>,
+}
+
+impl Here {
+    fn find(facts: &Facts, args: &ArgMatches) -> Result<Here, Refusal> {
+        let name = text(args, "name");
+        let instance: &Instance =
+            facts.instance(name).ok_or_else(|| Refusal::nothing(name, &facts.device.name))?;
+        let sha256 = instance.record.as_ref().map(|r| r.object_sha256);
+        let object = match args.get_one::<String>("types") {
+            Some(path) => {
+                let bytes = std::fs::read(path)
+                    .map_err(|e| Refusal::new(Stage::Usage, format!("{}: {e}", path.escape_debug()), ""))?;
+                let object = Object::parse(&bytes).map_err(|e| Refusal::from(e).about(path))?;
+                if Some(object.sha256) != sha256 {
+                    let what = format!("{} is not what '{name}' was loaded from", path.escape_debug());
+                    return Err(Refusal::new(Stage::Usage, what, "other bytes may mean other types"));
+                }
+                Some(object)
+            }
+            None => ["dnat", "drop", "trace"].iter().find_map(|name| {
+                let object = Object::parse(embedded::object(name).ok()?).ok()?;
+                Some(object).filter(|object| Some(object.sha256) == sha256)
+            }),
+        };
+        Ok(Here { dir: instance.dir(&facts.home(name)), pins: instance.pins.clone(), object })
+    }
+
+    fn spec(&self, pin: &str) -> Option<&MapSpec> {
+        self.object.as_ref()?.maps.iter().find(|map| map_pin(&map.name) == pin)
+    }
+
+    fn names(&self) -> impl Iterator<Item = (String, &String)> {
+        let name =
+            |pin: &String| Some(self.spec(pin).map_or_else(|| pin.get(4..), |m| Some(&m.name))?.to_owned());
+        self.pins.iter().filter(|pin| pin.starts_with("map_")).filter_map(move |pin| Some((name(pin)?, pin)))
+    }
+
+    fn path(&self, name: &str) -> Result<String, Refusal> {
+        let pin = map_pin(name);
+        if self.pins.contains(&pin) {
+            return Ok(format!("{}/{pin}", self.dir));
+        }
+        let names: Vec<String> = self.names().map(|(name, _)| escape(&name)).collect();
+        let what = format!("the instance has no map '{}'", escape(name));
+        Err(Refusal::new(Stage::Usage, what, format!("it has: {}", names.join(", "))))
+    }
+
+    fn rows(&self) -> Result<Vec<Row>, Refusal> {
+        let row = |(name, pin): (String, &String)| {
+            let map = open_map(&format!("{}/{pin}", self.dir))?;
+            Ok(Row { name: name.clone(), ..info(&map, &name)? })
+        };
+        self.names().map(row).collect()
+    }
+
+    /// The types of keys and values, where the object has them; a per-CPU map's value has one record for each CPU.
+    fn types(&self, name: &str, map: &Map, info: &Row) -> (Typed<'_>, Typed<'_>) {
+        let typed = |id: fn(&MapSpec) -> u32| {
+            let id = self.spec(&map_pin(name)).map(id).filter(|id| *id != 0)?;
+            Some((self.object.as_ref()?.btf.as_ref()?, id))
+        };
+        let value = usize::try_from(info.value_size).unwrap_or(0);
+        let stride = if map.value_size() == value { 0 } else { value.next_multiple_of(8) };
+        (
+            Typed { btf: typed(|m| m.key_type_id), stride: 0 },
+            Typed { btf: typed(|m| m.value_type_id), stride },
+        )
+    }
+}
+
+/// `struct bpf_map_info` {type, id, key_size, value_size, max_entries, map_flags}.
+fn info(map: &Map, name: &str) -> Result<Row, Refusal> {
+    let info = detour_sys::map::info(map.as_fd(), 24).map_err(|e| refused(name, &e))?;
+    let words: Vec<u32> =
+        info.chunks_exact(4).filter_map(|w| w.try_into().ok()).map(u32::from_ne_bytes).collect();
+    match words.as_slice() {
+        &[map_type, id, key_size, value_size, max_entries, flags] => {
+            Ok(Row { name: String::new(), id, map_type, key_size, value_size, max_entries, flags })
+        }
+        _ => Err(Refusal::new(Stage::Kernel, "the kernel's description of a map is too short", "")),
+    }
+}
+
+/// A key or value from the command line: by its type, or as hex.
+fn bytes(written: &str, typed: Typed<'_>, size: usize) -> Result<Vec<u8>, Refusal> {
+    let wrong = |what: String| {
+        Refusal::new(Stage::Usage, what, format!("hex: wants the {size} bytes as they lie in memory"))
+    };
+    let raw = written.strip_prefix("hex:").map(|digits| unhex(digits).filter(|bytes| bytes.len() == size));
+    match (raw, typed.btf, typed.stride) {
+        (Some(Some(bytes)), _, _) => Ok(bytes),
+        (None, Some((btf, id)), 0) => btf.encode(id, written).map_err(|e| wrong(e.to_string())),
+        _ => Err(wrong(format!("'{}' is not {size} bytes in hex", escape(written)))),
+    }
+}
+
+fn refused(name: &str, error: &std::io::Error) -> Refusal {
+    Refusal::new(Stage::Kernel, format!("map '{}': {error}", escape(name)), "")
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! `map` beside bpftool, and `test` beside what the fixtures say of themselves.
+use e2e::detour::{self, code};
+use e2e::lab::Lab;
+use e2e::netns::Netns;
+use e2e::snapshot::Snapshot;
+use e2e::tools::{self, Scratch};
+use serde_json::{json, Value};
+
+const DEVICE: &str = "eth0";
+
+fn fixture(name: &str) -> String {
+    tools::project().join(format!("elf/fixtures/{name}.bpf.o")).display().to_string()
+}
+
+#[test]
+fn elements_are_read_and_written_by_their_types() {
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    let file = fixture("maps");
+    detour::run(ns, &["load", &file, DEVICE, "--name", "m", "--ingress", "maps"]).done();
+    let map = |what: &str, rest: &[&str]| {
+        detour::run(ns, &[&["map", what, DEVICE, "m"], rest, &["--types", &file, "-j"]].concat())
+    };
+    let rows = map("list", &[]).done().json();
+    let rows = rows["maps"].as_array().unwrap();
+    for row in rows {
+        let id = row["id"].as_u64().unwrap().to_string();
+        let theirs = tools::json(ns, "bpftool", &["-j", "map", "show", "id", &id]);
+        for (ours, name) in [
+            ("type", "type"),
+            ("key_size", "bytes_key"),
+            ("value_size", "bytes_value"),
+            ("max_entries", "max_entries"),
+        ] {
+            assert_eq!(row[ours], theirs[name], "{row} {theirs}");
+        }
+    }
+    assert_eq!(
+        map("set", &["inner_1", "0", "0x10"]).done().json()["elements"],
+        json!([{"key": 0, "value": 16}])
+    );
+    assert_eq!(map("get", &["inner_1", "0"]).done().json()["elements"], json!([{"key": 0, "value": 16}]));
+    let id = rows.iter().find(|row| row["name"] == "inner_1").unwrap()["id"].as_u64().unwrap();
+    assert_eq!(tools::map_dump(ns, id)[0]["formatted"], json!({"key": 0, "value": 16}));
+    let locked = map("dump", &["locked_pinned"]).done().json();
+    assert_eq!(locked["elements"][1]["value"]["count"], 0, "{locked}");
+    map("get", &["inner_1", "7"]).ends(code::NO);
+    map("get", &["nothing", "0"]).refused(code::USAGE, &["nothing", "inner_1"]);
+    map("set", &["inner_1", "0", "many"]).refused(code::USAGE, &["many", "number"]);
+    map("set", &["inner_1", "0", "hex:00"]).refused(code::USAGE, &["8 bytes"]);
+    let other = ["map", "dump", DEVICE, "m", "inner_1", "--types", &fixture("globals")];
+    detour::run(ns, &other).refused(code::USAGE, &["globals.bpf.o"]);
+    // Without the object, bytes; with ours, its types without being told.
+    let raw = detour::json(ns, &["map", "dump", DEVICE, "m", "inner_1"]);
+    assert_eq!(raw["elements"], json!([{"key": "hex:00000000", "value": "hex:1000000000000000"}]));
+    detour::up(ns, DEVICE, &[]);
+    let rodata = detour::json(ns, &["map", "dump", DEVICE, "up", ".rodata"]);
+    assert_eq!(rodata["elements"][0]["value"]["cfg"]["l2_len"], 14);
+    let cpus = detour_sys::possible_cpus().unwrap();
+    let reasons = detour::json(ns, &["map", "get", DEVICE, "up", "reasons", "0"]);
+    assert_eq!(reasons["elements"][0]["value"].as_array().map(Vec::len), Some(cpus));
+    let frozen =
+        ["map", "set", DEVICE, "up", ".rodata", "hex:00000000", &format!("hex:{}", "00".repeat(128))];
+    detour::run(ns, &frozen).refused(code::PERMISSION, &["MAP_UPDATE_ELEM"]);
+    detour::run(ns, &["map", "list", DEVICE, "none"]).ends(code::NO);
+}
+
+/// `test` on frames of these lengths, all zero but for an ethertype that the kernel does not know.
+fn verdicts(ns: &Netns, arguments: &[&str], lengths: &[usize]) -> Vec<i64> {
+    let scratch = Scratch::new();
+    let frame = |length: &usize| format!("{}88b5{}", "00".repeat(12), "00".repeat(length - 14));
+    let mut all = Vec::new();
+    for length in lengths {
+        let path = scratch.write("packet", frame(length));
+        let document = detour::json(ns, &[&["test"], arguments, &["--packet", &path]].concat());
+        let run = &document["runs"][0];
+        assert_eq!((&run["in"], &run["changed"]), (&Value::from(frame(length)), &json!(false)), "{document}");
+        all.push(run["verdict"].as_i64().unwrap());
+    }
+    all
+}
+
+#[test]
+fn programs_run_on_packets_without_a_device() {
+    let ns = Netns::alone();
+    let before = Snapshot::take(&ns);
+    assert_eq!(verdicts(&ns, &["@drop", "drop"], &[60]), [2]);
+    assert_eq!(verdicts(&ns, &[&fixture("maps"), "maps"], &[60, 1200]), [-1, 2], "the tail call's word");
+    let clear = ["--set", "large=0", "--set", "pairs[1].high=0", "--set", "own_section=0"];
+    assert_eq!(verdicts(&ns, &[&[&fixture("globals"), "globals"], &clear[..]].concat(), &[60]), [8]);
+    let scratch = Scratch::new();
+    let packet = scratch.write("packet", "00".repeat(64));
+    let out = scratch.path("out.pcap");
+    let run =
+        ["test", "@drop", "drop", "--packet", &packet, "--out", out.to_str().unwrap(), "--repeat", "10"];
+    assert!(detour::run(&ns, &run).done().stdout.contains("verdict 2 (shot)"));
+    let again = detour::json(&ns, &["test", "@drop", "drop", "--packet", out.to_str().unwrap()]);
+    assert_eq!(again["runs"][0]["in"], "00".repeat(64));
+    detour::run(&ns, &["test", "@drop", "none", "--packet", &packet]).refused(code::USAGE, &["none"]);
+    let short = scratch.write("short", "0011");
+    detour::run(&ns, &["test", "@drop", "drop", "--packet", &short]).refused(code::KERNEL, &["14 bytes"]);
+    let text = scratch.write("text", "not hex");
+    detour::run(&ns, &["test", "@drop", "drop", "--packet", &text]).refused(code::USAGE, &["pcap"]);
+    before.holds(&ns, "test runs");
+}
