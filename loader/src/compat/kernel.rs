@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! An object to the reads of this machine that decide what it left open, and to the object with everything decided.
 
-use std::fs::File;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 
-use crate::compat::core;
+use crate::compat::config::{self, Config};
+use crate::compat::gzip::gunzip;
 use crate::compat::target::Target;
-use crate::object::{Object, ObjectError};
+use crate::compat::{core, externs};
+use crate::object::{Object, ObjectError, Origin};
 
 /// Where the running kernel shows its types.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -17,12 +21,23 @@ pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 /// What cannot be read, what is missing and not weak, and what the kernel answers in more than one way.
 pub fn resolve(object: &mut Object, btf: Option<&str>) -> Result<Vec<String>, ObjectError> {
     let mut reads = Vec::new();
-    let wanted = core::wanted(object);
-    if !wanted.is_empty() {
-        let path = btf.unwrap_or(VMLINUX);
-        reads.push(format!("read({path})"));
-        let target = open(path).and_then(|file| Target::read(path, &file, &wanted))?;
-        core::relocate(object, &target)?;
+    let mut wanted = core::wanted(object);
+    wanted.extend(externs::wanted(object));
+    let target = match wanted.is_empty() {
+        true => None,
+        false => {
+            let path = btf.unwrap_or(VMLINUX);
+            reads.push(format!("read({path})"));
+            Some(open(path).and_then(|file| Target::read(path, &file, &wanted))?)
+        }
+    };
+    if let Some(target) = &target {
+        core::relocate(object, target)?;
+    }
+    if !object.externs.is_empty() {
+        let addresses = addresses(&externs::untyped(object), &mut reads)?;
+        let config = configuration(object, &mut reads)?;
+        externs::fill(object, target.as_ref(), &addresses, &config)?;
     }
     Ok(reads)
 }
@@ -34,3 +49,88 @@ fn open(path: &str) -> Result<File, ObjectError> {
         what: format!("{error}; the kernel needs CONFIG_DEBUG_INFO_BTF, or say --btf FILE"),
     })
 }
+
+fn unreadable(path: &str, error: std::io::Error) -> ObjectError {
+    ObjectError::Resolve { program: String::new(), about: path.to_owned(), what: error.to_string() }
+}
+
+/// The addresses of kernel symbols: `ffffffff81000000 T _text [module]`, one a line.
+fn addresses(
+    wanted: &BTreeSet<&str>,
+    reads: &mut Vec<String>,
+) -> Result<BTreeMap<String, BTreeSet<u64>>, ObjectError> {
+    let mut found: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+    if wanted.is_empty() {
+        return Ok(found);
+    }
+    let path = "/proc/kallsyms";
+    reads.push(format!("read({path})"));
+    let file = File::open(path).map_err(|e| unreadable(path, e))?;
+    for line in BufReader::new(file).lines() {
+        let line = line.map_err(|e| unreadable(path, e))?;
+        let mut words = line.split_ascii_whitespace();
+        let address = words.next().and_then(|word| u64::from_str_radix(word, 16).ok());
+        if let (Some(address), Some(name)) = (address, words.nth(1)) {
+            if wanted.contains(name) {
+                found.entry(name.to_owned()).or_default().insert(address);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What of the kernel's configuration and version the object asks for.
+fn configuration(object: &Object, reads: &mut Vec<String>) -> Result<Config, ObjectError> {
+    let names: BTreeSet<&str> =
+        object.externs.iter().filter(|e| e.origin == Origin::Config).map(|e| e.name.as_str()).collect();
+    let mut config = Config::default();
+    let wrapper = names.contains(WRAPPER);
+    if wrapper || names.iter().any(|name| name.starts_with("CONFIG_")) {
+        let text = config_text(reads)?;
+        config = Config::read(&text, |name| names.contains(name));
+        if wrapper {
+            let there = text.lines().any(|line| line == "CONFIG_ARCH_HAS_SYSCALL_WRAPPER=y");
+            config.set(WRAPPER, there.into());
+        }
+    }
+    if names.contains(VERSION) {
+        config.set(VERSION, config::version(&release(reads)?));
+    }
+    Ok(config)
+}
+
+/// /proc/config.gz, or where distributions put the same text.
+fn config_text(reads: &mut Vec<String>) -> Result<String, ObjectError> {
+    let compressed = "/proc/config.gz";
+    if let Ok(bytes) = fs::read(compressed) {
+        reads.push(format!("read({compressed})"));
+        let text = gunzip(&bytes).and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not text"));
+        return text.map_err(|what| unreadable(compressed, std::io::Error::other(what)));
+    }
+    let path = "/proc/sys/kernel/osrelease";
+    let release = fs::read_to_string(path).map_err(|e| unreadable(path, e))?;
+    let path = format!("/boot/config-{}", release.trim());
+    reads.push(format!("read({path})"));
+    fs::read_to_string(&path).map_err(|e| unreadable(&format!("neither {compressed} nor {path}"), e))
+}
+
+/// The version that the kernel's code is of: Debian and Ubuntu name it elsewhere, their release stays at `6.1.0`.
+fn release(reads: &mut Vec<String>) -> Result<String, ObjectError> {
+    let ubuntu = "/proc/version_signature";
+    if let Ok(text) = fs::read_to_string(ubuntu) {
+        reads.push(format!("read({ubuntu})"));
+        return Ok(text.split_ascii_whitespace().last().unwrap_or_default().to_owned());
+    }
+    let path = "/proc/sys/kernel/version";
+    reads.push(format!("read({path})"));
+    let version = fs::read_to_string(path).map_err(|e| unreadable(path, e))?;
+    if let Some((_, debian)) = version.split_once("Debian ") {
+        return Ok(debian.to_owned());
+    }
+    let path = "/proc/sys/kernel/osrelease";
+    reads.push(format!("read({path})"));
+    fs::read_to_string(path).map_err(|e| unreadable(path, e))
+}
+
+const VERSION: &str = "LINUX_KERNEL_VERSION";
+const WRAPPER: &str = "LINUX_HAS_SYSCALL_WRAPPER";

@@ -21,7 +21,10 @@
     )
 )]
 
+pub mod config;
 pub mod core;
+pub mod externs;
+mod gzip;
 pub mod kernel;
 mod source;
 pub mod target;

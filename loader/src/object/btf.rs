@@ -165,6 +165,15 @@ impl Btf {
         Some(offset)
     }
 
+    /// Adds a type, word for word, and returns its id.
+    #[cfg(feature = "compat")]
+    pub(crate) fn add_type(&mut self, words: &[u32]) -> Option<u32> {
+        let start = u32::try_from(self.types.len()).ok()?;
+        self.types.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+        self.starts.push(start);
+        u32::try_from(self.starts.len()).ok()
+    }
+
     /// Walks all types once: each must be of a known kind, lie inside, and have a name that exists.
     fn index(&self) -> Result<Vec<u32>, ObjectError> {
         let (mut starts, mut at) = (Vec::new(), 0usize);

@@ -42,7 +42,10 @@ impl<'a> Externs<'a> {
     pub fn collect(elf: &Elf<'a>, btf: Option<&Btf>) -> Externs<'a> {
         let mut found = Externs { all: Vec::new(), by_name: BTreeMap::new() };
         let placed: BTreeMap<&str, (Origin, u32)> = btf.into_iter().flat_map(declared).collect();
-        for symbol in elf.symbols.iter().filter(|s| s.place == Place::Undefined && !s.local) {
+        let mut symbols: Vec<_> = elf.symbols.iter().collect();
+        // libbpf's order, since a missing function's number enters into the code.
+        symbols.sort_by_key(|s| (placed.get(s.name).map(|(origin, _)| *origin != Origin::Config), s.name));
+        for symbol in symbols.into_iter().filter(|s| s.place == Place::Undefined && !s.local) {
             if let Some((origin, type_id)) = placed.get(symbol.name) {
                 found.by_name.entry(symbol.name).or_insert(found.all.len());
                 let (name, weak) = (symbol.name.to_owned(), symbol.weak);

@@ -6,9 +6,9 @@
 //! computes the constant, [`patch`] writes it. The rules are those of tools/lib/bpf/relo_core.c, which the kernel uses as
 //! well, so both give the same program.
 
-mod alike;
+pub(super) mod alike;
 mod find;
-mod patch;
+pub(super) mod patch;
 mod spec;
 mod value;
 

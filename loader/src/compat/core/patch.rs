@@ -47,16 +47,12 @@ pub fn apply(
             let high = second.filter(|s| s.code == 0).ok_or("the load has no second half")?;
             let holds = u64::from(high.imm as u32) << 32 | u64::from(insn.imm as u32);
             expected(holds)?;
-            if let Some(place) = insns.get_mut(index.saturating_add(1)) {
-                *place = Insn { imm: (new.value >> 32) as i32, ..high };
-            }
+            replace(insns, index.saturating_add(1), Insn { imm: (new.value >> 32) as i32, ..high });
             Insn { imm: new.value as i32, ..insn }
         }
         _ => return Err("is about an instruction that holds no constant"),
     };
-    if let Some(place) = insns.get_mut(index) {
-        *place = changed;
-    }
+    replace(insns, index, changed);
     Ok(None)
 }
 
@@ -82,6 +78,13 @@ pub fn poison(insns: &mut [Insn], index: usize, insn: Insn) {
     let count = if insn.is_ld_imm64() { 2 } else { 1 };
     for place in insns.iter_mut().skip(index).take(count) {
         *place = Insn { code: crate::object::CALL, regs: 0, off: 0, imm: POISON };
+    }
+}
+
+/// Puts an instruction where one is.
+pub fn replace(insns: &mut [Insn], index: usize, insn: Insn) {
+    if let Some(place) = insns.get_mut(index) {
+        *place = insn;
     }
 }
 

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! A kernel's configuration as text to the bytes of the variables that an object declares in `.kconfig`.
+
+use std::collections::BTreeMap;
+
+use crate::object::{Btf, Extern, Kind, MapSpec, Origin};
+
+/// What is known of a kernel: `CONFIG_…` as its configuration says, `LINUX_…` as it says itself.
+#[derive(Clone, Debug, Default)]
+pub struct Config(BTreeMap<String, String>);
+
+impl Config {
+    /// Reads `NAME=value` lines and keeps the names that are wanted.
+    pub fn read(text: &str, wanted: impl Fn(&str) -> bool) -> Config {
+        let lines = text.lines().filter_map(|line| line.split_once('='));
+        let kept = lines.filter(|(name, _)| wanted(name));
+        Config(kept.map(|(name, value)| (name.to_owned(), value.trim_end().to_owned())).collect())
+    }
+
+    /// Adds a value that no file holds.
+    pub fn set(&mut self, name: &str, value: u32) {
+        self.0.insert(name.to_owned(), value.to_string());
+    }
+}
+
+/// `KERNEL_VERSION(a, b, c)` of the first three numbers in a text such as `6.1.0-13-amd64`.
+pub fn version(release: &str) -> u32 {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or(0));
+    let mut next = |most: u32| numbers.next().unwrap_or(0).min(most);
+    next(0xffff) << 16 | next(0xff) << 8 | next(0xff)
+}
+
+/// Where each extern lies in the map, by its index; or why its value is not there.
+pub type Places = BTreeMap<usize, Result<u32, String>>;
+
+/// The map `.kconfig` with all values, and where in it each extern lies. A value that does not fit is that extern's error.
+pub fn map(btf: &Btf, externs: &[Extern], config: &Config) -> Option<(MapSpec, Places)> {
+    let mut order: Vec<(usize, Shape)> = Vec::new();
+    let mut places = BTreeMap::new();
+    for (index, wanted) in externs.iter().enumerate().filter(|(_, e)| e.origin == Origin::Config) {
+        match Shape::of(btf, wanted.type_id) {
+            Some(shape) => order.push((index, shape)),
+            None => {
+                let what = "is of a type that no configuration has: bool, char, an integer, \
+                            enum libbpf_tristate or an array of char is wanted";
+                places.insert(index, Err(what.to_owned()));
+            }
+        }
+    }
+    let name = |index: usize| externs.get(index).map(|e| e.name.as_str());
+    order.sort_by_key(|(index, shape)| (std::cmp::Reverse(shape.align), shape.size, name(*index)));
+    let mut contents: Vec<u8> = Vec::new();
+    for (index, shape) in order {
+        let wanted = externs.get(index)?;
+        let value = match config.0.get(&wanted.name) {
+            Some(text) => shape.encode(text).map_err(|what| format!("the kernel has {text}: {what}")),
+            None if wanted.weak => Ok(vec![0; shape.size]),
+            None => Err("the kernel's configuration does not have it, and it is not __weak".to_owned()),
+        };
+        let start = contents.len().checked_next_multiple_of(shape.align)?;
+        contents.resize(start, 0);
+        contents.extend(value.as_ref().map_or(vec![0; shape.size], Vec::clone));
+        let place = u32::try_from(start).ok()?;
+        places.insert(index, value.map(|_| place));
+    }
+    let datasec = btf.find(Kind::Datasec, ".kconfig").map_or(0, |t| t.id);
+    let value_size = u32::try_from(contents.len()).ok().filter(|size| *size != 0);
+    let map = MapSpec {
+        name: ".kconfig".to_owned(),
+        kernel_name: "kconfig".to_owned(),
+        map_type: BPF_MAP_TYPE_ARRAY,
+        key_size: 4,
+        value_size: value_size.unwrap_or(1),
+        max_entries: 1,
+        flags: BPF_F_RDONLY_PROG,
+        map_extra: 0,
+        numa_node: None,
+        pinning: 0,
+        key_type_id: 0,
+        value_type_id: datasec,
+        inner: None,
+        slots: Vec::new(),
+        contents: Some(contents),
+        frozen: true,
+    };
+    (!places.is_empty()).then_some((map, places))
+}
+
+/// What a variable holds.
+struct Shape {
+    sort: Sort,
+    size: usize,
+    align: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    Bool,
+    Tristate,
+    Char,
+    Int { signed: bool },
+    Text,
+}
+
+impl Shape {
+    fn of(btf: &Btf, var: u32) -> Option<Shape> {
+        let found = btf.strip(btf.get(var)?.type_id())?;
+        let size = usize::try_from(btf.size_of(found.id)?).ok().filter(|size| *size <= MOST)?;
+        let is_char = |t: &crate::object::Type<'_>| t.int().is_some_and(|i| !i.boolean) && t.size() == 1;
+        let sort = match found.kind {
+            Kind::Int => match found.int()? {
+                i if i.boolean => Sort::Bool,
+                _ if size == 1 => Sort::Char,
+                i => Sort::Int { signed: i.signed },
+            },
+            Kind::Enum | Kind::Enum64 if found.name() == "libbpf_tristate" && size == 4 => Sort::Tristate,
+            Kind::Array if size > 0 && btf.strip(found.array()?.element).is_some_and(|t| is_char(&t)) => {
+                Sort::Text
+            }
+            _ => return None,
+        };
+        let align = if sort == Sort::Text { 1 } else { size };
+        matches!(align, 1 | 2 | 4 | 8).then_some(Shape { sort, size, align })
+    }
+
+    /// `y`, `n`, `m`, `"text"`, `0x…` or a number, as the kernel's configuration writes them.
+    fn encode(&self, text: &str) -> Result<Vec<u8>, &'static str> {
+        let little = |value: u64| {
+            let bytes = value.to_le_bytes();
+            bytes.get(..self.size).map(<[u8]>::to_vec).ok_or("the variable is of no size for a number")
+        };
+        match (text, self.sort) {
+            ("y" | "n" | "m", Sort::Char) => Ok(text.as_bytes().to_vec()),
+            ("y" | "n", Sort::Bool) => little(u64::from(text == "y")),
+            ("m", Sort::Bool) => {
+                Err("a module is neither true nor false; enum libbpf_tristate or char can say it")
+            }
+            ("n", Sort::Tristate) => little(0),
+            ("y", Sort::Tristate) => little(1),
+            ("m", Sort::Tristate) => little(2),
+            ("y" | "n" | "m", _) => Err("the variable cannot hold that"),
+            _ if text.starts_with('"') => {
+                if self.sort != Sort::Text {
+                    return Err("only an array of char can hold text");
+                }
+                let inside = text
+                    .strip_prefix('"')
+                    .and_then(|t| t.strip_suffix('"'))
+                    .ok_or("the quotes do not end")?;
+                // Cut short rather than without its NUL, as C wants it.
+                let mut bytes: Vec<u8> = inside.bytes().take(self.size.saturating_sub(1)).collect();
+                bytes.resize(self.size, 0);
+                Ok(bytes)
+            }
+            _ => {
+                let value = number(text).ok_or("this is no number")?;
+                let bits = u32::try_from(self.size.saturating_mul(8)).unwrap_or(64);
+                let fits = match self.sort {
+                    Sort::Bool => (0..=1).contains(&value),
+                    Sort::Int { signed: true } => {
+                        value >> bits.saturating_sub(1) == 0 || value >> bits.saturating_sub(1) == -1
+                    }
+                    Sort::Int { signed: false } | Sort::Char => value >> bits == 0,
+                    _ => return Err("the variable cannot hold a number"),
+                };
+                if fits {
+                    little(value as u64)
+                } else {
+                    Err("the variable is too small for it")
+                }
+            }
+        }
+    }
+}
+
+fn number(text: &str) -> Option<i128> {
+    let (negative, digits) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+    let value = match digits.strip_prefix("0x") {
+        Some(hex) => i128::from(u64::from_str_radix(hex, 16).ok()?),
+        None => i128::from(digits.parse::<u64>().ok()?),
+    };
+    if negative {
+        value.checked_neg()
+    } else {
+        Some(value)
+    }
+}
+
+const BPF_MAP_TYPE_ARRAY: u32 = 2;
+const BPF_F_RDONLY_PROG: u32 = 1 << 7;
+/// Of one variable; no value of a kernel's configuration is longer.
+const MOST: usize = 4096;

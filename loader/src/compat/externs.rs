@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Externs and what a kernel said of them to instructions, and to types that the kernel takes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::compat::config::{self, Config};
+use crate::compat::core::alike;
+use crate::compat::core::patch::replace;
+use crate::compat::target::{essential, Target};
+use crate::object::{Btf, Extern, Insn, Kind, MapRef, Object, ObjectError, Origin, Program, CALL};
+
+/// What a kernel says of one extern.
+enum Found {
+    /// Its place in the map `.kconfig`.
+    Value(u32),
+    /// The kernel's BTF id of a variable or function.
+    Type(u32),
+    /// The address of a variable that has no type.
+    Address(u64),
+    /// Nothing, and it is weak.
+    Missing,
+}
+
+/// The names that have to be looked up in the kernel's types.
+pub fn wanted(object: &Object) -> BTreeSet<String> {
+    let typed = object.externs.iter().filter(|e| e.origin != Origin::Config && !is_untyped(object, e));
+    typed.map(|e| essential(&e.name).to_owned()).collect()
+}
+
+/// The names that have to be looked up in the kernel's list of symbols.
+pub fn untyped(object: &Object) -> BTreeSet<&str> {
+    object.externs.iter().filter(|e| is_untyped(object, e)).map(|e| e.name.as_str()).collect()
+}
+
+/// `extern const void name __ksym`: nothing but an address is asked for.
+fn is_untyped(object: &Object, wanted: &Extern) -> bool {
+    let var = object.btf.as_ref().and_then(|btf| Some((btf, btf.get(wanted.type_id)?)));
+    wanted.origin == Origin::Variable && var.is_some_and(|(btf, var)| btf.strip(var.type_id()).is_none())
+}
+
+/// Fills every instruction that names an extern.
+///
+/// # Errors
+/// A strong extern that is missing or of another type, in a program that loads by itself.
+pub fn fill(
+    object: &mut Object,
+    target: Option<&Target>,
+    addresses: &BTreeMap<String, BTreeSet<u64>>,
+    config: &Config,
+) -> Result<(), ObjectError> {
+    let externs = std::mem::take(&mut object.externs);
+    let Some(mut btf) = object.btf.take() else { return Ok(()) };
+    let (map, places) = match config::map(&btf, &externs, config) {
+        Some((map, places)) => (Some(map), places),
+        None => (None, BTreeMap::new()),
+    };
+    let answers: Vec<Result<Found, String>> = externs
+        .iter()
+        .enumerate()
+        .map(|(index, wanted)| match (wanted.origin, places.get(&index)) {
+            (_, Some(place)) => place.clone().map(Found::Value),
+            (Origin::Variable, _)
+                if btf.get(wanted.type_id).is_some_and(|v| btf.strip(v.type_id()).is_none()) =>
+            {
+                address(wanted, addresses)
+            }
+            _ => typed(&btf, wanted, target),
+        })
+        .collect();
+    let offsets = externs
+        .iter()
+        .enumerate()
+        .filter_map(|(index, e)| Some((e.type_id, *places.get(&index)?.as_ref().ok()?)));
+    let offsets: BTreeMap<u32, u32> = offsets.collect();
+    let size = map.as_ref().map_or(0, |m| m.value_size);
+    fix_config(&mut btf, &offsets, size);
+    fix_symbols(&mut btf).ok_or(ObjectError::Btf { type_id: 0, what: ".ksyms is damaged" })?;
+    object.btf = Some(btf);
+    let config_map = object.maps.len();
+    object.maps.extend(map);
+    for program in &mut object.programs {
+        fill_program(program, &externs, &answers, config_map)?;
+    }
+    Ok(())
+}
+
+fn fill_program(
+    program: &mut Program,
+    externs: &[Extern],
+    answers: &[Result<Found, String>],
+    config_map: usize,
+) -> Result<(), ObjectError> {
+    for reference in std::mem::take(&mut program.externs) {
+        let (Some(wanted), Some(answer)) = (externs.get(reference.wanted), answers.get(reference.wanted))
+        else {
+            continue;
+        };
+        let found = match answer {
+            Ok(found) => found,
+            Err(what) => {
+                let (about, what) = (format!("extern {}", wanted.name), what.clone());
+                let error = ObjectError::Resolve { program: program.name.clone(), about, what };
+                if program.loads_by_itself() {
+                    return Err(error);
+                }
+                program.defect = Some(error);
+                return Ok(());
+            }
+        };
+        let at = reference.insn;
+        let Some(insn) = program.insns.get(at).copied() else { continue };
+        let is_call = insn.code == CALL;
+        match found {
+            Found::Value(offset) => {
+                program.refs.push(MapRef { insn: at, map: config_map, offset: Some(*offset) });
+                load(&mut program.insns, at, insn.with_src(PSEUDO_MAP_VALUE), 0, *offset as i32);
+            }
+            Found::Type(id) if is_call => {
+                replace(&mut program.insns, at, Insn { imm: *id as i32, off: 0, ..insn })
+            }
+            Found::Type(id) => load(&mut program.insns, at, insn.with_src(PSEUDO_BTF_ID), *id as i32, 0),
+            Found::Address(address) => {
+                load(&mut program.insns, at, insn.with_src(0), *address as i32, (*address >> 32) as i32);
+            }
+            Found::Missing if is_call => {
+                let number = i32::try_from(reference.wanted).unwrap_or(0);
+                let imm = POISONED_KFUNC.saturating_add(number);
+                replace(&mut program.insns, at, Insn { code: CALL, regs: 0, off: 0, imm });
+                program.poisoned.push((at, format!("{} does not exist in this kernel; it is __weak, so it may only be called where bpf_ksym_exists() said so", wanted.name)));
+            }
+            Found::Missing => load(&mut program.insns, at, insn.with_src(0), 0, 0),
+        }
+    }
+    program.refs.sort_by_key(|r| r.insn);
+    program.poisoned.sort_by_key(|(insn, _)| *insn);
+    Ok(())
+}
+
+/// Both halves of an `ld_imm64`.
+fn load(insns: &mut [Insn], at: usize, insn: Insn, low: i32, high: i32) {
+    replace(insns, at, Insn { imm: low, off: 0, ..insn });
+    let second = at.saturating_add(1);
+    replace(insns, second, Insn { code: 0, regs: 0, off: 0, imm: high });
+}
+
+fn missing(wanted: &Extern, what: String) -> Result<Found, String> {
+    if wanted.weak {
+        Ok(Found::Missing)
+    } else {
+        Err(what)
+    }
+}
+
+fn address(wanted: &Extern, addresses: &BTreeMap<String, BTreeSet<u64>>) -> Result<Found, String> {
+    let known: Vec<u64> = addresses.get(&wanted.name).into_iter().flatten().copied().collect();
+    match known.as_slice() {
+        [] => missing(wanted, "is not among the kernel's symbols (/proc/kallsyms)".to_owned()),
+        [0] => {
+            Err("the kernel hides addresses from this process: CAP_SYSLOG and kernel.kptr_restrict decide"
+                .to_owned())
+        }
+        [address] => Ok(Found::Address(*address)),
+        many => Err(format!("the kernel has {} symbols of this name", many.len())),
+    }
+}
+
+fn typed(btf: &Btf, wanted: &Extern, target: Option<&Target>) -> Result<Found, String> {
+    let kind = if wanted.origin == Origin::Function { Kind::Func } else { Kind::Var };
+    let sort = if kind == Kind::Func { "kernel function" } else { "kernel variable with a type" };
+    let name = essential(&wanted.name);
+    let Some(target) = target else { return missing(wanted, "no types of a kernel are known".to_owned()) };
+    let mut found = target.named(name).iter().filter_map(|id| target.btf.get(*id));
+    let Some(found) = found.find(|t| t.kind == kind && t.name() == name) else {
+        return missing(wanted, format!("is no {sort} in {}", target.name));
+    };
+    let ours = btf.get(wanted.type_id).map_or(0, |t| t.type_id());
+    let ours = btf.strip(ours).map_or(0, |t| t.id);
+    let theirs = target.btf.strip(found.type_id()).map_or(0, |t| t.id);
+    if !alike::compatible(btf, ours, &target.btf, theirs)? {
+        return missing(wanted, format!("is declared with another type than in {}", target.name));
+    }
+    target.kernel_id(found.id).map(Found::Type).ok_or_else(|| "has no id".to_owned())
+}
+
+/// `.kconfig` becomes a section like those of data: its variables defined, at their places, in rising order.
+fn fix_config(btf: &mut Btf, offsets: &BTreeMap<u32, u32>, size: u32) {
+    let Some(section) = btf.find(Kind::Datasec, ".kconfig") else { return };
+    let (id, mut placed) = (section.id, section.placed().collect::<Vec<_>>());
+    for place in &mut placed {
+        place.offset = offsets.get(&place.var).copied().unwrap_or(0);
+        btf.patch(place.var, LINKAGE, GLOBAL);
+    }
+    placed.sort_by_key(|p| p.offset);
+    let words = placed.iter().flat_map(|p| [p.var, p.offset, p.size]);
+    for (word, value) in (2usize..).zip(std::iter::once(size).chain(words)) {
+        btf.patch(id, word, value);
+    }
+}
+
+/// `.ksyms` becomes a section of one `int` for each extern, since the kernel takes neither undefined variables nor
+/// functions in a section; a function's place goes to one variable that stands for all of them.
+fn fix_symbols(btf: &mut Btf) -> Option<()> {
+    let Some(section) = btf.find(Kind::Datasec, ".ksyms") else { return Some(()) };
+    let (id, placed) = (section.id, section.placed().collect::<Vec<_>>());
+    let int = btf.types().find(|t| t.kind == Kind::Int && t.size() == 4).map(|t| t.id);
+    let int = match int {
+        Some(int) => int,
+        None => {
+            let name = btf.add_string("int")?;
+            btf.add_type(&[name, (Kind::Int as u32) << 24, 4, SIGNED_32])?
+        }
+    };
+    let name = btf.add_string("dummy_ksym")?;
+    let stand_in = btf.add_type(&[name, (Kind::Var as u32) << 24, int, GLOBAL])?;
+    let mut words = Vec::new();
+    let mut offset = 0u32;
+    for place in &placed {
+        let found = btf.get(place.var)?;
+        let var = match found.kind {
+            Kind::Func => {
+                btf.patch(place.var, 1, (Kind::Func as u32) << 24 | GLOBAL)?;
+                stand_in
+            }
+            _ => {
+                btf.patch(place.var, 2, int)?;
+                btf.patch(place.var, LINKAGE, GLOBAL)?;
+                place.var
+            }
+        };
+        words.extend([var, offset, 4]);
+        offset = offset.checked_add(4)?;
+    }
+    for (word, value) in (2usize..).zip(std::iter::once(offset).chain(words)) {
+        btf.patch(id, word, value)?;
+    }
+    Some(())
+}
+
+/// The word of a VAR that says its linkage, and BTF_VAR_GLOBAL_ALLOCATED, BTF_FUNC_GLOBAL.
+const LINKAGE: usize = 3;
+const GLOBAL: u32 = 1;
+/// BTF_INT_SIGNED, 32 bits.
+const SIGNED_32: u32 = 1 << 24 | 32;
+const PSEUDO_MAP_VALUE: u8 = 2;
+/// `src_reg` of an `ld_imm64`: `imm` is the BTF id of a kernel's variable or function.
+const PSEUDO_BTF_ID: u8 = 3;
+/// Calls of what is missing become calls of helpers with numbers from here on, as in libbpf.
+const POISONED_KFUNC: i32 = 2_002_000_000;
