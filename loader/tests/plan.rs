@@ -30,8 +30,13 @@ fn up(facts: &Facts) -> (Object, Plan) {
     let mut object = Object::parse(embedded::object("dnat").unwrap()).unwrap();
     control.settings.iter().for_each(|setting| object.set(setting).unwrap());
     let programs = vec!["detour_in".to_string(), "detour_out".to_string()];
-    let creation =
-        Creation { file: "dnat.bpf.o".to_string(), programs, sizes: control.sizes, writes: control.writes };
+    let creation = Creation {
+        file: "dnat.bpf.o".to_string(),
+        programs,
+        sizes: control.sizes,
+        writes: control.writes,
+        shared: Vec::new(),
+    };
     let attach = |program: &str, parent| Attach {
         program: program.to_string(),
         place: place(parent),

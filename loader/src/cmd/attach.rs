@@ -6,6 +6,7 @@ use crate::load::create::Creation;
 use crate::load::facts::Facts;
 use crate::load::plan::{self, Attach, Config, Plan};
 use crate::load::refusal::{Refusal, Stage};
+use crate::load::shared;
 use crate::load::tc::{Place, EGRESS};
 use crate::load::tcx::{self, Anchor};
 use crate::ui::text::escape;
@@ -123,7 +124,14 @@ pub fn config(named: &Named, args: &ArgMatches, facts: &Facts) -> Result<Config,
         attach.push(Attach { program, place, anchor: Anchor::default() });
     }
     let programs = attach.iter().map(|a| a.program.clone()).collect();
-    let creation = Creation { file: named.file.clone(), programs, ..Creation::default() };
+    let shared = match args.get_one::<String>("pin-dir") {
+        Some(dir) => {
+            let recreate = args.get_one::<String>("on-incompatible").is_some_and(|what| what == "recreate");
+            shared::gather(&named.object, dir, recreate)?
+        }
+        None => Vec::new(),
+    };
+    let creation = Creation { file: named.file.clone(), programs, shared, ..Creation::default() };
     Ok(Config { creation, attach, name, mount: args.get_flag("mount-bpffs") })
 }
 

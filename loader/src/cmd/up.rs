@@ -163,6 +163,7 @@ fn config(args: &ArgMatches, control: &control::Control, facts: &Facts) -> Confi
         programs: vec!["detour_in".to_string(), "detour_out".to_string()],
         sizes: control.sizes.clone(),
         writes: control.writes.clone(),
+        shared: Vec::new(),
     };
     // Nothing is rewritten on its way in before the way back out exists.
     let attach = vec![attach("detour_out", EGRESS), attach("detour_in", INGRESS)];

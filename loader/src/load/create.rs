@@ -3,6 +3,7 @@
 use crate::load::facts::Machine;
 use crate::load::home;
 use crate::load::record::Record;
+use crate::load::shared::Shared;
 use crate::load::step::{Arg, Blob, Bpf, Expect, Hole, Step};
 use crate::object::{Btf, LineInfo, MapRef, MapSpec, Object, Program, Slot};
 use detour_sys::commands;
@@ -21,6 +22,8 @@ pub struct Creation {
     pub sizes: Vec<(String, u32)>,
     /// Elements to write before any program is loaded.
     pub writes: Vec<Write>,
+    /// Maps that are pinned by name outside the instance.
+    pub shared: Vec<Shared>,
 }
 
 /// One element to write into a map of the object.

@@ -23,6 +23,7 @@ pub mod programs;
 pub mod record;
 pub mod refusal;
 pub mod rtnl;
+pub mod shared;
 pub mod signals;
 pub mod step;
 pub mod symbols;

@@ -5,10 +5,11 @@ use crate::load::facts::{Bpffs, Facts, Instance, Machine};
 use crate::load::home::{self, Home, BPFFS};
 use crate::load::record::{Record, RecordProgram, PROGRAMS_MAX, SCHEMA};
 use crate::load::refusal::Refusal;
+use crate::load::shared;
 use crate::load::step::{Effect, Step};
 use crate::load::tc::{Place, Tc, EGRESS, INGRESS};
 use crate::load::tcx::{self, Anchor};
-use crate::object::Object;
+use crate::object::{MapSpec, Object};
 
 /// Steps in order, and what a reader should know besides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,7 +80,9 @@ pub fn load(object: &Object, config: &Config, facts: &Facts) -> Result<Plan, Ref
     let dir = home.building();
     plan.steps.extend(folders(&home, facts).into_iter().map(Step::mkdir));
     plan.steps.push(Step::mkdir(dir.clone()));
-    plan.steps.extend(create(object, &config.creation, &facts.machine));
+    let made = create(object, &config.creation, &facts.machine);
+    plan.steps.extend(shared::apply(made, &config.creation.shared)?);
+    plan.notes.extend(pinning(object, &config.creation));
     plan.steps.extend(record_map(&record(object, config, facts)?));
     plan.steps.push(Step::pin(RECORD, format!("{dir}/{}", home::RECORD_PIN)));
     plan.steps.extend(pins(object, &config.creation, &dir));
@@ -143,6 +146,17 @@ pub fn unload(name: &str, facts: &Facts) -> Result<Plan, Refusal> {
         plan.steps.extend(empty_folders(&home, facts).into_iter().map(Step::from));
     }
     Ok(plan)
+}
+
+/// What becomes of maps that want to be pinned by name.
+fn pinning(object: &Object, creation: &Creation) -> Vec<String> {
+    let note = |map: &MapSpec| match creation.shared.iter().find(|s| s.map == map.name) {
+        Some(shared) => format!("map {} stays pinned at {} after 'unload'", map.name, shared.path),
+        None => {
+            format!("map {} asks to be pinned by name: without --pin-dir it is this instance's own", map.name)
+        }
+    };
+    object.maps.iter().filter(|m| m.pinning == 1).map(note).collect()
 }
 
 /// A program that was only asked for by name may be one that cannot be loaded, though its object is sound. And none is

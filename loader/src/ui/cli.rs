@@ -218,6 +218,21 @@ fn load() -> Command {
         .arg(prio("200"))
         .arg(handle())
         .args(tcx())
+        .arg(
+            Arg::new("pin-dir")
+                .long("pin-dir")
+                .value_name("DIR")
+                .conflicts_with("no-attach")
+                .help("Share maps that ask to be pinned by name: take over those in DIR, pin new ones there"),
+        )
+        .arg(
+            Arg::new("on-incompatible")
+                .long("on-incompatible")
+                .value_name("WHAT")
+                .value_parser(PossibleValuesParser::new(["fail", "recreate"]))
+                .default_value("fail")
+                .help("When DIR holds a map of another shape"),
+        )
         .arg(flag("no-attach", "Load every tc program, say what the verifier says, keep nothing"))
         .arg(functions("program", "With --no-attach: load this function only").requires("no-attach"))
         .arg(sched_cls())

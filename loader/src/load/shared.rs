@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Maps pinned by name, and what lies at their paths, to steps that take over, make or replace them.
+//!
+//! Such a map outlives its instance and is shared with others: nothing of ours removes its pin.
+use crate::load::gather::open_map;
+use crate::load::refusal::{Refusal, Stage};
+use crate::load::step::{Arg, Bpf, Effect, Step};
+use crate::object::Object;
+use detour_sys::commands;
+use nix::sys::statfs::{statfs, BPF_FS_MAGIC};
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+
+/// A map that the object wants pinned by name, and what is there already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shared {
+    /// Its name in the object.
+    pub map: String,
+    /// Where it is pinned.
+    pub path: String,
+    /// The map that is pinned there.
+    pub there: Option<Shape>,
+    /// Whether one of another shape is replaced; otherwise that is refused.
+    pub recreate: bool,
+}
+
+/// What the kernel says of a map, by the names of BPF_MAP_CREATE; what is not said is 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shape(pub Vec<(&'static str, u64)>);
+
+/// In `struct bpf_map_info`: offset and width of each field that a map of the same shape must share.
+const FIELDS: [(&str, usize, usize); 6] = [
+    ("map_type", 0, 4),
+    ("key_size", 8, 4),
+    ("value_size", 12, 4),
+    ("max_entries", 16, 4),
+    ("map_flags", 20, 4),
+    ("map_extra", 80, 8),
+];
+const INFO: usize = 88;
+
+/// Looks what lies in `dir` under the names of the object's maps that want to be pinned by name.
+pub fn gather(object: &Object, dir: &str, recreate: bool) -> Result<Vec<Shared>, Refusal> {
+    let refused = |what: &str| {
+        let hint = "a folder of a BPF file system that only you can write to: mkdir it in /sys/fs/bpf";
+        Refusal::new(Stage::Usage, format!("--pin-dir {}: {what}", dir.escape_debug()), hint)
+    };
+    let meta = fs::symlink_metadata(dir).map_err(|e| refused(&e.to_string()))?;
+    if statfs(dir).map(|fs| fs.filesystem_type()) != Ok(BPF_FS_MAGIC) {
+        return Err(refused("is not in a BPF file system"));
+    }
+    if !meta.is_dir() || meta.uid() != nix::unistd::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
+        return Err(refused("others may write to it"));
+    }
+    let look = |map: &str| {
+        // bpffs takes no dots.
+        let path = format!("{}/{}", dir.trim_end_matches('/'), map.replace('.', "_"));
+        let there = match fs::symlink_metadata(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+            Ok(meta) if !meta.is_file() => {
+                return Err(Refusal::new(
+                    Stage::InTheWay,
+                    format!("{path} is no map"),
+                    "choose another --pin-dir",
+                ));
+            }
+            _ => Some(shape(&path)?),
+        };
+        Ok(Shared { map: map.to_string(), path, there, recreate })
+    };
+    object.maps.iter().filter(|m| m.pinning == 1).map(|m| look(&m.name)).collect()
+}
+
+fn shape(path: &str) -> Result<Shape, Refusal> {
+    let map = open_map(path)?;
+    let info = detour_sys::map::info(map.as_fd(), INFO)
+        .map_err(|e| Refusal::new(Stage::Kernel, format!("{path}: {e}"), "it is not a map"))?;
+    let number = |at: usize, width: usize| {
+        let mut wide = [0; 8];
+        wide.get_mut(..width)?.copy_from_slice(info.get(at..at.checked_add(width)?)?);
+        Some(u64::from_le_bytes(wide))
+    };
+    Ok(Shape(FIELDS.iter().map(|(name, at, width)| (*name, number(*at, *width).unwrap_or(0))).collect()))
+}
+
+/// Takes over, makes or replaces: the steps of `create`, changed where they make a shared map.
+pub fn apply(steps: Vec<Step>, shared: &[Shared]) -> Result<Vec<Step>, Refusal> {
+    let mut all = Vec::with_capacity(steps.len());
+    for step in steps {
+        let made = match &step.effect {
+            Effect::Bpf(call) if call.command == &commands::MAP_CREATE => call.gives.as_deref(),
+            _ => None,
+        };
+        let name = made.and_then(|symbol| symbol.strip_prefix('%'));
+        match shared.iter().find(|s| Some(s.map.as_str()) == name) {
+            Some(shared) => all.extend(one(step, shared)?),
+            None => all.push(step),
+        }
+    }
+    Ok(all)
+}
+
+fn one(step: Step, shared: &Shared) -> Result<Vec<Step>, Refusal> {
+    let symbol = format!("%{}", shared.map);
+    let get = |symbol: &str| {
+        let args = vec![("pathname", Arg::Text(shared.path.clone()))];
+        Step::from(Bpf::new(&commands::OBJ_GET, args).gives(symbol))
+    };
+    let pin = Step::pin(&symbol, shared.path.clone());
+    let Some(there) = &shared.there else { return Ok(vec![step, pin]) };
+    let differences = differences(&step, there);
+    match (differences.is_empty(), shared.recreate) {
+        (true, _) => Ok(vec![get(&symbol)]),
+        (false, true) => {
+            let old = format!("{symbol}@old");
+            let back = Step::pin(&old, shared.path.clone()).effect;
+            Ok(vec![get(&old), Step::from(Effect::Unlink(shared.path.clone())).undo(back), step, pin])
+        }
+        (false, false) => {
+            let what = format!("{} holds another map: {}", shared.path, differences.join(", "));
+            let hint =
+                "--on-incompatible=recreate replaces it for new users, and what it holds is lost to them";
+            Err(Refusal::new(Stage::InTheWay, what, hint))
+        }
+    }
+}
+
+/// The fields that differ, each with both numbers.
+fn differences(step: &Step, there: &Shape) -> Vec<String> {
+    let Effect::Bpf(call) = &step.effect else { return Vec::new() };
+    let wanted = |name: &str| match call.arg(name) {
+        Some(Arg::Num(n)) => *n,
+        _ => 0,
+    };
+    let differ = there.0.iter().filter(|(name, number)| wanted(name) != *number);
+    differ.map(|(name, number)| format!("{name} is {number}, not {}", wanted(name))).collect()
+}

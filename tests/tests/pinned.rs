@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Maps pinned by name: shared only when a folder is named, only with the same shape, replaced only when told.
+use e2e::detour::{self, code};
+use e2e::lab::Lab;
+use e2e::netns::Netns;
+use e2e::snapshot::Snapshot;
+use e2e::tools;
+
+const DEVICE: &str = "eth0";
+const DIR: &str = "/sys/fs/bpf/shared";
+const MAP: &str = "/sys/fs/bpf/shared/locked_pinned";
+
+fn load(ns: &Netns, name: &str, rest: &[&str]) -> detour::Run {
+    let file = tools::project().join("elf/fixtures/maps.bpf.o").display().to_string();
+    let load = ["load", &file, DEVICE, "--name", name, "--ingress", "maps"];
+    detour::run(ns, &[&load[..], rest].concat())
+}
+
+/// The number of the map pinned at `path`.
+fn id(ns: &Netns, path: &str) -> u64 {
+    tools::json(ns, "bpftool", &["-j", "map", "show", "pinned", path])["id"].as_u64().unwrap()
+}
+
+fn used(ns: &Netns, name: &str) -> u64 {
+    let rows = detour::json(ns, &["map", "list", DEVICE, name]);
+    let rows = rows["maps"].as_array().unwrap();
+    rows.iter().find(|row| row["name"] == "locked_pinned").unwrap()["id"].as_u64().unwrap()
+}
+
+fn lab() -> Lab {
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    lab.gateway.run("mkdir", &["-m", "0700", DIR]);
+    lab
+}
+
+#[test]
+fn the_same_shape_is_shared_and_outlives_both() {
+    let lab = lab();
+    let ns = &lab.gateway;
+    let run = load(ns, "alone", &[]).done();
+    assert!(run.stdout.contains("without --pin-dir"), "{run:?}");
+    load(ns, "a", &["--pin-dir", DIR]).done();
+    load(ns, "b", &["--pin-dir", DIR]).done();
+    let shared = id(ns, MAP);
+    assert_eq!((used(ns, "a"), used(ns, "b")), (shared, shared));
+    assert_ne!(used(ns, "alone"), shared);
+    for name in ["a", "b", "alone"] {
+        detour::run(ns, &["unload", DEVICE, name]).done();
+    }
+    assert_eq!(id(ns, MAP), shared, "it stays");
+    load(ns, "c", &["--pin-dir", DIR]).done();
+    assert_eq!(used(ns, "c"), shared);
+}
+
+#[test]
+fn another_shape_is_refused_or_replaced() {
+    let lab = lab();
+    let ns = &lab.gateway;
+    let create =
+        ["map", "create", MAP, "type", "hash", "key", "4", "value", "8", "entries", "5", "name", "other"];
+    ns.run("bpftool", &create);
+    let other = id(ns, MAP);
+    let before = Snapshot::take(ns);
+    let words = [MAP, "map_type is 1, not 2", "max_entries is 5, not 2", "--on-incompatible=recreate"];
+    load(ns, "a", &["--pin-dir", DIR]).refused(code::FOREIGN, &words);
+    let recreate = ["--pin-dir", DIR, "--on-incompatible", "recreate"];
+    // A later step fails: the old map is back at its place.
+    let late = [&recreate[..], &["--tcx", "--revision", "999"]].concat();
+    load(ns, "a", &late).refused(code::KERNEL, &["revision"]);
+    before.holds(ns, "refusals");
+    load(ns, "a", &recreate).done();
+    assert_ne!(id(ns, MAP), other);
+    assert_eq!(used(ns, "a"), id(ns, MAP));
+}
+
+#[test]
+fn a_folder_that_cannot_be_trusted_is_refused() {
+    let lab = lab();
+    let ns = &lab.gateway;
+    ns.run("mkdir", &["-m", "0777", "/sys/fs/bpf/open"]);
+    ns.run("chmod", &["0777", "/sys/fs/bpf/open"]);
+    for (dir, word) in
+        [("/sys/fs/bpf/none", "No such file"), ("/tmp", "BPF file system"), ("/sys/fs/bpf/open", "others")]
+    {
+        load(ns, "a", &["--pin-dir", dir]).refused(code::USAGE, &["--pin-dir", word]);
+    }
+    ns.run("mkdir", &["/sys/fs/bpf/shared/locked_pinned"]);
+    load(ns, "a", &["--pin-dir", DIR]).refused(code::FOREIGN, &["locked_pinned is no map"]);
+}
