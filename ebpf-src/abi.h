@@ -287,7 +287,7 @@ enum reason {
 	REASON_MALFORMED = 5,  /* headers that contradict themselves or the packet's length */
 	REASON_FRAGMENT = 6,   /* IPv4 fragment, first or later, either direction */
 	REASON_PROTOCOL = 7,   /* neither TCP, UDP nor ICMP */
-	REASON_ICMP = 8,       /* ICMP other than an echo request in, an echo reply out */
+	REASON_ICMP = 8,       /* ICMP other than an echo request in, an echo reply out, an error about a flow */
 	REASON_SOURCE = 9,     /* the source is ours, or no address a client can have */
 	REASON_OWN = 10,       /* addressed to this machine */
 	REASON_SPECIAL = 11,   /* broadcast, multicast, link-local, loopback or unspecified destination */

@@ -10,6 +10,7 @@
  */
 #include "asked.h"
 #include "confirm.h"
+#include "errors.h"
 #include "open.h"
 #include "rewrite.h"
 #include "rules.h"
@@ -156,10 +157,12 @@ int detour_in(struct __sk_buff *skb)
 	if (!w)
 		return TC_ACT_UNSPEC;
 	reason = parse(skb, DIR_FORWARD, &w->packet);
-	if (reason)
+	if (reason && reason != REASON_ICMP)
 		return pass(reason);
 	if (skb->pkt_type != PACKET_HOST)
 		return pass(REASON_NOT_FOR_US);
+	if (reason == REASON_ICMP)
+		return icmp_other(skb, DIR_FORWARD, now);
 	if (!flow_find(&w->packet.key, DIR_FORWARD, now, &found) || flow_reopened(&found, &w->packet))
 		return arrive(skb, w, now);
 	flow_count(skb, found.flow, DIR_FORWARD, now);
@@ -197,7 +200,7 @@ int detour_out(struct __sk_buff *skb)
 	p = &w->packet;
 	reason = parse(skb, DIR_REVERSE, &w->packet);
 	if (reason)
-		return pass(reason);
+		return reason == REASON_ICMP ? icmp_other(skb, DIR_REVERSE, now) : pass(reason);
 	if (!flow_find(&p->key, DIR_REVERSE, now, &found)) {
 		if (lost_flow(p))
 			return drop(REASON_SYN_ACK);

@@ -15,18 +15,32 @@
 
 #include "packet.h"
 
-/* RFC 1624, equation 3: a checksum after one 32-bit word of what it covers has changed. */
-static __always_inline __u16 csum_replace(__u16 check, __u32 from, __u32 to)
+/* RFC 1624, equation 3: a checksum after what it covers has changed. `change` is the sum of ~old + new of its words,
+ * 16 or 32 bits each, a few of them. */
+static __always_inline __u16 csum_mend(__u16 check, __u64 change)
 {
-	__u64 sum = (__u16)~check;
+	__u64 sum = (__u16)~check + change;
 
-	sum += (__u32)~from;
-	sum += to;
 	sum = (sum & 0xffffffff) + (sum >> 32);
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	return ~sum;
+}
+
+/* Stores a word, and adds to `change` what that does to a sum over it. */
+static __always_inline void put16(__u16 *at, __u16 value, __u64 *change)
+{
+	*change += (__u16) ~*at;
+	*change += value;
+	*at = value;
+}
+
+static __always_inline void put32(__u32 *at, __u32 value, __u64 *change)
+{
+	*change += (__u32) ~*at;
+	*change += value;
+	*at = value;
 }
 
 /* Both ports as they lie in the packet, one 32-bit word. */
@@ -100,7 +114,7 @@ static __always_inline int rewrite(struct __sk_buff *skb, const struct packet *p
 	l4 = (void *)ip + (ip->version_ihl & 15) * 4;
 	if (l4 + sizeof(struct udphdr) > end)
 		return -1;
-	ip->check = csum_replace(ip->check, addr, new_addr);
+	ip->check = csum_mend(ip->check, (__u64)(__u32)~addr + new_addr);
 	if (dir == DIR_FORWARD)
 		ip->daddr = new_addr;
 	else

@@ -213,8 +213,12 @@ struct icmphdr {
 	__be16 sequence;
 };
 _Static_assert(sizeof(struct icmphdr) == 8, "icmphdr");
-#define ICMP_ECHOREPLY 0
-#define ICMP_ECHO      8
+#define ICMP_ECHOREPLY     0
+#define ICMP_DEST_UNREACH  3
+#define ICMP_SOURCE_QUENCH 4
+#define ICMP_ECHO          8
+#define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETERPROB 12
 
 /* ---- helpers, all in 5.10
  * --------------------------------------------------------------------------------------------- */

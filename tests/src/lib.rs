@@ -4,11 +4,12 @@
 //! * [`netns`], [`lab`]: a client and a gateway that nobody else sees and that vanish with the test;
 //! * [`serve`], [`talk`]: servers on the gateway and what a client hears when it asks;
 //! * [`packet`], [`capture`]: frames built, read and their checksums computed, all independent of the code under test;
-//! * [`detour`]: the program; [`testrun`]: one of its programs run on one packet;
+//! * [`detour`]: the program; [`testrun`]: one of its programs run on one packet, [`bench`]: and what has to come out;
 //! * [`tools`], [`strace`], [`snapshot`]: what `tc`, `bpftool`, `strace` and the file system say;
 //! * [`witness`]: a plan against what strace saw.
 //!
 //! A test that cannot run fails; none is skipped.
+pub mod bench;
 pub mod capture;
 pub mod detour;
 pub mod lab;

@@ -3,105 +3,14 @@
 //!
 //! What comes out has to be the packet that the test builds with the other addresses, all checksums computed over the
 //! whole; once as bytes, once with `CHECKSUM_COMPLETE`, where the kernel checks that the card's sum is still right.
-use e2e::detour::up;
+use e2e::bench::{at, both_ways, client, Bench, FAR};
 use e2e::lab::{Lab, CLIENT, GATEWAY, SECOND};
 use e2e::packet::{checksum, doc6, Inner, Packet, ACK, FIN, PSH, RST, SYN};
-use e2e::testrun::{Outcome, Program, Sums, SHOT, UNSPEC};
-use e2e::tools;
+use e2e::testrun::{Sums, SHOT, UNSPEC};
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
-
-/// Nobody here.
-const FAR: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 34);
 
 /// BPF_PROG_TEST_RUN takes no frame that ends before the IPv4 header does.
 const SHORTEST: usize = 34;
-
-/// A lab that is up, and its two programs.
-struct Bench {
-    lab: Lab,
-}
-
-impl Bench {
-    fn new(rules: &[&str]) -> Bench {
-        Bench::on(Lab::new(), rules)
-    }
-
-    fn on(lab: Lab, rules: &[&str]) -> Bench {
-        let arguments: Vec<&str> = rules.iter().flat_map(|rule| ["--rule", rule]).collect();
-        up(&lab.gateway, &lab.device, &arguments);
-        Bench { lab }
-    }
-
-    fn program(&self, hook: &str) -> Program<'_> {
-        let filters = tools::filters(&self.lab.gateway, &self.lab.device, hook);
-        Program::by_id(&self.lab.gateway, filters[0]["options"]["prog"]["id"].as_u64().expect("a program"))
-    }
-
-    /// Runs `scene(port, in, out)` with each way of summing, a fresh client port each time.
-    fn scenes(&self, scene: impl Fn(u16, &Hook<'_>, &Hook<'_>)) {
-        let (ingress, egress) = (self.program("ingress"), self.program("egress"));
-        for (n, sums) in [Sums::None, Sums::Complete].into_iter().enumerate() {
-            let hook = |program| Hook { program, sums };
-            scene(4000 + 1000 * n as u16, &hook(&ingress), &hook(&egress));
-        }
-    }
-}
-
-/// A program and how packets come to it.
-struct Hook<'a> {
-    program: &'a Program<'a>,
-    sums: Sums,
-}
-
-impl Hook<'_> {
-    /// The packet comes out as `expected`, which is another one.
-    #[track_caller]
-    fn rewrites(&self, packet: &Packet, expected: &Packet) {
-        assert_ne!(packet.frame(), expected.frame(), "{packet}: this would show nothing");
-        let outcome = self.program.run(&packet.frame(), self.sums);
-        assert_eq!(outcome.verdict, UNSPEC, "{packet}");
-        if outcome.frame != expected.frame() {
-            let read = Packet::read(&outcome.frame);
-            panic!("{packet} ({:?})\n got {read:?}\nwant {expected:?}", self.sums);
-        }
-    }
-
-    /// The frame passes as it is.
-    #[track_caller]
-    fn passes(&self, what: &str, frame: &[u8]) {
-        let outcome = self.program.run(frame, self.sums);
-        assert_eq!(outcome, Outcome { verdict: UNSPEC, frame: frame.to_vec() }, "{what} ({:?})", self.sums);
-    }
-
-    /// The packet is dropped.
-    #[track_caller]
-    fn drops(&self, packet: &Packet) {
-        assert_eq!(self.program.run(&packet.frame(), self.sums).verdict, SHOT, "{packet}");
-    }
-}
-
-fn client(port: u16) -> SocketAddrV4 {
-    SocketAddrV4::new(CLIENT, port)
-}
-
-fn at(ip: Ipv4Addr, port: u16) -> SocketAddrV4 {
-    SocketAddrV4::new(ip, port)
-}
-
-/// A packet to `FAR` comes in as one to the gateway, and its answer leaves as one from `FAR`.
-#[track_caller]
-fn both_ways(
-    ingress: &Hook<'_>,
-    egress: &Hook<'_>,
-    port: u16,
-    asked: Packet,
-    answer: Packet,
-    server_port: u16,
-) {
-    let server = at(GATEWAY, server_port);
-    ingress.rewrites(&asked, &asked.clone().between(client(port), server));
-    egress.rewrites(&answer.clone().between(server, client(port)), &answer);
-}
 
 #[test]
 fn tcp_from_the_first_to_the_last_segment() {

@@ -79,7 +79,7 @@ pub const REASONS: [(&str, &str); 25] = [
     ("malformed", "passed: headers contradict themselves or the length"),
     ("fragment", "passed: IPv4 fragment"),
     ("protocol", "passed: neither TCP, UDP nor ICMP"),
-    ("icmp", "passed: ICMP other than echo"),
+    ("icmp", "passed: ICMP other than echo, and errors about no flow of ours"),
     ("source", "passed: the source is ours or no client's"),
     ("own", "passed: addressed to this machine"),
     ("special", "passed: destination is broadcast, multicast, link-local or loopback"),

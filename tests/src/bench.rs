@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! A lab that is up to packets that run through its two programs, each compared with the packet that has to come out.
+use crate::detour::up;
+use crate::lab::{Lab, CLIENT, GATEWAY};
+use crate::packet::Packet;
+use crate::testrun::{Outcome, Program, Sums, SHOT, UNSPEC};
+use crate::tools;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+/// Nobody here.
+pub const FAR: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 34);
+
+/// A lab that is up, and its two programs.
+pub struct Bench {
+    /// Client and gateway.
+    pub lab: Lab,
+}
+
+impl Bench {
+    /// The usual lab with `rules`.
+    pub fn new(rules: &[&str]) -> Bench {
+        Bench::on(Lab::new(), rules)
+    }
+
+    /// `lab` with `rules`.
+    pub fn on(lab: Lab, rules: &[&str]) -> Bench {
+        let arguments: Vec<&str> = rules.iter().flat_map(|rule| ["--rule", rule]).collect();
+        up(&lab.gateway, &lab.device, &arguments);
+        Bench { lab }
+    }
+
+    /// The program at `ingress` or `egress`.
+    pub fn program(&self, hook: &str) -> Program<'_> {
+        let filters = tools::filters(&self.lab.gateway, &self.lab.device, hook);
+        Program::by_id(&self.lab.gateway, filters[0]["options"]["prog"]["id"].as_u64().expect("a program"))
+    }
+
+    /// Runs `scene(port, in, out)` with each way of summing, a fresh client port each time.
+    pub fn scenes(&self, scene: impl Fn(u16, &Hook<'_>, &Hook<'_>)) {
+        let (ingress, egress) = (self.program("ingress"), self.program("egress"));
+        for (n, sums) in [Sums::None, Sums::Complete].into_iter().enumerate() {
+            let hook = |program| Hook { program, sums };
+            scene(4000 + 1000 * n as u16, &hook(&ingress), &hook(&egress));
+        }
+    }
+}
+
+/// A program and how packets come to it.
+pub struct Hook<'a> {
+    /// What runs.
+    pub program: &'a Program<'a>,
+    /// How packets come.
+    pub sums: Sums,
+}
+
+impl Hook<'_> {
+    /// The packet comes out as `expected`, which is another one.
+    #[track_caller]
+    pub fn rewrites(&self, packet: &Packet, expected: &Packet) {
+        assert_ne!(packet.frame(), expected.frame(), "{packet}: this would show nothing");
+        let outcome = self.program.run(&packet.frame(), self.sums);
+        assert_eq!(outcome.verdict, UNSPEC, "{packet}");
+        if outcome.frame != expected.frame() {
+            let read = Packet::read(&outcome.frame);
+            panic!("{packet} ({:?})\n got {read:?}\nwant {expected:?}", self.sums);
+        }
+    }
+
+    /// The frame passes as it is.
+    #[track_caller]
+    pub fn passes(&self, what: &str, frame: &[u8]) {
+        let outcome = self.program.run(frame, self.sums);
+        assert_eq!(outcome, Outcome { verdict: UNSPEC, frame: frame.to_vec() }, "{what} ({:?})", self.sums);
+    }
+
+    /// The packet is dropped.
+    #[track_caller]
+    pub fn drops(&self, packet: &Packet) {
+        assert_eq!(self.program.run(&packet.frame(), self.sums).verdict, SHOT, "{packet}");
+    }
+}
+
+/// The client at `port`.
+pub fn client(port: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(CLIENT, port)
+}
+
+/// `ip` at `port`.
+pub fn at(ip: Ipv4Addr, port: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(ip, port)
+}
+
+/// A packet to `FAR` comes in as one to the gateway, and its answer leaves as one from `FAR`.
+#[track_caller]
+pub fn both_ways(
+    ingress: &Hook<'_>,
+    egress: &Hook<'_>,
+    port: u16,
+    asked: Packet,
+    answer: Packet,
+    server_port: u16,
+) {
+    let server = at(GATEWAY, server_port);
+    ingress.rewrites(&asked, &asked.clone().between(client(port), server));
+    egress.rewrites(&answer.clone().between(server, client(port)), &answer);
+}
