@@ -19,9 +19,14 @@ fn main() -> ExitCode {
                 false if quiet => String::new(),
                 false => answer.text,
             };
-            // A closed pipe is the reader's choice.
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            ExitCode::from(answer.code)
+            match std::io::stdout().write_all(text.as_bytes()) {
+                // A closed pipe is the reader's choice.
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                    let _ = writeln!(std::io::stderr(), "detour: it is done, but cannot be written: {error}");
+                    ExitCode::from(Stage::Kernel as u8)
+                }
+                _ => ExitCode::from(answer.code),
+            }
         }
         Err(refusal) => {
             let text = match json {

@@ -8,6 +8,7 @@ use crate::load::home::BPFFS;
 use crate::load::netlink::Socket;
 use crate::load::plan::Plan;
 use crate::load::refusal::{Refusal, Stage};
+use crate::load::step::Step;
 use crate::load::symbols::Symbols;
 use crate::load::transcript::{self, Detail};
 use crate::object::Object;
@@ -16,9 +17,9 @@ use clap::ArgMatches;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sched::{setns, CloneFlags};
-use serde_json::Value;
+use serde_json::{json, Value};
 use std::fs::File;
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
 use std::time::{Duration, Instant};
 
 /// What a command says: text for people, JSON for programs, and the exit code.
@@ -44,6 +45,8 @@ impl Answer {
 pub struct Context {
     /// Shows every step and whole logs.
     pub verbose: bool,
+    /// Answers and errors are JSON; so are the steps, one object a line.
+    pub json: bool,
     /// What stdout is like.
     pub paper: Paper,
     netns: Option<String>,
@@ -62,7 +65,8 @@ impl Context {
             enter(netns)?;
         }
         let (verbose, paper) = (matches.get_flag("verbose"), paper(matches));
-        Ok(Context { verbose, paper, netns, socket: None, lock: None })
+        let json = matches.get_flag("json") || matches.get_flag("pretty");
+        Ok(Context { verbose, json, paper, netns, socket: None, lock: None })
     }
 
     /// The rtnetlink socket of the namespace.
@@ -76,18 +80,23 @@ impl Context {
 
     /// Waits until no other detour changes this bpffs. Held until the command ends, however it ends.
     pub fn lock(&mut self) -> Result<(), Refusal> {
-        let broken = |why: String| {
-            let stage = if why.contains("ermission") { Stage::Permission } else { Stage::Kernel };
-            Refusal::new(
-                stage,
-                format!("cannot lock {BPFFS}: {why}"),
-                "run as root, or with CAP_DAC_OVERRIDE",
-            )
-        };
-        let mut file = File::open(BPFFS).map_err(|e| broken(e.to_string()))?;
+        let file = File::open(BPFFS).map_err(|e| unlockable(&e))?;
+        self.wait(file, FlockArg::LockExclusiveNonblock)
+    }
+
+    /// The same for a command that only looks, beside others that look. Where there is nothing that may be opened, there is
+    /// nothing to wait for either: what may be seen then is decided by what is read.
+    pub fn lock_shared(&mut self) -> Result<(), Refusal> {
+        match File::open(BPFFS) {
+            Ok(file) => self.wait(file, FlockArg::LockSharedNonblock),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn wait(&mut self, mut file: File, how: FlockArg) -> Result<(), Refusal> {
         let start = Instant::now();
         loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            match Flock::lock(file, how) {
                 Ok(lock) => {
                     self.lock = Some(lock);
                     return Ok(());
@@ -97,7 +106,7 @@ impl Context {
                     let what = format!("another process holds the lock on {BPFFS} for {PATIENCE:?}");
                     return Err(Refusal::new(Stage::InTheWay, what, "'fuser -v /sys/fs/bpf' names it"));
                 }
-                Err((_, errno)) => return Err(broken(errno.to_string())),
+                Err((_, errno)) => return Err(unlockable(&errno.into())),
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -113,28 +122,43 @@ impl Context {
 
     /// Does a plan; with `-v` every step is shown on stderr as it is made.
     pub fn execute(&mut self, plan: &Plan, object: Option<&Object>) -> Result<Symbols, Refusal> {
-        let verbose = self.verbose;
+        let (verbose, json) = (self.verbose, self.json);
         let mut watch = |report: Report<'_>| {
-            if !verbose {
-                return;
-            }
-            match report {
-                Report::Done(n, step, "") => eprintln!("[{n}] {}", transcript::step(step, Detail::default())),
-                Report::Done(n, step, answer) => {
-                    eprintln!("[{n}] {}  => {answer}", transcript::step(step, Detail::default()));
+            let (number, what, outcome) = match &report {
+                Report::Done(n, step, answer) => (*n, step_text(step), (*answer).to_string()),
+                Report::Failed(n, step, _) => (*n, step_text(step), "failed".to_string()),
+                Report::Undone(n, effect, None) => {
+                    (*n, format!("undo {}", transcript::effect(effect)), String::new())
                 }
-                Report::Failed(n, step, _) => {
-                    eprintln!("[{n}] {}  => failed", transcript::step(step, Detail::default()));
+                Report::Undone(n, effect, Some(e)) => {
+                    (*n, format!("undo {}", transcript::effect(effect)), e.to_string())
                 }
-                Report::Undone(n, effect, None) => eprintln!("[{n}] undo {}", transcript::effect(effect)),
-                Report::Undone(n, effect, Some(error)) => {
-                    eprintln!("[{n}] undo {}  => {error}", transcript::effect(effect));
-                }
+            };
+            match (verbose, json, outcome.is_empty()) {
+                (false, ..) => {}
+                (true, true, _) => eprintln!("{}", json!({"step": number, "what": what, "outcome": outcome})),
+                (true, false, true) => eprintln!("[{number}] {what}"),
+                (true, false, false) => eprintln!("[{number}] {what}  => {outcome}"),
             }
         };
         let result = exec::run(plan, self.socket()?, &mut watch);
         result.map_err(|failure| explain(plan, &failure, object, verbose))
     }
+}
+
+fn step_text(step: &Step) -> String {
+    transcript::step(step, Detail::default())
+}
+
+fn unlockable(error: &std::io::Error) -> Refusal {
+    let (stage, hint) = match error.kind() {
+        ErrorKind::PermissionDenied => (Stage::Permission, "run as root, or with CAP_DAC_OVERRIDE"),
+        ErrorKind::NotFound => {
+            (Stage::Kernel, "mount sysfs on /sys, then: mount -t bpf -o mode=0700 bpf /sys/fs/bpf")
+        }
+        _ => (Stage::Kernel, ""),
+    };
+    Refusal::new(stage, format!("cannot lock {BPFFS}: {error}"), hint)
 }
 
 fn paper(matches: &ArgMatches) -> Paper {
@@ -173,6 +197,9 @@ fn enter(netns: &str) -> Result<(), Refusal> {
         Errno::EPERM => {
             Refusal::new(Stage::Permission, format!("may not enter {path}"), "-n needs CAP_SYS_ADMIN")
         }
-        errno => Refusal::new(Stage::Kernel, format!("{path} is not a network namespace: {errno}"), ""),
+        errno => {
+            let hint = "'ip netns' lists names; a path such as /proc/PID/ns/net works too";
+            Refusal::new(Stage::Kernel, format!("{path} is not a network namespace: {errno}"), hint)
+        }
     })
 }

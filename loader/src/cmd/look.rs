@@ -2,9 +2,11 @@
 //! `status`, `flows` and `asked`: what is up, read from its pins.
 use crate::cmd::attach::UP;
 use crate::cmd::{Answer, Context};
+use crate::dnat::control;
 use crate::dnat::look::Look;
+use crate::dnat::running::Running;
 use crate::load::facts::{Facts, Instance};
-use crate::load::gather::devices_with_state;
+use crate::load::gather::{bpffs, devices_with_state, netns_inode, orphans};
 use crate::load::record::Record;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::tc::EGRESS;
@@ -14,33 +16,53 @@ use crate::ui::status::{Dnat, Program, Status};
 use clap::ArgMatches;
 use std::time::{Duration, SystemTime};
 
-/// `status [DEV]`: every instance on the device, or on all of the namespace.
+/// `status [DEV]`: every instance on the device, or on all of the namespace. 1 where nothing is up, or not as it was made.
 pub fn status(context: &mut Context, device: Option<&String>) -> Result<Answer, Refusal> {
+    context.lock_shared()?;
+    bpffs().usable()?;
     let devices = match device {
         Some(device) => vec![device.clone()],
         None => devices_with_state(context.socket()?)?,
     };
-    let (mut all, mut left) = (Vec::new(), String::new());
+    let (mut all, mut notes) = (Vec::new(), Vec::new());
     for device in &devices {
         let facts = context.facts(device)?;
-        facts.bpffs.usable()?;
         for instance in &facts.instances {
             match &instance.record {
                 Some(record) if facts.is_alive(instance) => all.push(of(&facts, instance, record)?),
-                _ => left.push_str(&format!(
-                    "{device}: '{}' is left over from an interrupted run: nothing of it runs, 'up' or 'unload' clears it\n",
+                _ => notes.push(format!(
+                    "{device}: '{}' is left over, nothing of it runs; the next 'up' or 'unload {device}' clears it",
                     instance.name
                 )),
             }
         }
+        notes.extend(drift(&facts)?);
     }
-    let code = u8::from(all.is_empty());
-    let text = match (all.is_empty(), device) {
+    for orphan in orphans(context.socket()?, netns_inode()?)? {
+        notes.push(format!("{}: its device is gone; the next 'up' or 'down' here clears it", orphan.dir));
+    }
+    let damaged = all.iter().flat_map(|s| &s.programs).any(|p| !p.in_place);
+    let code = u8::from(all.is_empty() || damaged || !notes.is_empty());
+    let mut text = match (all.is_empty(), device) {
         (true, Some(device)) => format!("nothing is up on {device}\n"),
         (true, None) => "nothing is up in this network namespace\n".to_string(),
         (false, _) => ui::status::text(&all, &context.paper),
     };
-    Ok(Answer { text: text + &left, json: ui::status::json(&all), code })
+    notes.iter().for_each(|note| text.push_str(&format!("note: {note}\n")));
+    let mut json = ui::status::json(&all);
+    json["notes"] = notes.into();
+    Ok(Answer { text, json, code })
+}
+
+/// Addresses that came or went since the rules were written.
+fn drift(facts: &Facts) -> Result<Option<String>, Refusal> {
+    let Some(instance) = facts.instance(UP).filter(|i| facts.is_alive(i)) else { return Ok(None) };
+    let locals = Running::gather(&instance.dir(&facts.home(UP)), &mut Vec::new())?.locals;
+    let changed = control::own_changed(&locals, facts);
+    let words = |device: &str| {
+        format!("{device}: the addresses of this machine have changed; 'up' again, with the same rules, follows them")
+    };
+    Ok(changed.then(|| words(&facts.device.name)))
 }
 
 fn of(facts: &Facts, instance: &Instance, record: &Record) -> Result<Status, Refusal> {
@@ -106,6 +128,7 @@ pub fn asked(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal
 /// What `up` made on the device.
 fn open(context: &mut Context, args: &ArgMatches) -> Result<(String, Look), Refusal> {
     let device = args.get_one::<String>("dev").cloned().unwrap_or_default();
+    context.lock_shared()?;
     let facts = context.facts(&device)?;
     facts.bpffs.usable()?;
     let instance = facts.instance(UP).filter(|i| facts.is_alive(i));

@@ -46,10 +46,12 @@ fn facts(context: &mut Context, args: &ArgMatches) -> Result<(Facts, Option<Runn
     let device = args.get_one::<String>("dev").map(String::as_str).unwrap_or_default();
     let (facts, running) = match args.get_one::<String>("facts") {
         None => {
+            context.lock_shared()?;
             let mut facts = context.facts(device)?;
             let running = up::running(&mut facts)?;
             (facts, running)
         }
+        Some(none) if none == "none" => (Facts::none(device), None),
         Some(path) => {
             let bad = |why: String| {
                 let hint = "'detour plan … --save-facts FILE' makes one";

@@ -107,7 +107,8 @@ pub fn wanted(
     let named = Named { file: "dnat.bpf.o".to_string(), object, reads: Vec::new() };
     let config = config(args, &control, facts);
     let (Some(running), Some(instance)) = (running, whole(facts)) else {
-        let plan = plan::load(&named.object, &config, facts)?;
+        let mut plan = plan::load(&named.object, &config, facts)?;
+        plan.notes.extend(control::notes(rules, facts));
         return Ok(Up { named, plan, running: false, rules: rules.len() });
     };
     same_programs(&named.object, &config, instance, running, &options, facts)?;
@@ -117,7 +118,8 @@ pub fn wanted(
     let locals = control::locals(rules, facts);
     let counters = in_force::count(&running.rules).max(u32::try_from(rules.len()).unwrap_or(u32::MAX));
     let dir = instance.dir(&facts.home(UP));
-    let plan = reload(running, table, &locals, &dir, counters, facts.machine.possible_cpus);
+    let mut plan = reload(running, table, &locals, &dir, counters, facts.machine.possible_cpus);
+    plan.notes.extend(control::notes(rules, facts));
     Ok(Up { named, plan, running: true, rules: rules.len() })
 }
 

@@ -209,6 +209,43 @@ pub fn locals(rules: &[Rule], facts: &Facts) -> Vec<Write> {
     flags.into_iter().map(write).collect()
 }
 
+/// What rules ask for that this machine would not do as it is set, one sentence each with its mend.
+pub fn notes(rules: &[Rule], facts: &Facts) -> Vec<String> {
+    let mut notes = Vec::new();
+    if rules.is_empty() {
+        notes.push("no rules: nothing is translated, everything is recorded in 'asked'".to_owned());
+    }
+    let here = |v4: Ipv4Addr| facts.addresses.iter().any(|a| a.ip == IpAddr::V4(v4));
+    let device = &facts.device.name;
+    for rule in rules {
+        let Verdict::Dnat { to: IpAddr::V4(to), .. } = rule.verdict else { continue };
+        if to.is_loopback() && !facts.route_localnet {
+            notes.push(format!(
+                "'{rule}': the kernel drops packets to {to} that come from {device}: \
+                 sysctl net.ipv4.conf.{device}.route_localnet=1 (it opens every loopback service to them), or another address"
+            ));
+        } else if !to.is_loopback() && !here(to) && !facts.ip_forward {
+            notes.push(format!(
+                "'{rule}': {to} is another host, and this one does not forward: sysctl net.ipv4.ip_forward=1, \
+                 and its answers must come back through this device"
+            ));
+        }
+    }
+    notes
+}
+
+/// Whether the machine's addresses are others than those that `locals`, elements of `local4`, hold as its own.
+pub fn own_changed(locals: &[(Vec<u8>, Vec<u8>)], facts: &Facts) -> bool {
+    let is_own = |value: &[u8]| value.first().is_some_and(|flags| u32::from(*flags) & codes::LOCAL_OWN != 0);
+    let mut known: Vec<&[u8]> = locals.iter().filter(|(_, v)| is_own(v)).map(|(k, _)| k.as_slice()).collect();
+    let octets: Vec<[u8; 4]> = facts.addresses.iter().filter_map(v4_of).map(|(v4, _)| v4.octets()).collect();
+    let mut present: Vec<&[u8]> = octets.iter().map(|o| o.as_slice()).collect();
+    known.sort_unstable();
+    present.sort_unstable();
+    present.dedup();
+    known != present
+}
+
 fn v4_of(address: &Addr) -> Option<(Ipv4Addr, u8)> {
     match address.ip {
         IpAddr::V4(v4) => Some((v4, address.prefix)),

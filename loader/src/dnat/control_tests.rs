@@ -21,6 +21,8 @@ fn facts(addresses: &[(u32, &str, u8)]) -> Facts {
         device: Device { ifindex: 3, name: "eth0".into(), arphrd: 1, mtu: 1500 },
         addresses: addresses.iter().map(addr).collect(),
         ip_forward: false,
+        route_localnet: false,
+        block: None,
         clsact: None,
         filters: Vec::new(),
         tcx: Vec::new(),
@@ -29,6 +31,7 @@ fn facts(addresses: &[(u32, &str, u8)]) -> Facts {
         device_folder: false,
         marks: Vec::new(),
         instances: Vec::new(),
+        orphans: Vec::new(),
         reads: Vec::new(),
     }
 }
@@ -114,4 +117,29 @@ fn refuses_what_cannot_be() {
     }
     let tiny = control(&Options { asked: 1, ..default }, &[], &facts(&HOST)).unwrap();
     assert!(tiny.settings.contains(&"cfg.asked_rows=1".to_owned()));
+}
+
+#[test]
+fn targets_that_cannot_answer_are_named() {
+    let rules = |text: &str| parse(&[Source { name: "test", text: text.as_bytes() }]).unwrap();
+    let notes = |text: &str, facts: &Facts| super::notes(&rules(text), facts).len();
+    let host = facts(&HOST);
+    assert_eq!(notes("redirect", &host), 0);
+    assert_eq!(notes("tcp dnat to 127.0.0.1:80", &host), 1);
+    assert_eq!(notes("tcp dnat to 127.0.0.1:80", &Facts { route_localnet: true, ..facts(&HOST) }), 0);
+    assert_eq!(notes("tcp dnat to 203.0.113.9:80", &host), 1);
+    assert_eq!(notes("tcp dnat to 203.0.113.9:80", &Facts { ip_forward: true, ..facts(&HOST) }), 0);
+    assert_eq!(notes("", &host), 1);
+}
+
+#[test]
+fn an_address_that_comes_or_goes_is_noticed() {
+    let host = facts(&HOST);
+    let elements: Vec<_> = super::locals(&[], &host).into_iter().map(|w| (w.key, w.value)).collect();
+    assert!(!super::own_changed(&elements, &host));
+    let mut more = facts(&HOST);
+    more.addresses.extend(facts(&[(1, "203.0.113.77", 24)]).addresses);
+    assert!(super::own_changed(&elements, &more));
+    more.addresses.clear();
+    assert!(super::own_changed(&elements, &more));
 }

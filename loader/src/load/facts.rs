@@ -24,8 +24,12 @@ pub struct Facts {
     pub addresses: Vec<Addr>,
     /// Whether the namespace forwards IPv4.
     pub ip_forward: bool,
+    /// Whether packets to 127.0.0.0/8 that come from this device are let in.
+    pub route_localnet: bool,
     /// Kind of the qdisc that sits where clsact belongs.
     pub clsact: Option<String>,
+    /// The shared block of filters that this qdisc uses at ingress or egress, if it does.
+    pub block: Option<u32>,
     /// All filters of the device at ingress and egress.
     pub filters: Vec<Filter>,
     /// What is attached by tcx; asked only where something depends on it.
@@ -40,6 +44,8 @@ pub struct Facts {
     pub marks: Vec<String>,
     /// Instances in it, finished or not.
     pub instances: Vec<Instance>,
+    /// Folders of devices that are gone from this namespace.
+    pub orphans: Vec<Orphan>,
     /// The calls that read all this, in order.
     pub reads: Vec<String>,
 }
@@ -105,6 +111,15 @@ pub enum Bpffs {
     Denied,
 }
 
+/// The folder of a device that is gone: nothing in it runs any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Orphan {
+    /// Its path.
+    pub dir: String,
+    /// Folders in it, and the pins in each.
+    pub folders: Vec<(String, Vec<String>)>,
+}
+
 /// A folder of a device: an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
@@ -131,6 +146,31 @@ impl Instance {
 }
 
 impl Facts {
+    /// Facts about no machine: what a plan would be on an idle one with a device of this name, 192.0.2.1 on it.
+    pub fn none(device: &str) -> Facts {
+        let ip = IpAddr::from([192, 0, 2, 1]);
+        Facts {
+            machine: Machine { release: "6.18".to_string(), page_size: 4096, possible_cpus: 1, hz: 250 },
+            netns: 0,
+            cookie: 0,
+            device: Device { ifindex: 1, name: device.to_string(), arphrd: 1, mtu: 1500 },
+            addresses: vec![Addr { index: 1, ip, prefix: 24, peer: None, scope: 0, flags: 0 }],
+            ip_forward: false,
+            route_localnet: false,
+            clsact: None,
+            block: None,
+            filters: Vec::new(),
+            tcx: Vec::new(),
+            bpffs: Bpffs::Ready,
+            root: None,
+            device_folder: false,
+            marks: Vec::new(),
+            instances: Vec::new(),
+            orphans: Vec::new(),
+            reads: Vec::new(),
+        }
+    }
+
     /// Where an instance of this device lives.
     pub fn home(&self, name: &str) -> Home {
         Home { netns: self.netns, ifindex: self.device.ifindex, name: name.to_string() }

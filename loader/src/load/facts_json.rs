@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Facts to JSON and back, so that a plan for this machine can be made and read on another one.
-use crate::load::facts::{Bpffs, Device, Facts, Instance, Machine};
+use crate::load::facts::{Bpffs, Device, Facts, Instance, Machine, Orphan};
 use crate::load::plan_json::unhex;
 use crate::load::record::Record;
 use crate::load::rtnl::Addr;
@@ -28,6 +28,8 @@ pub fn write(facts: &Facts) -> Value {
         },
         "addresses": facts.addresses.iter().map(address).collect::<Vec<_>>(),
         "ip_forward": facts.ip_forward,
+        "route_localnet": facts.route_localnet,
+        "block": facts.block,
         "clsact": facts.clsact,
         "filters": facts.filters.iter().map(filter).collect::<Vec<_>>(),
         "tcx": facts.tcx.iter().map(hook).collect::<Vec<_>>(),
@@ -41,6 +43,7 @@ pub fn write(facts: &Facts) -> Value {
         "device_folder": facts.device_folder,
         "marks": facts.marks,
         "instances": facts.instances.iter().map(instance).collect::<Vec<_>>(),
+        "orphans": facts.orphans.iter().map(|o| json!({"dir": o.dir, "folders": o.folders})).collect::<Vec<_>>(),
         "reads": facts.reads,
     })
 }
@@ -69,6 +72,8 @@ pub fn read(value: &Value) -> Option<Facts> {
         },
         addresses: list(get("addresses")?, read_address)?,
         ip_forward: get("ip_forward")?.as_bool()?,
+        route_localnet: get("route_localnet")?.as_bool()?,
+        block: optional(get("block")?, small)?,
         clsact: optional(get("clsact")?, text)?,
         filters: list(get("filters")?, read_filter)?,
         tcx: list(get("tcx")?, read_hook)?,
@@ -82,6 +87,7 @@ pub fn read(value: &Value) -> Option<Facts> {
         device_folder: get("device_folder")?.as_bool()?,
         marks: list(get("marks")?, text)?,
         instances: list(get("instances")?, read_instance)?,
+        orphans: list(get("orphans")?, read_orphan)?,
         reads: list(get("reads")?, text)?,
     })
 }
@@ -168,6 +174,11 @@ fn read_instance(value: &Value) -> Option<Instance> {
         pins: list(value.get("pins")?, text)?,
         record: optional(value.get("record")?, |r| Record::parse(&unhex(r.as_str()?)?))?,
     })
+}
+
+fn read_orphan(value: &Value) -> Option<Orphan> {
+    let folder = |pair: &Value| Some((text(pair.get(0)?)?, list(pair.get(1)?, text)?));
+    Some(Orphan { dir: text(value.get("dir")?)?, folders: list(value.get("folders")?, folder)? })
 }
 
 fn text(value: &Value) -> Option<String> {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! This machine to [`Facts`]: every call that reads something, and no call that changes anything.
-use crate::load::facts::{Bpffs, Device, Facts, Instance, Machine};
+use crate::load::facts::{Bpffs, Device, Facts, Instance, Machine, Orphan};
 use crate::load::home::{self, Home, BPFFS, BUILDING, RECORD_PIN};
 use crate::load::netlink::{NetlinkError, Socket};
 use crate::load::record::Record;
@@ -23,19 +23,27 @@ pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
     note("sysconf(_SC_PAGESIZE), clock_getres(CLOCK_MONOTONIC_COARSE)".into());
     let machine = machine()?;
     note("stat(/proc/thread-self/ns/net), getsockopt(SO_NETNS_COOKIE)".into());
-    let netns =
-        fs::metadata("/proc/thread-self/ns/net").map_err(|e| unreadable("the network namespace", &e))?.ino();
+    let netns = netns_inode()?;
     let cookie = detour_sys::netns::netns_cookie(socket.as_fd()).unwrap_or(0);
     note(format!("RTM_GETLINK {device}"));
     let link = link(socket, device)?;
     note("RTM_GETADDR".into());
     let addresses = addresses(socket)?;
-    note("read(/proc/sys/net/ipv4/ip_forward)".into());
-    let forward = fs::read_to_string("/proc/sys/net/ipv4/ip_forward").unwrap_or_default();
+    let mut sysctl = |name: &str| {
+        let path = format!("/proc/sys/net/ipv4/{name}");
+        note(format!("read({path})"));
+        fs::read_to_string(path).is_ok_and(|text| text.trim() == "1")
+    };
+    let ip_forward = sysctl("ip_forward");
+    // The kernel takes the greater of the two: IN_DEV_ROUTE_LOCALNET in include/linux/inetdevice.h.
+    let route_localnet =
+        ["all", &link.name].map(|of| sysctl(&format!("conf/{of}/route_localnet"))).contains(&true);
     note("RTM_GETQDISC".into());
     let qdiscs = socket.request(&tc::qdisc_dump()).map_err(refused)?;
-    let qdiscs = qdiscs.messages.iter().filter_map(Qdisc::read);
-    let clsact = qdiscs.filter(|q| q.ifindex == link.index && q.parent == CLSACT).map(|q| q.kind).next();
+    let mut qdiscs = qdiscs.messages.iter().filter_map(Qdisc::read);
+    let qdisc = qdiscs.find(|q| q.ifindex == link.index && q.parent == CLSACT);
+    let block = qdisc.as_ref().and_then(|q| q.ingress_block.or(q.egress_block));
+    let clsact = qdisc.map(|q| q.kind);
     let mut filters = Vec::new();
     for parent in [INGRESS, EGRESS] {
         // An `ingress` qdisc has one block, which it shows for egress too.
@@ -53,7 +61,9 @@ pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
         cookie,
         device: Device { ifindex: link.index, name: link.name, arphrd: link.arphrd, mtu: link.mtu },
         addresses,
-        ip_forward: forward.trim() == "1",
+        ip_forward,
+        route_localnet,
+        block,
         clsact,
         filters,
         tcx: Vec::new(),
@@ -62,10 +72,15 @@ pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
         device_folder: false,
         marks: Vec::new(),
         instances: Vec::new(),
+        orphans: Vec::new(),
         reads,
     };
     if facts.bpffs == Bpffs::Ready {
         folders(&mut facts)?;
+        if facts.root.is_some_and(|folders| folders > usize::from(facts.device_folder)) {
+            facts.reads.push(format!("RTM_GETLINK, readdir({}/…)", Home::root()));
+            facts.orphans = orphans(socket, facts.netns)?;
+        }
     }
     let recorded = facts.instances.iter().filter_map(|i| i.record.as_ref()).flat_map(|r| &r.programs);
     if recorded.into_iter().any(|p| tcx::is_hook(p.parent)) {
@@ -95,8 +110,7 @@ pub fn machine() -> Result<Machine, Refusal> {
 
 /// The network devices of the namespace that have a folder of ours, by index.
 pub fn devices_with_state(socket: &mut Socket) -> Result<Vec<String>, Refusal> {
-    let netns =
-        fs::metadata("/proc/thread-self/ns/net").map_err(|e| unreadable("the network namespace", &e))?.ino();
+    let netns = netns_inode()?;
     let links = socket.request(&rtnl::link_dump()).map_err(refused)?;
     let links = links.messages.iter().filter_map(Link::read);
     let has_folder = |link: &Link| {
@@ -104,6 +118,33 @@ pub fn devices_with_state(socket: &mut Socket) -> Result<Vec<String>, Refusal> {
         fs::metadata(home.device()).is_ok()
     };
     Ok(links.filter(has_folder).map(|link| link.name).collect())
+}
+
+/// Folders of devices that this namespace had and has no more. Another namespace with this inode number is gone too.
+pub fn orphans(socket: &mut Socket, netns: u64) -> Result<Vec<Orphan>, Refusal> {
+    let links = socket.request(&rtnl::link_dump()).map_err(refused)?.read(Link::read);
+    let mut orphans = Vec::new();
+    for name in list(&Home::root())?.unwrap_or_default() {
+        let index = name.strip_prefix(&format!("{netns}-")).and_then(|index| index.parse::<u32>().ok());
+        if index.is_none_or(|index| links.iter().any(|link| link.index == index)) {
+            continue;
+        }
+        let dir = format!("{}/{name}", Home::root());
+        owned_by_us(&dir)?;
+        let mut folders = Vec::new();
+        for folder in list(&dir)?.unwrap_or_default() {
+            let pins = list(&format!("{dir}/{folder}"))?.unwrap_or_default();
+            folders.push((folder, pins));
+        }
+        orphans.push(Orphan { dir, folders });
+    }
+    Ok(orphans)
+}
+
+/// Inode number of the network namespace that this thread is in.
+pub fn netns_inode() -> Result<u64, Refusal> {
+    let file = fs::metadata("/proc/thread-self/ns/net");
+    Ok(file.map_err(|e| unreadable("the network namespace", &e))?.ino())
 }
 
 fn link(socket: &mut Socket, device: &str) -> Result<Link, Refusal> {
@@ -126,7 +167,8 @@ fn addresses(socket: &mut Socket) -> Result<Vec<Addr>, Refusal> {
     Ok(reply.messages.iter().filter_map(Addr::read).collect())
 }
 
-fn bpffs() -> Bpffs {
+/// State of /sys/fs/bpf.
+pub fn bpffs() -> Bpffs {
     match statfs(BPFFS) {
         Ok(fs) if fs.filesystem_type() == BPF_FS_MAGIC => {}
         Err(nix::errno::Errno::EACCES) => return Bpffs::Denied,

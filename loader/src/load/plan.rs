@@ -6,10 +6,11 @@ use crate::load::home::{self, Home, BPFFS};
 use crate::load::record::{Record, RecordProgram, PROGRAMS_MAX, SCHEMA};
 use crate::load::refusal::Refusal;
 use crate::load::shared;
-use crate::load::step::{Effect, Step};
+use crate::load::step::{Arg, Effect, Step};
 use crate::load::tc::{Place, Tc, EGRESS, INGRESS};
 use crate::load::tcx::{self, Anchor};
 use crate::object::{MapSpec, Object};
+use detour_sys::commands;
 
 /// Steps in order, and what a reader should know besides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,11 +66,12 @@ pub fn load(object: &Object, config: &Config, facts: &Facts) -> Result<Plan, Ref
     } else {
         facts.bpffs.usable()?;
     }
+    clear_orphans(&mut plan, facts);
     for instance in facts.instances.iter().filter(|i| i.name == config.name) {
         if facts.is_whole(instance) {
             return Err(Refusal::exists(&config.name, &facts.device.name));
         }
-        plan.notes.push(format!("cleans up what an interrupted run left in {}", instance.dir(&home)));
+        plan.notes.push(format!("clears what is left over in {}", instance.dir(&home)));
         plan.steps.extend(clean(instance, &home, facts));
     }
     check_hook(config, facts)?;
@@ -101,7 +103,24 @@ pub fn load(object: &Object, config: &Config, facts: &Facts) -> Result<Plan, Ref
         plan.steps.push(Step::filter(attach.place, &program.name, name, program.tags()));
     }
     plan.steps.push(Step::rename(dir, home.dir()));
-    Ok(plan)
+    match same_pin(&plan) {
+        Some(pin) => Err(Refusal::same_pin(&pin)),
+        None => Ok(plan),
+    }
+}
+
+/// A path that two steps would pin something to.
+fn same_pin(plan: &Plan) -> Option<String> {
+    let path = |step: &Step| match &step.effect {
+        Effect::Bpf(call) if call.command == &commands::OBJ_PIN => call.arg("pathname").cloned(),
+        _ => None,
+    };
+    let paths: Vec<Arg> = plan.steps.iter().filter_map(path).collect();
+    let twice = paths.iter().enumerate().find(|(i, path)| paths.iter().take(*i).any(|p| p == *path))?.1;
+    match twice {
+        Arg::Text(path) => Some(path.clone()),
+        _ => None,
+    }
 }
 
 /// Loads every selected program and keeps nothing: what the verifier says.
@@ -117,6 +136,7 @@ pub fn unload(name: &str, facts: &Facts) -> Result<Plan, Refusal> {
     facts.bpffs.usable()?;
     let home = facts.home(name);
     let mut plan = Plan::default();
+    clear_orphans(&mut plan, facts);
     if facts.has_empty_folders() {
         plan.notes.push("clears what an interrupted run left".to_string());
     }
@@ -171,6 +191,19 @@ fn sound(object: &Object, creation: &Creation) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Removes the folders of devices that are gone.
+fn clear_orphans(plan: &mut Plan, facts: &Facts) {
+    for orphan in &facts.orphans {
+        plan.notes.push(format!("clears {}: its device is gone", orphan.dir));
+        for (folder, pins) in &orphan.folders {
+            let path = format!("{}/{folder}", orphan.dir);
+            plan.steps.extend(pins.iter().map(|pin| Effect::Unlink(format!("{path}/{pin}")).into()));
+            plan.steps.push(Effect::Rmdir(path).into());
+        }
+        plan.steps.push(Effect::Rmdir(orphan.dir.clone()).into());
+    }
+}
+
 /// What makes room for a new instance of the same name.
 fn clean(instance: &Instance, home: &Home, facts: &Facts) -> Vec<Step> {
     let effects = detach(instance, facts).into_iter().chain(remove(instance, home));
@@ -206,7 +239,7 @@ fn empty_folders(home: &Home, facts: &Facts) -> Vec<Effect> {
     if facts.device_folder {
         effects.push(Effect::Rmdir(home.device()));
     }
-    if facts.root == Some(usize::from(facts.device_folder)) {
+    if facts.root == Some(facts.orphans.len().saturating_add(usize::from(facts.device_folder))) {
         effects.push(Effect::Rmdir(Home::root()));
     }
     effects
@@ -232,6 +265,9 @@ fn clsact(home: &Home, facts: &Facts) -> Vec<Step> {
 fn check_hook(config: &Config, facts: &Facts) -> Result<(), Refusal> {
     if config.attach.iter().all(Attach::is_tcx) {
         return Ok(());
+    }
+    if let Some(block) = facts.block {
+        return Err(Refusal::shared_block(block, &facts.device.name));
     }
     if let Some(kind) = facts.clsact.as_deref().filter(|kind| *kind != "clsact") {
         return Err(Refusal::qdisc(kind, &facts.device.name));

@@ -97,7 +97,7 @@ impl Refusal {
     pub(crate) fn qdisc(kind: &str, device: &str) -> Refusal {
         let hint = match kind {
             "ingress" => format!(
-                "it has no egress hook, and a filter for egress would land among its ingress filters; if nothing needs it:                  tc qdisc del dev {device} ingress"
+                "it has no egress hook, and a filter for egress would land among its ingress filters; if nothing needs it: tc qdisc del dev {device} ingress"
             ),
             _ => format!("see 'tc qdisc show dev {device}'"),
         };
@@ -115,7 +115,13 @@ impl Refusal {
             "{direction} of {device}, priority {prio}, handle {handle:#x} holds a {} filter that is not ours ({name})",
             filter.kind
         );
-        Refusal::new(Stage::InTheWay, what, "choose another place with --prio or --handle")
+        let hint = match name.starts_with("detour/") {
+            true => {
+                "a detour with another /sys/fs/bpf made it: run 'down' or 'unload' where that one is mounted"
+            }
+            false => "choose another place with --prio or --handle",
+        };
+        Refusal::new(Stage::InTheWay, what, hint)
     }
 
     pub(crate) fn prio_taken(filter: &Filter, device: &str) -> Refusal {
@@ -128,6 +134,21 @@ impl Refusal {
             Stage::InTheWay,
             what,
             "one priority holds one kind and protocol: choose another with --prio",
+        )
+    }
+
+    pub(crate) fn shared_block(block: u32, device: &str) -> Refusal {
+        let what = format!("the clsact qdisc of {device} uses the shared filter block {block}");
+        let hint = "filters there belong to several devices: give this one a clsact of its own";
+        Refusal::new(Stage::InTheWay, what, hint)
+    }
+
+    pub(crate) fn same_pin(pin: &str) -> Refusal {
+        let what = format!("two maps or programs of the object would both be pinned as '{pin}'");
+        Refusal::new(
+            Stage::Object,
+            what,
+            "names that differ in '.' and '_' only cannot be told apart in bpffs",
         )
     }
 
@@ -145,7 +166,18 @@ fn place(filter: &Filter) -> (&'static str, u16, u32) {
 
 impl From<ObjectError> for Refusal {
     fn from(error: ObjectError) -> Refusal {
-        Refusal::new(Stage::Object, error.to_string(), "")
+        let hint = match &error {
+            ObjectError::Elf(_) => "compile with: clang -target bpfel -O2 -g -c, and strip with llvm-strip -g only",
+            ObjectError::Btf { .. } => "compile with -g, and keep .BTF and .BTF.ext",
+            ObjectError::Map { .. } => "see 'Map definitions' in the kernel's Documentation/bpf/libbpf",
+            ObjectError::Relocation { .. } | ObjectError::Code { .. } => {
+                "'detour inspect' shows what could be read; the C at that place needs what this loader does not link"
+            }
+            ObjectError::Section { .. } => "'llvm-readelf -S' shows the sections",
+            ObjectError::Resolve { .. } => "this kernel does not have it: guard it in C, or load on one that has",
+            ObjectError::Set { .. } => "VAR[.FIELD][[N]]=VALUE; 'detour inspect' lists the variables and their types",
+        };
+        Refusal::new(Stage::Object, error.to_string(), hint)
     }
 }
 

@@ -38,7 +38,7 @@ pub struct Source<'a> {
 /// `drop.bpf.c:12: return TC_ACT_SHOT;`. The text is the file's: escape it before a terminal.
 impl fmt::Display for Source<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file, self.line, self.text)
+        write!(f, "{}:{}: {}", self.file.trim_start_matches("./"), self.line, self.text)
     }
 }
 

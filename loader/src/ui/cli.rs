@@ -287,8 +287,8 @@ fn plan() -> Command {
     let facts = || {
         Arg::new("facts")
             .long("facts")
-            .value_name("FILE")
-            .help("Facts of another machine, as 'plan … --save-facts' wrote them")
+            .value_name("FILE|none")
+            .help("Facts of another machine, as 'plan … --save-facts' wrote them, or of none at all")
     };
     let of = |command: Command| {
         command
