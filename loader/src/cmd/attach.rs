@@ -132,7 +132,13 @@ pub fn config(named: &Named, args: &ArgMatches, facts: &Facts) -> Result<Config,
         None => Vec::new(),
     };
     let creation = Creation { file: named.file.clone(), programs, shared, ..Creation::default() };
-    Ok(Config { creation, attach, name, mount: args.get_flag("mount-bpffs") })
+    Ok(Config {
+        creation,
+        attach,
+        name,
+        mount: args.get_flag("mount-bpffs"),
+        replace: args.get_flag("replace"),
+    })
 }
 
 /// The lowest handle that no filter at this hook and priority has.

@@ -169,7 +169,7 @@ fn config(args: &ArgMatches, control: &control::Control, facts: &Facts) -> Confi
     };
     // Nothing is rewritten on its way in before the way back out exists.
     let attach = vec![attach("detour_out", EGRESS), attach("detour_in", INGRESS)];
-    Config { creation, attach, name: UP.to_string(), mount: args.get_flag("mount-bpffs") }
+    Config { creation, attach, name: UP.to_string(), mount: args.get_flag("mount-bpffs"), replace: false }
 }
 
 /// Rules can change under a running instance; programs, places and sizes cannot.

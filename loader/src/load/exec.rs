@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Steps to effects, in order; when one fails, everything before it is undone in reverse. The only interpreter of effects.
+use crate::load::message::Message;
 use crate::load::netlink::{NetlinkError, Socket};
 use crate::load::plan::Plan;
 use crate::load::signals::Signals;
@@ -109,7 +110,7 @@ fn take_back(step: &Step, symbols: &Symbols, socket: &mut Socket) {
         }
     }
     // That there is nothing to remove is the good case.
-    let _ = socket.request(undo);
+    let _ = socket.request(&resolved(undo, symbols));
 }
 
 /// Takes back the steps before the failed one, in reverse.
@@ -146,14 +147,13 @@ fn perform(step: &Step, symbols: &mut Symbols, socket: &mut Socket) -> Result<St
     match &step.effect {
         Effect::Bpf(call) => bpf(step, call, symbols),
         Effect::Netlink(message) => {
-            let number = |symbol: &str| u32::try_from(symbols.handle(symbol).ok()?.as_fd().as_raw_fd()).ok();
-            let reply = socket.request(&message.clone().resolved(&number)).map_err(Cause::Netlink)?;
+            let reply = socket.request(&resolved(message, symbols)).map_err(Cause::Netlink)?;
             if let Some(Expect::Filter { place, id, tags }) = &step.expect {
                 let id = symbols.id(id).map_err(Cause::Os)?;
                 let echo = reply.messages.iter().filter_map(Filter::read).find(|f| f.place == *place);
                 if let Err(text) = check_echo(echo, id, tags) {
                     if let Some(Effect::Netlink(message)) = &step.undo {
-                        socket.request(message).map_err(Cause::Netlink)?;
+                        socket.request(&resolved(message, symbols)).map_err(Cause::Netlink)?;
                     }
                     return Err(Cause::Unexpected(text));
                 }
@@ -164,6 +164,11 @@ fn perform(step: &Step, symbols: &mut Symbols, socket: &mut Socket) -> Result<St
         Effect::Rmdir(path) => done(fs::remove_dir(path)),
         Effect::Unlink(path) => done(fs::remove_file(path)),
         Effect::Rename { from, to } => done(fs::rename(from, to)),
+        Effect::Exchange { one, other } => {
+            let (here, flags) = (nix::fcntl::AT_FDCWD, nix::fcntl::RenameFlags::RENAME_EXCHANGE);
+            let result = nix::fcntl::renameat2(here, one.as_str(), here, other.as_str(), flags);
+            done(result.map_err(io::Error::from))
+        }
         Effect::MountBpffs(path) => {
             let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
             done(
@@ -177,6 +182,12 @@ fn perform(step: &Step, symbols: &mut Symbols, socket: &mut Socket) -> Result<St
             done(setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).map_err(io::Error::from))
         }
     }
+}
+
+/// The message with descriptors in the places of their symbols.
+fn resolved(message: &Message, symbols: &Symbols) -> Message {
+    let number = |symbol: &str| u32::try_from(symbols.handle(symbol).ok()?.as_fd().as_raw_fd()).ok();
+    message.clone().resolved(&number)
 }
 
 fn done(result: io::Result<()>) -> Result<String, Cause> {
@@ -225,13 +236,18 @@ fn bpf(step: &Step, call: &Bpf, symbols: &mut Symbols) -> Result<String, Cause> 
         });
     }
     Ok(match answer.fd {
-        // Plans open pins of maps only: they write to them.
-        Some(fd) if call.command == &commands::OBJ_GET => {
+        Some(fd) if call.command == &commands::OBJ_GET && !is_program_or_link(call) => {
             keep(symbols, symbol, Handle::Map(Map::from_fd(fd).map_err(Cause::Os)?))
         }
         Some(fd) => keep(symbols, symbol, Handle::Other(fd)),
         None => String::new(),
     })
+}
+
+/// What is pinned at a path is told by its name: those of our pins begin so.
+fn is_program_or_link(call: &Bpf) -> bool {
+    let Some(Arg::Text(path)) = call.arg("pathname") else { return false };
+    path.rsplit('/').next().is_some_and(|name| name.starts_with("prog_") || name.starts_with("link_"))
 }
 
 fn keep(symbols: &mut Symbols, symbol: Option<&str>, handle: Handle) -> String {

@@ -22,6 +22,7 @@ pub mod plan_json;
 pub mod programs;
 pub mod record;
 pub mod refusal;
+pub mod replace;
 pub mod rtnl;
 pub mod shared;
 pub mod signals;

@@ -5,6 +5,7 @@ use crate::load::facts::{Bpffs, Facts, Instance, Machine};
 use crate::load::home::{self, Home, BPFFS};
 use crate::load::record::{Record, RecordProgram, PROGRAMS_MAX, SCHEMA};
 use crate::load::refusal::Refusal;
+use crate::load::replace::replace;
 use crate::load::shared;
 use crate::load::step::{Arg, Effect, Step};
 use crate::load::tc::{Place, Tc, EGRESS, INGRESS};
@@ -50,6 +51,8 @@ pub struct Config {
     pub name: String,
     /// Mount a BPF file system where there is none.
     pub mount: bool,
+    /// Put the programs in the place of those that an instance of this name runs.
+    pub replace: bool,
 }
 
 /// Loads an object, pins it under the instance's folder and attaches it. Leftovers of earlier runs go first.
@@ -68,6 +71,9 @@ pub fn load(object: &Object, config: &Config, facts: &Facts) -> Result<Plan, Ref
     }
     clear_orphans(&mut plan, facts);
     for instance in facts.instances.iter().filter(|i| i.name == config.name) {
+        if facts.is_whole(instance) && config.replace {
+            return replace(object, config, facts, instance);
+        }
         if facts.is_whole(instance) {
             return Err(Refusal::exists(&config.name, &facts.device.name));
         }
@@ -291,7 +297,8 @@ fn check_hook(config: &Config, facts: &Facts) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn record(object: &Object, config: &Config, facts: &Facts) -> Result<Record, Refusal> {
+/// What the instance will say of itself.
+pub(super) fn record(object: &Object, config: &Config, facts: &Facts) -> Result<Record, Refusal> {
     if config.attach.len() > PROGRAMS_MAX {
         return Err(Refusal::too_many_programs(config.attach.len(), PROGRAMS_MAX));
     }

@@ -102,6 +102,13 @@ pub enum Effect {
         /// The new one.
         to: String,
     },
+    /// renameat2(2) with RENAME_EXCHANGE: each gets the other's name, in one step.
+    Exchange {
+        /// A path.
+        one: String,
+        /// Another.
+        other: String,
+    },
     /// mount(2) of a fresh bpffs, mode 0700.
     MountBpffs(String),
     /// umount2(2).

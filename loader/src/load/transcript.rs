@@ -70,6 +70,7 @@ pub fn effect(effect: &Effect) -> String {
         Effect::Rmdir(path) => format!("rmdir   {path}"),
         Effect::Unlink(path) => format!("unlink  {path}"),
         Effect::Rename { from, to } => format!("rename  {from} {to}"),
+        Effect::Exchange { one, other } => format!("swap    {one} {other}"),
         Effect::MountBpffs(path) => format!("mount   bpf {path} nosuid,nodev,noexec,mode=0700"),
         Effect::Unmount(path) => format!("umount  {path}"),
         Effect::Memlock => "rlimit  RLIMIT_MEMLOCK infinity".to_string(),

@@ -219,6 +219,10 @@ fn load() -> Command {
         .arg(handle())
         .args(tcx())
         .arg(
+            flag("replace", "Take the place of a running instance of this name, without a gap; its maps go")
+                .conflicts_with_all(["prio", "handle", "no-attach"]),
+        )
+        .arg(
             Arg::new("pin-dir")
                 .long("pin-dir")
                 .value_name("DIR")
