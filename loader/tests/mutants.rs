@@ -72,6 +72,48 @@ fn use_it(bytes: &[u8]) {
         let _ = object.set(&format!("{}=1", variable.name));
         let _ = object.set(&format!("{}=hex:00", variable.name));
     }
+    #[cfg(feature = "compat")]
+    if let Some(btf) = &object.btf {
+        let image = btf.image();
+        resolve(&mut object, &image);
+    }
+}
+
+/// What an object leaves to a kernel, decided by types that may be damaged too.
+#[cfg(feature = "compat")]
+fn resolve(object: &mut Object, types: &[u8]) {
+    use detour::compat::{config::Config, core, externs, Source, Target};
+    let mut wanted = core::wanted(object);
+    wanted.extend(externs::wanted(object));
+    if wanted.is_empty() && object.externs.is_empty() {
+        return;
+    }
+    let bytes: &dyn Source = &types.to_vec();
+    let Ok(target) = Target::read("types", bytes, &wanted) else { return };
+    assert!(target.btf.image().len() <= types.len() * 2 + 4096, "more types than there are");
+    let config = Config::read("CONFIG_HZ=250\nCONFIG_BPF=m\nCONFIG_CC_VERSION_TEXT=\"gcc\"\n", |_| true);
+    let _ = core::relocate(object, &target);
+    let _ = externs::fill(object, Some(&target), &Default::default(), &config);
+    for program in &object.programs {
+        program.tags();
+    }
+}
+
+#[cfg(feature = "compat")]
+#[test]
+fn damaged_kernel_types_are_refused_or_read_but_never_panic() {
+    for name in ["core", "kconfig", "ksyms"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../elf/fixtures/{name}.bpf.o"));
+        let object = Object::parse(&std::fs::read(path).unwrap()).unwrap();
+        let image = object.btf.as_ref().unwrap().image();
+        let mut random = Random(0x2545_f491_4f6c_dd1d);
+        for round in 0..1000 {
+            let mutant = damage(&image, &mut random);
+            let mut object = object.clone();
+            let outcome = std::panic::catch_unwind(move || resolve(&mut object, &mutant));
+            assert!(outcome.is_ok(), "{name} mutant {round}");
+        }
+    }
 }
 
 #[test]

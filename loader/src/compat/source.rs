@@ -17,7 +17,7 @@ impl Source for File {
     }
 }
 
-impl Source for [u8] {
+impl Source for Vec<u8> {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let from = usize::try_from(offset).unwrap_or(usize::MAX);
         let bytes = self.get(from..).and_then(|rest| rest.get(..buffer.len()));

@@ -361,7 +361,7 @@ fn bit(length: usize) -> u64 {
 
 /// Bytes in memory during a pass.
 const CHUNK: usize = 64 << 10;
-/// Bytes in memory while single types are picked.
+/// Bytes in memory while single types are picked; sysfs gives no more than a page at a time.
 const RANDOM: usize = 4 << 10;
 const STRIDE: u32 = 16;
 const MOST: usize = 1 << 16;
