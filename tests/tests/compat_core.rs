@@ -101,3 +101,24 @@ fn types_of_another_kernel_come_from_a_file() {
     detour::run(&ns, &["plan", "load", &file, "--no-attach", "--btf", "/nowhere"])
         .refused(3, &["No such file"]);
 }
+
+#[test]
+fn without_types_the_same_instructions_are_loaded() {
+    let ns = Netns::new();
+    let plan = |rest: &[&str]| {
+        let plan = ns.output(&mut detour::command(
+            &[&["plan", "load", &fixture("core.bpf.o"), "--no-attach"], rest].concat(),
+        ));
+        String::from_utf8(plan.stdout).unwrap()
+    };
+    let (with, without) = (plan(&[]), plan(&["--no-btf"]));
+    assert!(with.contains("BTF_LOAD") && !without.contains("BTF_LOAD") && !without.contains("func_info"));
+    let tags = |text: &str| -> Vec<String> {
+        text.lines()
+            .filter_map(|line| line.split_once("tag must be "))
+            .map(|(_, tags)| tags.to_owned())
+            .collect()
+    };
+    assert_eq!(tags(&with), tags(&without));
+    detour::run(&ns, &["load", &fixture("core.bpf.o"), "--no-attach", "--no-btf"]).done();
+}

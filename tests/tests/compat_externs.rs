@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! Externs: the kernel's configuration, functions and variables, as the kernel's own files and bpftool have them.
+//! Externs: what other objects define, once linked; the kernel's configuration, functions and variables, as the kernel's own
+//! files and bpftool have them.
 use ::detour::compat::kernel::resolve;
 use ::detour::object::Object;
 use e2e::detour::{self, code};
 use e2e::lab::Lab;
 use e2e::netns::Netns;
 use e2e::testrun::{Program, Sums};
-use e2e::tools::{self, json, project};
+use e2e::tools::{self, json, project, Scratch};
 
 const DEVICE: &str = "eth0";
 
@@ -23,7 +24,11 @@ fn configured(ns: &Netns, name: &str) -> String {
 
 /// What a program of a loaded fixture returns.
 fn verdict(ns: &Netns, object: &str, program: &str) -> i32 {
-    detour::run(ns, &["load", &fixture(object), DEVICE, "--name", "it", "--ingress", program]).done();
+    run(ns, &fixture(object), program)
+}
+
+fn run(ns: &Netns, file: &str, program: &str) -> i32 {
+    detour::run(ns, &["load", file, DEVICE, "--name", "it", "--ingress", program]).done();
     let filters = tools::filters(ns, DEVICE, "ingress");
     let id = filters[0]["options"]["prog"]["id"].as_u64().unwrap();
     let mut frame = [0; 60];
@@ -117,4 +122,15 @@ fn what_is_missing_is_named_before_any_call() {
     ] {
         detour::run(&ns, &["load", &fixture(name), "--no-attach"]).refused(code::OBJECT, &words);
     }
+}
+
+#[test]
+fn linked_objects_are_one() {
+    let lab = Lab::on(Netns::new(), DEVICE);
+    let (ns, scratch) = (&lab.gateway, Scratch::new());
+    detour::run(ns, &["load", &fixture("link_a"), "--no-attach"]).refused(code::OBJECT, &["other", "defined nowhere"]);
+    let file = scratch.path("linked.o").to_str().unwrap().to_owned();
+    ns.run("bpftool", &["gen", "object", &file, &fixture("link_a"), &fixture("link_b")]);
+    assert_eq!(run(ns, &file, "first"), 60 * 3 + 2 + 60 * 3 - 1);
+    assert_eq!(run(ns, &file, "second"), 60 * 3 + 2 + 60 * 3 - 1 + 5, "one program calls another");
 }

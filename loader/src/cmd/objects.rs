@@ -54,9 +54,13 @@ pub fn open(args: &ArgMatches) -> Result<Named, Refusal> {
 #[cfg(feature = "compat")]
 pub fn open_for_kernel(args: &ArgMatches) -> Result<Named, Refusal> {
     let mut named = open(args)?;
-    let btf = args.get_one::<String>("btf").map(String::as_str);
+    // Not every command that loads has these options.
+    let btf = args.try_get_one::<String>("btf").ok().flatten().map(String::as_str);
     named.reads = crate::compat::kernel::resolve(&mut named.object, btf)
         .map_err(|error| Refusal::from(error).about(&named.file))?;
+    if args.try_get_one::<bool>("no-btf").ok().flatten() == Some(&true) {
+        named.object.btf = None;
+    }
     Ok(named)
 }
 

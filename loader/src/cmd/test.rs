@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 
 /// Loads the program, runs it on each packet, and gives it up again.
 pub fn test(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
-    let named = objects::open(args)?;
+    let named = objects::open_for_kernel(args)?;
     let get = |name: &str| args.get_one::<String>(name).map(String::as_str).unwrap_or_default();
     let (program, path) = (get("program"), get("packet"));
     let unreadable =

@@ -143,6 +143,10 @@ fn verifier(
                 ),
             )
         }
+        _ if matches!(effect, Effect::Bpf(call) if call.command == &commands::BTF_LOAD) => (
+            Stage::Kernel,
+            "--no-btf loads the object without its types, if its maps can do without".to_string(),
+        ),
         _ => (Stage::Kernel, String::new()),
     };
     let mut refusal = Refusal::new(stage, format!("{call}: the kernel refused it: {error}"), hint);

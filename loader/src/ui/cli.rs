@@ -247,7 +247,8 @@ fn load() -> Command {
 #[cfg(feature = "compat")]
 fn with_btf(command: Command) -> Command {
     let help = "Types of the kernel, if not those of /sys/kernel/btf/vmlinux";
-    command.arg(option("btf", "FILE", ValueParser::string(), help))
+    let without = "Do not give the object's own types to the kernel: for a kernel that refuses them";
+    command.arg(option("btf", "FILE", ValueParser::string(), help)).arg(flag("no-btf", without))
 }
 
 #[cfg(not(feature = "compat"))]
