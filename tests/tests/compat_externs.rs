@@ -128,7 +128,8 @@ fn what_is_missing_is_named_before_any_call() {
 fn linked_objects_are_one() {
     let lab = Lab::on(Netns::new(), DEVICE);
     let (ns, scratch) = (&lab.gateway, Scratch::new());
-    detour::run(ns, &["load", &fixture("link_a"), "--no-attach"]).refused(code::OBJECT, &["other", "defined nowhere"]);
+    detour::run(ns, &["load", &fixture("link_a"), "--no-attach"])
+        .refused(code::OBJECT, &["other", "defined nowhere"]);
     let file = scratch.path("linked.o").to_str().unwrap().to_owned();
     ns.run("bpftool", &["gen", "object", &file, &fixture("link_a"), &fixture("link_b")]);
     assert_eq!(run(ns, &file, "first"), 60 * 3 + 2 + 60 * 3 - 1);
