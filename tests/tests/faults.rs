@@ -8,6 +8,7 @@ use e2e::lab::Lab;
 use e2e::netns::Netns;
 use e2e::snapshot::Snapshot;
 use e2e::strace::{self, Argument, Call, Fault};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::process::Output;
 
@@ -63,6 +64,13 @@ fn mend(ns: &Netns, nth: usize) {
     down(ns);
 }
 
+/// Whether a failed call became a refusal with its exit code. Giving the lock back, the last flock, may fail: the end of the
+/// process does it.
+fn told(output: &Output, name: &str, nth: usize, count: usize) -> bool {
+    let refused = [code::KERNEL, code::PERMISSION, code::FOREIGN];
+    (name == "flock" && nth == count) || output.status.code().is_some_and(|code| refused.contains(&code))
+}
+
 /// All faults of `command`, which finds the device up or not.
 fn all(command: &str, up_before: bool) {
     let lab = Lab::on(Netns::alone(), DEVICE);
@@ -79,7 +87,7 @@ fn all(command: &str, up_before: bool) {
     before.holds(ns, "a run without faults");
     assert!(counts["bpf"] > 0 && counts["sendto"] + counts["sendmsg"] > 4, "{counts:?}");
 
-    let mut wrong = Vec::new();
+    let (mut wrong, mut mute) = (Vec::new(), Vec::new());
     let mut judge = |what: String| {
         let changes = before.changes_soon(ns);
         if !changes.is_empty() {
@@ -95,6 +103,9 @@ fn all(command: &str, up_before: bool) {
             prepare();
             let output = broken(ns, command, name, &Fault::error(name, nth, error));
             no_panic(&output, &what);
+            if !told(&output, name, nth, counts[name]) {
+                mute.push(format!("{what}: {:?} {}", output.status, String::from_utf8_lossy(&output.stderr)));
+            }
             if output.status.success() || up_before {
                 mend(ns, nth); // it did without, or `down` failed half-way
             }
@@ -107,6 +118,7 @@ fn all(command: &str, up_before: bool) {
             judge(what);
         }
     }
+    assert!(mute.is_empty(), "{} faults were not told:\n{}", mute.len(), mute.join("\n"));
     assert!(wrong.is_empty(), "{} faults were not mended:\n{}", wrong.len(), wrong.join("\n"));
 }
 
@@ -118,4 +130,55 @@ fn every_call_of_up() {
 #[test]
 fn every_call_of_down() {
     all("down", true);
+}
+
+/// What a reload changes: the rules in force, and what each address is to the programs.
+fn in_force(ns: &Netns) -> (Value, Vec<String>) {
+    let status = detour::json(ns, &["status", DEVICE]);
+    let dnat = &status["instances"][0]["dnat"]["rules"];
+    let folder = ns.within(|| {
+        let folder = std::fs::read_dir("/sys/fs/bpf/detour").unwrap().next().unwrap().unwrap();
+        folder.path().join("up/map_local4").display().to_string()
+    });
+    let dump = ns.run("bpftool", &["-j", "map", "dump", "pinned", &folder]);
+    let elements: Vec<Value> = serde_json::from_str(&dump).unwrap();
+    let mut elements: Vec<String> = elements.iter().map(|e| format!("{} {}", e["key"], e["value"])).collect();
+    elements.sort();
+    let texts = dnat.as_array().unwrap_or_else(|| panic!("{status}")).iter();
+    (texts.map(|rule| rule["text"].clone()).collect(), elements)
+}
+
+/// A reload that fails anywhere leaves the rules that were in force; one that is killed leaves old or new ones, whole.
+#[test]
+fn every_call_of_a_reload() {
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    let old = ["--rule", "tcp dport 80 dnat to 192.168.178.77:8080", "--rule", "udp drop"];
+    let new = ["up", DEVICE, "--rule", "tcp dport 80 dnat to 192.168.178.78:8080"];
+    let up = |arguments: &[&str]| detour::up(ns, DEVICE, arguments);
+    up(&old);
+    let before = in_force(ns);
+    assert_eq!(before.0.as_array().unwrap().len(), 2);
+    let (output, calls) = strace::trace(ns, &detour::command(&new), "bpf,sendto", None);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let after = in_force(ns);
+    assert_ne!(before, after);
+    up(&old);
+    assert_eq!(in_force(ns), before);
+    for (name, error) in [("bpf", "ENOMEM"), ("sendto", "ENOBUFS")] {
+        let count = calls.iter().filter(|call| call.name == name).count();
+        assert!(count > 4, "{count} {name}");
+        for nth in 1..=count {
+            let what = format!("reload with {error} from {name} {nth} of {count}");
+            let output = strace::inject(ns, &detour::command(&new), name, &Fault::error(name, nth, error));
+            let output = output.unwrap_or_else(|| panic!("{what}: no fault"));
+            assert!(told(&output, name, nth, count), "{what}: {output:?}");
+            assert_eq!(in_force(ns), before, "{what}");
+            strace::inject(ns, &detour::command(&new), name, &Fault::kill(name, nth));
+            let left = in_force(ns).0;
+            assert!(left == before.0 || left == after.0, "killed in {name} {nth}: {left}");
+            up(&old);
+            assert_eq!(in_force(ns), before, "killed in {name} {nth} of {count}, then up");
+        }
+    }
 }
