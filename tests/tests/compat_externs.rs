@@ -135,3 +135,13 @@ fn linked_objects_are_one() {
     assert_eq!(run(ns, &file, "first"), 60 * 3 + 2 + 60 * 3 - 1);
     assert_eq!(run(ns, &file, "second"), 60 * 3 + 2 + 60 * 3 - 1 + 5, "one program calls another");
 }
+
+#[test]
+fn inspect_names_what_is_left_to_the_kernel() {
+    let ns = Netns::new();
+    let inspected = detour::json(&ns, &["inspect", &fixture("ksyms")]);
+    let row = serde_json::json!({"name": "no_such_function", "of": "kernel function", "weak": true});
+    assert!(inspected["externs"].as_array().unwrap().contains(&row), "{inspected}");
+    let text = detour::run(&ns, &["inspect", &fixture("kconfig")]).done().stdout;
+    assert!(text.contains("extern   CONFIG_HZ configuration\n"), "{text}");
+}

@@ -3,7 +3,7 @@
 use super::map_type::{map_flags, map_type};
 use super::text::{escape, hex};
 use super::value::{value, Value};
-use crate::object::{helper, MapSpec, Object, Program, ProgramKind, Slot, Variable};
+use crate::object::{helper, Extern, MapSpec, Object, Origin, Program, ProgramKind, Slot, Variable};
 use serde_json::{json, Value as Json};
 use std::fmt::Write;
 
@@ -21,6 +21,17 @@ pub fn text(file: &str, object: &Object) -> String {
         text.push_str(&map_text(map));
         object.variables.iter().filter(|v| v.map == index).for_each(|v| text.push_str(&variable(object, v)));
     }
+    for wanted in &object.externs {
+        let weak = if wanted.weak { " weak" } else { "" };
+        let _ = writeln!(text, "extern   {} {}{weak}", escape(&wanted.name), origin(wanted));
+    }
+    for program in object.programs.iter().filter(|p| !p.core.is_empty()) {
+        let (name, count) = (escape(&program.name), program.core.len());
+        let _ = writeln!(
+            text,
+            "note: {name}: {count} CO-RE relocations; its tag is another one once a kernel's types are known"
+        );
+    }
     object.warnings.iter().for_each(|w| text.push_str(&format!("note: {}\n", escape(w))));
     text
 }
@@ -36,8 +47,21 @@ pub fn json(file: &str, object: &Object, disasm: bool) -> Json {
         "programs": object.programs.iter().map(|p| program_json(object, p, disasm)).collect::<Vec<_>>(),
         "maps": object.maps.iter().map(map_json).collect::<Vec<_>>(),
         "variables": object.variables.iter().map(|v| variable_json(object, v)).collect::<Vec<_>>(),
+        "externs": object.externs.iter().map(extern_json).collect::<Vec<_>>(),
         "warnings": object.warnings,
     })
+}
+
+fn origin(wanted: &Extern) -> &'static str {
+    match wanted.origin {
+        Origin::Config => "configuration",
+        Origin::Variable => "kernel variable",
+        Origin::Function => "kernel function",
+    }
+}
+
+fn extern_json(wanted: &Extern) -> Json {
+    json!({"name": wanted.name, "of": origin(wanted), "weak": wanted.weak})
 }
 
 /// The instructions of all programs, or of those named, with the C lines they came from.
