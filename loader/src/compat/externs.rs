@@ -103,7 +103,7 @@ fn fill_program(
                 if program.loads_by_itself() {
                     return Err(error);
                 }
-                program.defect = Some(error);
+                program.give_up(error);
                 return Ok(());
             }
         };

@@ -236,6 +236,17 @@ pub enum Slot {
 }
 
 impl Program {
+    /// Marks it as one that cannot be loaded.
+    #[cfg(feature = "compat")]
+    pub(crate) fn give_up(&mut self, why: ObjectError) {
+        self.insns.clear();
+        self.refs.clear();
+        self.labels.clear();
+        (self.funcs, self.lines) = (Vec::new(), Vec::new());
+        (self.core, self.externs, self.poisoned) = (Vec::new(), Vec::new(), Vec::new());
+        self.defect = Some(why);
+    }
+
     /// For tc, and not marked to be left out.
     pub fn loads_by_itself(&self) -> bool {
         self.kind == ProgramKind::SchedCls && self.autoload

@@ -52,8 +52,7 @@ pub fn relocate(object: &mut Object, target: &Target) -> Result<(), ObjectError>
                 if program.loads_by_itself() {
                     return Err(error);
                 }
-                program.defect = Some(error);
-                program.insns.clear();
+                program.give_up(error);
                 Ok(())
             }
         }
