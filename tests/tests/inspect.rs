@@ -80,9 +80,26 @@ fn sections_make_kinds() {
 }
 
 #[test]
+fn what_the_kernel_has_to_provide_is_listed() {
+    let document = inspect(&[&fixture("kconfig"), "-j"]).done().json();
+    let externs = document["externs"].as_array().unwrap();
+    assert!(externs.iter().any(|e| e["of"] == "configuration" && e["weak"] == true), "{externs:?}");
+    let document = inspect(&[&fixture("ksyms"), "-j"]).done().json();
+    let externs = document["externs"].as_array().unwrap();
+    assert!(externs.iter().any(|e| e["of"] == "kernel function"), "{externs:?}");
+    let used =
+        document["programs"].as_array().unwrap().iter().map(|p| p["externs"].as_array().unwrap().len());
+    assert!(used.sum::<usize>() > 0, "{document}");
+    let document = inspect(&[&fixture("core"), "-j"]).done().json();
+    assert!(document["programs"][0]["tag"].is_null(), "it depends on the kernel");
+    let relocations = document["programs"][0]["core_relocations"].as_array().unwrap();
+    assert!(relocations.iter().any(|r| r.as_str().unwrap().starts_with("struct ")), "{relocations:?}");
+}
+
+#[test]
 fn instructions_come_with_their_source() {
     let text = inspect(&["@dnat", "--disasm", "--program", "detour_out"]).done().stdout;
-    for line in ["detour_out:", "; ./dnat.bpf.c:", "call bpf_map_lookup_elem#1", "map[idx4]", "&cfg"] {
+    for line in ["detour_out:", "dnat.bpf.c:", "call bpf_map_lookup_elem#1", "map[idx4]", "&cfg"] {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
     assert!(!text.contains("program detour_in"));

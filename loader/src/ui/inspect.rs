@@ -3,8 +3,11 @@
 use super::map_type::{map_flags, map_type};
 use super::text::{escape, hex};
 use super::value::{value, Value};
-use crate::object::{helper, Extern, MapSpec, Object, Origin, Program, ProgramKind, Slot, Variable};
+use crate::object::{
+    helper, CoreRelo, Extern, MapSpec, Object, Origin, Program, ProgramKind, Slot, Variable,
+};
 use serde_json::{json, Value as Json};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// Programs, maps, variables, one after the other.
@@ -24,13 +27,6 @@ pub fn text(file: &str, object: &Object) -> String {
     for wanted in &object.externs {
         let weak = if wanted.weak { " weak" } else { "" };
         let _ = writeln!(text, "extern   {} {}{weak}", escape(&wanted.name), origin(wanted));
-    }
-    for program in object.programs.iter().filter(|p| !p.core.is_empty()) {
-        let (name, count) = (escape(&program.name), program.core.len());
-        let _ = writeln!(
-            text,
-            "note: {name}: {count} CO-RE relocations; its tag is another one once a kernel's types are known"
-        );
     }
     object.warnings.iter().for_each(|w| text.push_str(&format!("note: {}\n", escape(w))));
     text
@@ -103,6 +99,27 @@ fn helpers(program: &Program) -> Vec<String> {
     program.helpers().into_iter().map(name).collect()
 }
 
+/// The externs a program needs, each once.
+fn externs(object: &Object, program: &Program) -> Vec<String> {
+    let used = |(index, _): &(usize, &Extern)| program.externs.iter().any(|r| r.wanted == *index);
+    object.externs.iter().enumerate().filter(used).map(|(_, e)| e.name.clone()).collect()
+}
+
+/// The CO-RE relocations of a program, each access once: `struct sk_buff 0:5`, a type and the path of indexes in it.
+fn core(object: &Object, program: &Program) -> BTreeSet<String> {
+    let access = |relo: &CoreRelo| {
+        let btf = object.btf.as_ref()?;
+        let path = String::from_utf8_lossy(btf.string(relo.access_off)?);
+        Some(format!("{} {path}", btf.describe(relo.type_id)))
+    };
+    program.core.iter().filter_map(access).collect()
+}
+
+/// Whether its instructions are those that any kernel would be given.
+fn is_final(program: &Program) -> bool {
+    program.core.is_empty() && program.externs.is_empty()
+}
+
 fn functions(program: &Program) -> Vec<String> {
     program.labels.iter().map(|l| l.name.clone()).collect()
 }
@@ -114,6 +131,9 @@ fn program(object: &Object, program: &Program) -> String {
         Some(defect) => {
             let _ = write!(text, "\n         cannot be loaded: {}", escape(&defect.to_string()));
         }
+        None if !is_final(program) => {
+            let _ = write!(text, " insns {} tag: depends on the kernel", program.insns.len());
+        }
         None => {
             let tags = program.tags();
             let (insns, sha256, sha1) = (program.insns.len(), hex(&tags.sha256), hex(&tags.sha1));
@@ -123,8 +143,15 @@ fn program(object: &Object, program: &Program) -> String {
     if !program.autoload {
         text.push_str("\n         loaded only when named");
     }
-    let lists =
-        [("functions", functions(program)), ("maps", maps(object, program)), ("helpers", helpers(program))];
+    let lists = [
+        ("functions", functions(program)),
+        ("maps", maps(object, program)),
+        ("helpers", helpers(program)),
+        ("externs", externs(object, program)),
+    ];
+    for access in core(object, program) {
+        let _ = write!(text, "\n         depends on the layout of {}", escape(&access));
+    }
     for (what, list) in lists.iter().filter(|(_, list)| !list.is_empty()) {
         let list: Vec<String> = list.iter().map(|name| escape(name)).collect();
         let _ = write!(text, "\n         {what} {}", list.join(" "));
@@ -142,7 +169,9 @@ fn program_json(object: &Object, program: &Program, disasm: bool) -> Json {
         "functions": functions(program),
         "maps": maps(object, program),
         "helpers": helpers(program),
-        "tag": crate::load::plan_json::tags(&program.tags()),
+        "externs": externs(object, program),
+        "core_relocations": core(object, program),
+        "tag": is_final(program).then(|| crate::load::plan_json::tags(&program.tags())),
         "defect": program.defect.as_ref().map(ToString::to_string),
     });
     if disasm {
