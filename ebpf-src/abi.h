@@ -60,8 +60,9 @@ enum flow_state {
 
 /* Set when a flow is opened. */
 enum flow_marks {
-	MARK_DIRECT = 1 << 0,    /* addressed to the server itself: tracked so that it owns its tuple */
-	MARK_PICKED_UP = 1 << 1, /* opened in mid-stream */
+	MARK_DIRECT = 1 << 0,     /* addressed to the server itself: tracked so that it owns its tuple */
+	MARK_PICKED_UP = 1 << 1,  /* opened in mid-stream */
+	MARK_ANY_SOURCE = 1 << 2, /* UDP, the server is an address of ours: it may answer from another one */
 };
 
 #define RULE_NONE 0xffff

@@ -37,7 +37,7 @@ static __always_inline int confirmed_take(struct flow4 *f, __u32 slot, __u32 now
 	bpf_spin_unlock(&f->lock);
 	if (taken && before != FLOW_FREE) {
 		fwd = f->fwd;
-		rev = f->rev;
+		rev = index_key(&f->rev, f->marks);
 		forget(&fwd, slot);
 		forget(&rev, slot);
 	}
@@ -88,6 +88,7 @@ static __always_inline void flow_confirm(const struct found *found, const struct
 {
 	struct flow4 *half = found->flow;
 	struct flow4 *f;
+	struct key4 rev;
 	__u32 slot;
 	int won;
 
@@ -122,7 +123,8 @@ static __always_inline void flow_confirm(const struct found *found, const struct
 	barrier();
 	f->state = flow_closed(f) ? FLOW_CLOSING : FLOW_CONFIRMED;
 	repoint(fwd, found->slot, slot);
-	repoint(&found->other, found->slot, slot);
+	rev = index_key(&f->rev, f->marks);
+	repoint(&rev, found->slot, slot);
 }
 
 /* A SYN on a flow that is closing begins a new one: the rules are asked again. One CPU wins; 1 if the flow is gone. */

@@ -17,13 +17,6 @@
 
 char _license[] SEC("license") = "Dual MIT/GPL";
 
-static __always_inline __u32 local_flags(__be32 addr)
-{
-	__u32 *flags = bpf_map_lookup_elem(&local4, &addr);
-
-	return flags ? *flags : 0;
-}
-
 /* No host has them: 0.0.0.0/8 and 127.0.0.0/8, 169.254.0.0/16 (link-local), 224.0.0.0/4 and 255.255.255.255. */
 static __always_inline int special(__be32 addr)
 {
@@ -98,10 +91,13 @@ static __always_inline enum reason excluded(const struct key4 *key, __u32 dst)
 }
 
 /* A direct flow to an address that rules also use as a target must own its tuple, and gets another client port where a
- * translated flow has it. It is not ours to refuse, so it passes in any case. */
+ * translated flow has it; with UDP that is any address of ours (any_source). It is not ours to refuse, so it passes in
+ * any case. */
 static __always_inline int opens_direct(struct work *w, __u32 dst)
 {
-	if (!(dst & LOCAL_TARGET) || !has_flows(w->packet.key.proto) || w->outcome.reason == REASON_DROP)
+	__u32 shared = w->packet.key.proto == IPPROTO_UDP ? LOCAL_TARGET | LOCAL_OWN : LOCAL_TARGET;
+
+	if (!(dst & shared) || !has_flows(w->packet.key.proto) || w->outcome.reason == REASON_DROP)
 		return 0;
 	w->rev = key4_mirror(&w->packet.key);
 	w->marks |= MARK_DIRECT;
@@ -193,7 +189,7 @@ int detour_out(struct __sk_buff *skb)
 	const struct packet *p;
 	struct found found;
 	enum reason reason;
-	struct key4 to;
+	struct key4 key, to;
 
 	if (!w)
 		return TC_ACT_UNSPEC;
@@ -201,7 +197,8 @@ int detour_out(struct __sk_buff *skb)
 	reason = parse(skb, DIR_REVERSE, &w->packet);
 	if (reason)
 		return reason == REASON_ICMP ? icmp_other(skb, DIR_REVERSE, now) : pass(reason);
-	if (!flow_find(&p->key, DIR_REVERSE, now, &found)) {
+	key = index_key(&p->key, any_source(&p->key));
+	if (!flow_find(&key, DIR_REVERSE, now, &found)) {
 		if (lost_flow(p))
 			return drop(REASON_SYN_ACK);
 		return pass(REASON_OUT_NO_FLOW);
@@ -210,5 +207,7 @@ int detour_out(struct __sk_buff *skb)
 	flow_tcp(found.flow, p, DIR_REVERSE);
 	flow_answered(found.flow, p);
 	to = key4_mirror(&found.other);
+	if (found.marks & MARK_DIRECT) /* from whichever address the server answers: the client chose to ask us */
+		to.src = p->key.src;
 	return rewrite(skb, p, DIR_REVERSE, &to) ? drop(REASON_REWRITE) : TC_ACT_UNSPEC;
 }

@@ -126,6 +126,8 @@ __noinline int icmp_other(struct __sk_buff *skb, __u32 dir, __u32 now)
 	reason = quoted_key(quoted, l4, dir, &key);
 	if (reason)
 		return pass(reason);
+	if (dir == DIR_REVERSE)
+		key = index_key(&key, any_source(&key));
 	if (!flow_find(&key, dir, now, &found))
 		return pass(REASON_ICMP);
 	change = requote(quoted, l4, end, room, dir, &found.other);

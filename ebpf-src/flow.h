@@ -32,6 +32,31 @@ static __always_inline struct key4 key4_mirror(const struct key4 *key)
 	};
 }
 
+static __always_inline __u32 local_flags(__be32 addr)
+{
+	__u32 *flags = bpf_map_lookup_elem(&local4, &addr);
+
+	return flags ? *flags : 0;
+}
+
+/* May the answers to this server's clients come from another address? A UDP server on a wildcard socket speaks from the
+ * one that routing prefers. Then the index knows the reverse key without the server's address, so that of two flows
+ * which only that address would tell apart one gets another client port. */
+static __always_inline __u8 any_source(const struct key4 *rev)
+{
+	return rev->proto == IPPROTO_UDP && local_flags(rev->src) & LOCAL_OWN ? MARK_ANY_SOURCE : 0;
+}
+
+/* A reverse key as it is in the index. */
+static __always_inline struct key4 index_key(const struct key4 *rev, __u8 marks)
+{
+	struct key4 key = *rev;
+
+	if (marks & MARK_ANY_SOURCE)
+		key.src = 0;
+	return key;
+}
+
 static __always_inline struct flow4 *slot4(__u32 slot)
 {
 	return bpf_map_lookup_elem(&slots4, &slot);
@@ -63,11 +88,14 @@ struct found {
 	__u32 slot;
 	__u32 generation;
 	__u8 state;
+	__u8 marks;
 };
 
+/* `key` as it is in the index. */
 static __always_inline int flow_find(const struct key4 *key, enum dir dir, __u32 now, struct found *found)
 {
 	__u32 *slot = bpf_map_lookup_elem(&idx4, key);
+	struct key4 tenant;
 	struct flow4 *f;
 
 	if (!slot)
@@ -80,8 +108,10 @@ static __always_inline int flow_find(const struct key4 *key, enum dir dir, __u32
 	found->generation = READ_ONCE(f->generation);
 	barrier();
 	found->state = READ_ONCE(f->state);
-	if (!key4_equal(dir == DIR_FORWARD ? &f->fwd : &f->rev, key) || !flow_alive(f, now))
+	tenant = dir == DIR_FORWARD ? f->fwd : index_key(&f->rev, f->marks);
+	if (!key4_equal(&tenant, key) || !flow_alive(f, now))
 		return 0;
+	found->marks = f->marks;
 	found->other = dir == DIR_FORWARD ? f->rev : f->fwd;
 	barrier();
 	return READ_ONCE(f->generation) == found->generation;

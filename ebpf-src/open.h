@@ -39,7 +39,7 @@ static __always_inline struct flow4 *half_slot(__u32 *slot)
 	bpf_spin_unlock(&f->lock);
 	if (before == FLOW_OPENING || before == FLOW_ANSWERED) {
 		fwd = f->fwd;
-		rev = f->rev;
+		rev = index_key(&f->rev, f->marks);
 		forget(&fwd, *slot);
 		forget(&rev, *slot);
 	}
@@ -93,15 +93,24 @@ static __always_inline int socket_exists(struct __sk_buff *skb, const struct key
 enum claim {
 	CLAIM_OURS,
 	CLAIM_ADOPTED, /* the flow was there: made by another CPU, or its forward entry was lost */
+	CLAIM_SHARED,  /* both flows are direct and nothing of them is rewritten: no matter whose the answers are */
 	CLAIM_TAKEN,
 	CLAIM_NO_SPACE,
 };
+
+/* Two flows of one client port, to two addresses of ours, and the first has kept that port. */
+static __always_inline int both_direct(const struct flow4 *owner, const struct work *w)
+{
+	return owner->marks & w->marks & MARK_DIRECT && owner->fwd.sport == w->packet.key.sport &&
+	       w->rev.dport == w->packet.key.sport;
+}
 
 /* Claims the reverse key w->rev for the slot, or finds out whose it is. */
 static __always_inline enum claim claim_reverse(struct work *w, __u32 now)
 {
 	/* int: the verifier calls the map's function directly, and before 6.4 that leaves the upper half undefined. */
-	int error = bpf_map_update_elem(&idx4, &w->rev, &w->slot, BPF_NOEXIST);
+	struct key4 rev = index_key(&w->rev, w->marks), other;
+	int error = bpf_map_update_elem(&idx4, &rev, &w->slot, BPF_NOEXIST);
 	struct flow4 *owner = 0;
 	__u32 *at;
 
@@ -109,17 +118,22 @@ static __always_inline enum claim claim_reverse(struct work *w, __u32 now)
 		return CLAIM_OURS;
 	if (error != -EEXIST)
 		return CLAIM_NO_SPACE;
-	at = bpf_map_lookup_elem(&idx4, &w->rev);
+	at = bpf_map_lookup_elem(&idx4, &rev);
 	if (at)
 		owner = slot4(*at);
-	if (owner && key4_equal(&owner->rev, &w->rev) && flow_alive(owner, now)) {
+	if (owner)
+		other = index_key(&owner->rev, owner->marks);
+	if (owner && key4_equal(&other, &rev) && flow_alive(owner, now)) {
 		if (!key4_equal(&owner->fwd, &w->packet.key))
-			return CLAIM_TAKEN;
-		w->slot = *at;
-		return CLAIM_ADOPTED;
+			return both_direct(owner, w) ? CLAIM_SHARED : CLAIM_TAKEN;
+		if (owner->rev.src == w->rev.src) {
+			w->slot = *at;
+			return CLAIM_ADOPTED;
+		}
 	}
-	/* Stale: its flow has gone, or has been idle for too long. */
-	return bpf_map_update_elem(&idx4, &w->rev, &w->slot, BPF_ANY) ? CLAIM_NO_SPACE : CLAIM_OURS;
+	/* Stale: its flow has gone, has been idle for too long, or went to another server and lost its forward entry.
+	 */
+	return bpf_map_update_elem(&idx4, &rev, &w->slot, BPF_ANY) ? CLAIM_NO_SPACE : CLAIM_OURS;
 }
 
 /* Tries one port, for the flow in w->slot. A socket on the client's own port is expected where that is the connection
@@ -148,9 +162,11 @@ static __always_inline enum reason flow_open(struct __sk_buff *skb, struct work 
 	__u32 slot;
 	struct flow4 *f = half_slot(&slot);
 	int claim = CLAIM_TAKEN;
+	struct key4 rev;
 
 	if (!f)
 		return REASON_NO_SPACE;
+	w->marks |= any_source(&w->rev);
 	f->fwd = w->packet.key;
 	f->rev = w->rev;
 	f->marks = w->marks;
@@ -173,6 +189,8 @@ static __always_inline enum reason flow_open(struct __sk_buff *skb, struct work 
 		claim = claim_port(skb, try, now);
 	if (claim != CLAIM_OURS)
 		f->state = FLOW_FREE;
+	if (claim == CLAIM_SHARED)
+		return REASON_NONE;
 	if (claim == CLAIM_TAKEN)
 		return REASON_NO_PORT;
 	if (claim == CLAIM_NO_SPACE)
@@ -180,7 +198,8 @@ static __always_inline enum reason flow_open(struct __sk_buff *skb, struct work 
 	if (!bpf_map_update_elem(&idx4, &w->packet.key, &w->slot, BPF_ANY))
 		return REASON_NONE;
 	if (claim == CLAIM_OURS) {
-		forget(&w->rev, slot);
+		rev = index_key(&w->rev, w->marks);
+		forget(&rev, slot);
 		f->state = FLOW_FREE;
 	}
 	return REASON_NO_SPACE;

@@ -143,6 +143,36 @@ fn one_udp_socket_with_two_requests_outstanding() {
     });
 }
 
+/// The server on a wildcard socket answers from the address that routing prefers, which is not the one it was sent to.
+#[test]
+fn a_udp_server_that_answers_from_another_address() {
+    twice(|lab| {
+        let _echo = Server::udp(&lab.gateway, any(53));
+        up(&lab.gateway, DEVICE, &["--rule", "udp dport 53 dnat to 192.168.178.3"]);
+        let socket = talk::udp(&lab.client, 4000);
+        for round in 0..3 {
+            for to in nobodies(53) {
+                let (text, from) = talk::ask(&socket, to, &format!("{round} {to}")).unwrap();
+                assert_eq!(from, to, "{text}");
+                assert!(text.starts_with(&format!("{round} {to} {CLIENT}:")), "{text}");
+            }
+            // Who asks the gateway itself with the same port is answered as without us: by that same address.
+            for own in [GATEWAY, SECOND] {
+                let (text, from) = talk::ask(&socket, (own, 53).into(), "direct").unwrap();
+                assert!(from == (GATEWAY, 53).into() && text.starts_with("direct "), "{text} from {from}");
+            }
+        }
+    });
+    // nftables knows the answer by the address that it sent the question to.
+    let lab = Lab::new();
+    let _echo = Server::udp(&lab.gateway, any(53));
+    lab.nft("udp dport 53 dnat to 192.168.178.3");
+    let socket = talk::udp(&lab.client, 4000);
+    socket.set_read_timeout(Some(talk::SILENCE)).unwrap();
+    let to = nobodies(53)[0];
+    assert!(!matches!(talk::ask(&socket, to, "x"), Ok((_, from)) if from == to));
+}
+
 #[test]
 fn pings_are_answered_under_the_address_that_was_asked() {
     twice(|lab| {

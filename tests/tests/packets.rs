@@ -64,6 +64,32 @@ fn vanishing(packet: Packet, from: SocketAddrV4, to: SocketAddrV4) -> Packet {
     packet.payload(&payload)
 }
 
+/// The server's answer may leave from any address of the gateway, but from no other.
+#[test]
+fn udp_answers_from_another_address() {
+    Bench::new(&["udp dnat to 192.168.178.3"]).scenes(|port, ingress, egress| {
+        let asked = Packet::udp(client(port), at(FAR, 53)).payload(b"question");
+        let answer = |from| Packet::udp(at(from, 53), client(port)).payload(b"answer");
+        ingress.rewrites(&asked, &asked.clone().between(client(port), at(SECOND, 53)));
+        for (question, from) in [(0, SECOND), (1, GATEWAY), (2, GATEWAY), (3, SECOND)] {
+            if question == 1 {
+                // The second question confirms the flow: its index entries move with it.
+                ingress.rewrites(&asked, &asked.clone().between(client(port), at(SECOND, 53)));
+            }
+            egress.rewrites(&answer(from), &answer(FAR));
+        }
+        egress.passes("a stranger's answer", &answer([10, 9, 9, 2].into()).frame());
+        egress.passes("another port's answer", &Packet::udp(at(GATEWAY, 54), client(port)).frame());
+        // A direct question from the same port gets another one.
+        let direct = Packet::udp(client(port), at(GATEWAY, 53)).payload(b"direct");
+        let outcome = ingress.program.run(&direct.frame(), ingress.sums);
+        let Inner::Udp { sport, .. } = Packet::read(&outcome.frame).unwrap().inner else { panic!("not UDP") };
+        assert_ne!(sport, port, "only the port tells the two apart");
+        let answer = Packet::udp(at(GATEWAY, 53), client(sport)).payload(b"direct answer");
+        egress.rewrites(&answer, &answer.clone().between(at(GATEWAY, 53), client(port)));
+    });
+}
+
 #[test]
 fn pings() {
     Bench::new(&[]).scenes(|id, ingress, egress| {

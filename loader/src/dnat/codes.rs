@@ -30,6 +30,8 @@ enumerators! {
     MARK_DIRECT: u8 = 1 << 0;
     /// Opened in mid-stream.
     MARK_PICKED_UP: u8 = 1 << 1;
+    /// UDP whose server is an address of ours: it may answer from another one.
+    MARK_ANY_SOURCE: u8 = 1 << 2;
 
     /// An address of this machine, on any device.
     LOCAL_OWN: u32 = 1 << 0;
