@@ -120,7 +120,7 @@ mod tests {
             flags: 1,
         };
         let expect = "\
-MAP       ID  TYPE      KEY  VALUE  ENTRIES  FLAGS
+MAP      ID  TYPE      KEY  VALUE  ENTRIES  FLAGS
 a\\u{1b}   7  lru_hash    4      8       10  no_prealloc
 ";
         assert_eq!(list(&[row], &Paper::default()), expect);
