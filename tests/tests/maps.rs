@@ -19,6 +19,7 @@ fn elements_are_read_and_written_by_their_types() {
     let ns = &lab.gateway;
     let file = fixture("maps");
     detour::run(ns, &["load", &file, DEVICE, "--name", "m", "--ingress", "maps"]).done();
+    // Writes go to a map that no program uses: packets of the lab itself change the others.
     let map = |what: &str, rest: &[&str]| {
         detour::run(ns, &[&["map", what, DEVICE, "m"], rest, &["--types", &file, "-j"]].concat())
     };
@@ -37,22 +38,25 @@ fn elements_are_read_and_written_by_their_types() {
         }
     }
     assert_eq!(
-        map("set", &["inner_1", "0", "0x10"]).done().json()["elements"],
+        map("set", &["unused_by_programs", "0", "0x10"]).done().json()["elements"],
         json!([{"key": 0, "value": 16}])
     );
-    assert_eq!(map("get", &["inner_1", "0"]).done().json()["elements"], json!([{"key": 0, "value": 16}]));
-    let id = rows.iter().find(|row| row["name"] == "inner_1").unwrap()["id"].as_u64().unwrap();
+    assert_eq!(
+        map("get", &["unused_by_programs", "0"]).done().json()["elements"],
+        json!([{"key": 0, "value": 16}])
+    );
+    let id = rows.iter().find(|row| row["name"] == "unused_by_programs").unwrap()["id"].as_u64().unwrap();
     assert_eq!(tools::map_dump(ns, id)[0]["formatted"], json!({"key": 0, "value": 16}));
     let locked = map("dump", &["locked_pinned"]).done().json();
     assert_eq!(locked["elements"][1]["value"]["count"], 0, "{locked}");
-    map("get", &["inner_1", "7"]).ends(code::NO);
-    map("get", &["nothing", "0"]).refused(code::USAGE, &["nothing", "inner_1"]);
-    map("set", &["inner_1", "0", "many"]).refused(code::USAGE, &["many", "number"]);
-    map("set", &["inner_1", "0", "hex:00"]).refused(code::USAGE, &["8 bytes"]);
-    let other = ["map", "dump", DEVICE, "m", "inner_1", "--types", &fixture("globals")];
+    map("get", &["unused_by_programs", "7"]).ends(code::NO);
+    map("get", &["nothing", "0"]).refused(code::USAGE, &["nothing", "unused_by_programs"]);
+    map("set", &["unused_by_programs", "0", "many"]).refused(code::USAGE, &["many", "number"]);
+    map("set", &["unused_by_programs", "0", "hex:00"]).refused(code::USAGE, &["8 bytes"]);
+    let other = ["map", "dump", DEVICE, "m", "unused_by_programs", "--types", &fixture("globals")];
     detour::run(ns, &other).refused(code::USAGE, &["globals.bpf.o"]);
     // Without the object, bytes; with ours, its types without being told.
-    let raw = detour::json(ns, &["map", "dump", DEVICE, "m", "inner_1"]);
+    let raw = detour::json(ns, &["map", "dump", DEVICE, "m", "unused_by_programs"]);
     assert_eq!(raw["elements"], json!([{"key": "hex:00000000", "value": "hex:1000000000000000"}]));
     detour::up(ns, DEVICE, &[]);
     let rodata = detour::json(ns, &["map", "dump", DEVICE, "up", ".rodata"]);
