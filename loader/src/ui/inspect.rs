@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! An object -> all that it says of itself, as text and JSON. Every name in it is foreign, so it is escaped.
+use crate::load::transcript::hex;
+
 use super::map_type::{map_flags, map_type};
-use super::text::{escape, hex};
+use super::text::escape;
 use super::value::{value, Value};
 use crate::object::{
     helper, CoreRelo, Extern, MapSpec, Object, Origin, Program, ProgramKind, Slot, Variable,

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! All that runs at a device's hooks, in order -> a table and JSON.
+use crate::load::transcript::hex;
+
 use super::paper::Paper;
-use super::text::{escape, hex, table, Column};
+use super::text::{escape, table, Column};
 use serde_json::{json, Value};
 
 /// One filter or tcx program.

@@ -6,9 +6,10 @@ use serde_json::{json, Value};
 use crate::dnat::codes;
 use crate::dnat::counters::Counter;
 use crate::dnat::in_force::{InForce, RuleInForce};
+use crate::load::transcript::hex;
 
 use super::paper::Paper;
-use super::text::{cut, escape, hex, table, Column};
+use super::text::{cut, escape, table, Column};
 
 /// An instance on a device.
 #[derive(Clone, Debug, PartialEq, Eq)]

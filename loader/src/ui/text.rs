@@ -56,11 +56,6 @@ pub fn protocol(number: u8) -> String {
     crate::dnat::rules::protocol_name(number).map_or_else(|| number.to_string(), str::to_owned)
 }
 
-/// Bytes as hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// A point in time as RFC 3339 says, in UTC: `2026-11-23T01:02:03Z`.
 pub fn rfc3339(since_1970: Duration) -> String {
     let seconds = since_1970.as_secs();

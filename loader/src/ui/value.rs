@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Bytes and their BTF type -> what they mean, for people and as JSON.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
-use super::text::{escape, hex};
+use super::text::escape;
+use crate::load::transcript::hex;
 use crate::object::{Btf, Kind, Type};
 use serde_json::{json, Map, Value as Json};
 
