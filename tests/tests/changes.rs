@@ -93,3 +93,40 @@ fn names_of_our_own_folders_name_no_instance() {
     }
     assert!(!lab.gateway.within(|| std::path::Path::new("/sys/fs/bpf/detour").exists()));
 }
+
+/// Whoever looks while somebody changes sees it before or after, never between.
+#[test]
+fn readers_wait_for_writers() {
+    let lab = Lab::new();
+    let ns = &lab.gateway;
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for _ in 0..8 {
+                up(ns, DEVICE, &[]);
+                detour::run(ns, &["down", DEVICE]).done();
+            }
+        });
+        let mut looks = 0;
+        while !writer.is_finished() || looks == 0 {
+            for command in ["status", "asked", "flows"] {
+                let run = detour::run(ns, &[command, DEVICE]);
+                assert!(matches!(run.code, Some(code::DONE | code::NO)), "{run:?}");
+            }
+            looks += 1;
+        }
+    });
+}
+
+#[test]
+fn steps_are_json_where_answers_are() {
+    let lab = Lab::new();
+    let run = detour::run(&lab.gateway, &["-j", "-v", "up", DEVICE]).done();
+    let lines: Vec<serde_json::Value> = run
+        .stderr
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+        .collect();
+    let numbers: Vec<u64> = lines.iter().filter_map(|line| line["step"].as_u64()).collect();
+    assert_eq!(numbers.len() as u64, run.json()["steps"].as_u64().unwrap());
+    assert!(numbers.windows(2).all(|two| two[0] + 1 == two[1]), "{numbers:?}");
+}
