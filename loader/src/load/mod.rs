@@ -3,6 +3,24 @@
 //!
 //! The way through: [`gather`] reads [`facts`], [`plan`] makes [`step`]s of them (with [`create`] and [`record`]),
 //! [`exec`] does them, [`transcript`] and [`plan_json`] print them.
+#![deny(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic
+    )
+)]
+
 pub mod ack;
 pub mod create;
 pub mod exchange;

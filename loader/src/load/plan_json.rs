@@ -33,6 +33,8 @@ pub fn read_plan(value: &Value, parts: Parts<'_>) -> Option<Plan> {
     Some(Plan { steps, notes })
 }
 
+// Assigning to a key of an object made here inserts it; it cannot panic.
+#[allow(clippy::indexing_slicing)]
 fn step(step: &Step) -> Value {
     let mut value = effect(&step.effect);
     if let Some(expect) = &step.expect {
@@ -107,6 +109,8 @@ pub fn tags(tags: &Tags) -> Value {
 }
 
 /// One effect: `{"do":"bpf","command":"MAP_CREATE","args":{…},"gives":"%flows"}`, `{"do":"mkdir","path":"…"}` …
+// Assigning to a key of an object made here inserts it; it cannot panic.
+#[allow(clippy::indexing_slicing)]
 pub fn effect(effect: &Effect) -> Value {
     match effect {
         Effect::Bpf(call) => {
@@ -197,6 +201,8 @@ fn read_argument(value: &Value, parts: Parts<'_>) -> Option<Arg> {
 }
 
 /// Bytes: their length, digest, and the runs that are not zero, or the part they are.
+// Assigning to a key of an object made here inserts it; it cannot panic.
+#[allow(clippy::indexing_slicing)]
 pub fn write_blob(blob: &Blob) -> Value {
     let mut value = json!({"len": blob.bytes.len(), "sha256": hex(&sha256(&blob.bytes))});
     match &blob.part {
