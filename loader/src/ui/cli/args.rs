@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Arguments that several commands share.
+use clap::builder::{PossibleValuesParser, ValueParser};
+use clap::{value_parser, Arg, ArgAction};
+
+pub(super) fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+pub(super) fn option(
+    name: &'static str,
+    value: &'static str,
+    parser: impl Into<ValueParser>,
+    help: &'static str,
+) -> Arg {
+    Arg::new(name).long(name).value_name(value).value_parser(parser.into()).help(help)
+}
+
+pub(super) fn dev() -> Arg {
+    Arg::new("dev").value_name("DEV").required(true).help("The network device")
+}
+
+/// A filter's handle: never 0, which means "choose one".
+pub(super) fn number(text: &str) -> Result<u32, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(hex) => u32::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    parsed.ok().filter(|n| *n != 0).ok_or_else(|| "a number from 1 to 0xffffffff".to_string())
+}
+
+pub(super) fn rules() -> [Arg; 2] {
+    [
+        Arg::new("rules").value_name("RULES").help("A file of rules"),
+        Arg::new("rule")
+            .long("rule")
+            .value_name("RULE")
+            .action(ArgAction::Append)
+            .help("A rule, after those of the file; first match wins"),
+    ]
+}
+
+pub(super) fn functions(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name("FUNC").action(ArgAction::Append).help(help)
+}
+
+pub(super) fn set() -> Arg {
+    Arg::new("set")
+        .long("set")
+        .value_name("VAR=VALUE")
+        .action(ArgAction::Append)
+        .help("Set a variable, VAR[.FIELD][[N]]=VALUE, before loading")
+}
+
+pub(super) fn sched_cls() -> Arg {
+    Arg::new("type")
+        .long("type")
+        .value_name("TYPE")
+        .value_parser(PossibleValuesParser::new(["sched_cls"]))
+        .help("The type of functions named here whose section says nothing of one")
+}
+
+pub(super) fn mount() -> Arg {
+    flag("mount-bpffs", "Mount a BPF file system on /sys/fs/bpf where there is none")
+}
+
+pub(super) fn prio(default: &'static str) -> Arg {
+    option("prio", "N", value_parser!(u16).range(1..), "Priority of the filters; lower ones run first")
+        .default_value(default)
+}
+
+pub(super) fn handle() -> Arg {
+    option("handle", "N", ValueParser::from(number), "Handle of the filters, decimal or 0x…")
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Seeing it before: `plan`, `check`, `inspect`, `test`.
+use super::args::{flag, functions, option, rules, sched_cls, set};
+use super::{load, run};
+use clap::{value_parser, Arg, Command};
+
+pub(super) fn plan() -> Command {
+    let facts = || {
+        Arg::new("facts")
+            .long("facts")
+            .value_name("FILE|none")
+            .help("Facts of another machine, as 'plan … --save-facts' wrote them, or of none at all")
+    };
+    let of = |command: Command| {
+        command
+            .arg(flag("bytes", "Show the bytes of every call and message"))
+            .arg(flag("undo", "Show what undoes each step, and what follows a failure"))
+            .arg(facts())
+            .arg(
+                Arg::new("save-facts")
+                    .long("save-facts")
+                    .value_name("FILE")
+                    .help("Write the facts to a file"),
+            )
+    };
+    Command::new("plan")
+        .about("Print every bpf(2) call and netlink message that a command would make; changes nothing")
+        .subcommand_required(true)
+        .subcommand(of(run::up()))
+        .subcommand(of(run::down()))
+        .subcommand(of(load::load()))
+        .subcommand(of(load::unload()))
+}
+
+pub(super) fn check() -> Command {
+    Command::new("check").about("Read rules and say what they mean").args(rules())
+}
+
+pub(super) fn test() -> Command {
+    Command::new("test")
+        .about("Run a program on packets without a device (BPF_PROG_TEST_RUN): verdict and packet afterwards")
+        .arg(
+            Arg::new("file").value_name("FILE").required(true).help("An ELF object, or @dnat, @drop, @trace"),
+        )
+        .arg(Arg::new("program").value_name("PROG").required(true).help("The function"))
+        .arg(
+            Arg::new("packet").long("packet").value_name("FILE").required(true).help(
+                "Ethernet frames: a pcap file, or one as hex text; to 00:00:00:00:00:00 they are for us",
+            ),
+        )
+        .arg(Arg::new("out").long("out").value_name("FILE").help("Write the packets afterwards as pcap"))
+        .arg(option("repeat", "N", value_parser!(u32).range(1..), "Run N times, and tell the mean duration"))
+        .arg(set())
+        .arg(sched_cls())
+}
+
+pub(super) fn inspect() -> Command {
+    Command::new("inspect")
+        .about("Programs, maps, variables and types of an object; needs no kernel and no privilege")
+        .arg(
+            Arg::new("file").value_name("FILE").required(true).help("An ELF object, or @dnat, @drop, @trace"),
+        )
+        .arg(set())
+        .arg(flag("disasm", "The instructions, with C source lines"))
+        .arg(functions("program", "With --disasm: this program only").requires("disasm"))
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Any object: `load`, `unload`, `list`, `map`.
+use super::args::{dev, flag, functions, handle, mount, option, prio, sched_cls, set};
+use clap::builder::{PossibleValuesParser, ValueParser};
+use clap::{value_parser, Arg, Command};
+
+/// Attaching by tcx: where in its order.
+#[cfg(feature = "compat")]
+fn tcx() -> Vec<Arg> {
+    let anchor = |name: &'static str, help: &'static str| {
+        option(name, "ID|NAME", ValueParser::string(), help).requires("tcx")
+    };
+    let end = |name: &'static str, help: &'static str| flag(name, help).requires("tcx");
+    let revision = option("revision", "N", value_parser!(u64), "Only if the hook still has this revision");
+    vec![
+        flag("tcx", "Attach by tcx links (Linux 6.6), which run before all filters").conflicts_with_all([
+            "prio",
+            "handle",
+            "no-attach",
+        ]),
+        anchor("before", "Before this program, by its id or the name of one of our instances")
+            .conflicts_with_all(["after", "first", "last"]),
+        anchor("after", "After this program").conflicts_with_all(["first", "last"]),
+        end("first", "Before all others").conflicts_with("last"),
+        end("last", "After all others (the default)"),
+        revision.requires("tcx"),
+    ]
+}
+
+#[cfg(not(feature = "compat"))]
+fn tcx() -> Vec<Arg> {
+    Vec::new()
+}
+
+pub(super) fn load() -> Command {
+    let command = Command::new("load")
+        .about("Load tc programs of any object and attach them")
+        .arg(
+            Arg::new("file").value_name("FILE").required(true).help("An ELF object, or @dnat, @drop, @trace"),
+        )
+        .arg(dev().required(false).required_unless_present("no-attach"))
+        .arg(option(
+            "name",
+            "NAME",
+            ValueParser::string(),
+            "The instance's name; the file's name without ending otherwise",
+        ))
+        .arg(functions("ingress", "Attach this function to ingress"))
+        .arg(functions("egress", "Attach this function to egress"))
+        .arg(set())
+        .arg(prio("200"))
+        .arg(handle())
+        .args(tcx())
+        .arg(
+            flag("replace", "Take the place of a running instance of this name, without a gap; its maps go")
+                .conflicts_with_all(["prio", "handle", "no-attach"]),
+        )
+        .arg(
+            Arg::new("pin-dir")
+                .long("pin-dir")
+                .value_name("DIR")
+                .conflicts_with("no-attach")
+                .help("Share maps that ask to be pinned by name: take over those in DIR, pin new ones there"),
+        )
+        .arg(
+            Arg::new("on-incompatible")
+                .long("on-incompatible")
+                .value_name("WHAT")
+                .value_parser(PossibleValuesParser::new(["fail", "recreate"]))
+                .default_value("fail")
+                .help("When DIR holds a map of another shape"),
+        )
+        .arg(flag("no-attach", "Load every tc program, say what the verifier says, keep nothing"))
+        .arg(functions("program", "With --no-attach: load this function only").requires("no-attach"))
+        .arg(sched_cls())
+        .arg(mount());
+    with_btf(command)
+}
+
+#[cfg(feature = "compat")]
+fn with_btf(command: Command) -> Command {
+    let help = "Types of the kernel, if not those of /sys/kernel/btf/vmlinux";
+    let without = "Do not give the object's own types to the kernel: for a kernel that refuses them";
+    command.arg(option("btf", "FILE", ValueParser::string(), help)).arg(flag("no-btf", without))
+}
+
+#[cfg(not(feature = "compat"))]
+fn with_btf(command: Command) -> Command {
+    command
+}
+
+pub(super) fn unload() -> Command {
+    Command::new("unload").about("Detach and unpin an instance, and nothing else").arg(dev()).arg(
+        Arg::new("name").value_name("NAME").help("The instance; may be left out where there is one only"),
+    )
+}
+
+pub(super) fn list() -> Command {
+    Command::new("list")
+        .about("Every filter and tcx program on a device, foreign ones too, in the order in which they run")
+        .arg(dev())
+}
+
+pub(super) fn map() -> Command {
+    let argument = |name: &'static str, shown: &'static str, help: &'static str| {
+        Arg::new(name).value_name(shown).required(true).help(help)
+    };
+    let of = |name: &'static str, about: &'static str| {
+        let types = Arg::new("types").long("types").value_name("FILE");
+        Command::new(name)
+            .about(about)
+            .arg(dev())
+            .arg(argument("name", "NAME", "The instance"))
+            .arg(types.help("The object that the instance was loaded from: its types are used"))
+    };
+    let key = || argument("key", "KEY", "As 'load --set' takes values; hex:… where no type is known");
+    let name = || argument("map", "MAP", "The map");
+    Command::new("map")
+        .about("Look into the maps of an instance, by their types where they are known, and write elements")
+        .subcommand_required(true)
+        .subcommand(of("list", "The maps and their shapes"))
+        .subcommand(of("dump", "All elements of a map").arg(name()))
+        .subcommand(of("get", "One element").arg(name()).arg(key()))
+        .subcommand(of("set", "Write one element").arg(name()).arg(key()).arg(argument(
+            "value",
+            "VALUE",
+            "As the key",
+        )))
+}
