@@ -2,7 +2,7 @@
 //! Any object: `load`, `unload`, `list`, `map`.
 use super::args::{dev, flag, functions, handle, mount, option, prio, sched_cls, set};
 use clap::builder::{PossibleValuesParser, ValueParser};
-use clap::{value_parser, Arg, Command};
+use clap::{Arg, Command};
 
 /// Attaching by tcx: where in its order.
 #[cfg(feature = "compat")]
@@ -11,7 +11,8 @@ fn tcx() -> Vec<Arg> {
         option(name, "ID|NAME", ValueParser::string(), help).requires("tcx")
     };
     let end = |name: &'static str, help: &'static str| flag(name, help).requires("tcx");
-    let revision = option("revision", "N", value_parser!(u64), "Only if the hook still has this revision");
+    let revision =
+        option("revision", "N", clap::value_parser!(u64), "Only if the hook still has this revision");
     vec![
         flag("tcx", "Attach by tcx links (Linux 6.6), which run before all filters").conflicts_with_all([
             "prio",
