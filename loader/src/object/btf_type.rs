@@ -203,6 +203,12 @@ impl<'a> Type<'a> {
         }
     }
 
+    /// What a DECL_TAG is about: a member or parameter by its index, or `None` for the whole.
+    pub fn component(&self) -> Option<u32> {
+        let [index] = words(self.extra)?;
+        (self.kind == Kind::DeclTag && index != u32::MAX).then_some(index)
+    }
+
     /// An ARRAY's element and length.
     pub fn array(&self) -> Option<Array> {
         let [element, _index, count] = words(self.extra)?;

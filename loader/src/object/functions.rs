@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Sections and symbols to functions, and sections' names to what their programs are.
 
+use std::collections::BTreeMap;
+
+use super::btf::Btf;
+use super::btf_type::Kind;
 use super::elf::{Elf, Place, Role, SymbolKind};
 use super::error::ObjectError;
 use super::ProgramKind;
@@ -71,6 +75,25 @@ impl<'a> Functions<'a> {
     /// All of them, with their indexes.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &Function<'a>)> {
         self.0.iter().enumerate()
+    }
+
+    /// Which function catches what each program throws: nothing calls it, only a tag of the program's declaration,
+    /// `exception_callback:NAME`, says so.
+    pub fn catchers(&self, btf: &Btf) -> Result<BTreeMap<usize, usize>, ObjectError> {
+        let index = |name: &str, entry: bool| self.0.iter().position(|f| f.name == name && f.entry == entry);
+        let mut found = BTreeMap::new();
+        for tag in btf.types().filter(|t| t.kind == Kind::DeclTag && t.component().is_none()) {
+            let Some(catcher) = tag.name().strip_prefix("exception_callback:") else { continue };
+            let program = btf.get(tag.type_id()).filter(|t| t.kind == Kind::Func);
+            let Some(program) = program.and_then(|t| index(t.name(), true)) else { continue };
+            let fault = |what| ObjectError::Btf { type_id: tag.id, what };
+            let catcher =
+                index(catcher, false).ok_or(fault("names an exception callback that is not there"))?;
+            if found.insert(program, catcher).is_some() {
+                return Err(fault("is a second exception callback of one program"));
+            }
+        }
+        Ok(found)
     }
 
     /// The index of the function that starts exactly there.

@@ -18,6 +18,8 @@ pub struct Parts<'a> {
     /// One for each function.
     pub bodies: Vec<Result<Body, ObjectError>>,
     pub ext: BtfExt<'a>,
+    /// The exception callbacks of programs, both by index.
+    pub catchers: BTreeMap<usize, usize>,
 }
 
 /// A program, and its address loads by what they were in the object.
@@ -92,10 +94,21 @@ struct Chain {
 
 impl Chain {
     /// Depth first in the order of the calls, each function right behind the one that first calls it: libbpf's order, so
-    /// that both loaders give the kernel the same bytes. The stack is ours, for its depth is the input's.
+    /// that both loaders give the kernel the same bytes. An exception callback comes last, with what it calls.
     fn from(parts: &Parts<'_>, entry: usize, budget: usize) -> Result<Chain, ObjectError> {
         let mut chain = Chain { funcs: Some(Vec::new()), lines: Some(Vec::new()), ..Chain::default() };
-        let mut open = vec![(entry, chain.append(parts, entry, budget)?, 0usize)];
+        chain.follow(parts, entry, budget)?;
+        if let Some(catcher) = parts.catchers.get(&entry).filter(|c| !chain.starts.contains_key(c)) {
+            chain.follow(parts, *catcher, budget)?;
+        }
+        chain.loads.sort_unstable_by_key(|(insn, _)| *insn);
+        chain.core.sort_by_key(|r| r.insn);
+        Ok(chain)
+    }
+
+    /// Appends a function that is not in, and all that it reaches. The stack is ours, for its depth is the input's.
+    fn follow(&mut self, parts: &Parts<'_>, first: usize, budget: usize) -> Result<(), ObjectError> {
+        let mut open = vec![(first, self.append(parts, first, budget)?, 0usize)];
         while let Some((caller, base, next)) = open.last_mut() {
             let Some((at, callee)) = parts.body(*caller)?.calls.get(*next).copied() else {
                 open.pop();
@@ -103,22 +116,20 @@ impl Chain {
             };
             *next = next.saturating_add(1);
             let from = base.saturating_add(at);
-            let to = match chain.starts.get(&callee) {
+            let to = match self.starts.get(&callee) {
                 Some(start) => *start,
                 None => {
-                    let start = chain.append(parts, callee, budget)?;
+                    let start = self.append(parts, callee, budget)?;
                     open.push((callee, start, 0));
                     start
                 }
             };
             let after = i32::try_from(from.saturating_add(1)).unwrap_or(i32::MAX);
-            if let Some(insn) = chain.insns.get_mut(from) {
+            if let Some(insn) = self.insns.get_mut(from) {
                 insn.imm = i32::try_from(to).unwrap_or(i32::MAX).saturating_sub(after);
             }
         }
-        chain.loads.sort_unstable_by_key(|(insn, _)| *insn);
-        chain.core.sort_by_key(|r| r.insn);
-        Ok(chain)
+        Ok(())
     }
 
     /// Puts a function at the end and returns where it begins.

@@ -27,7 +27,7 @@ pub fn definitions(elf: &Elf<'_>, btf: Option<&Btf>) -> Result<Vec<Definition>, 
         let what = "has map definitions of the old form, which differ between loaders and say nothing of types: use .maps";
         return Err(fault(legacy.name, what));
     }
-    let Some((_, section)) = elf.section(".maps") else { return Ok(Vec::new()) };
+    let Some((_, section)) = elf.section(".maps") else { return no_definitions(btf) };
     let btf = btf.ok_or_else(|| fault(".maps", "means nothing without BTF: compile with -g"))?;
     let datasec = btf.find(Kind::Datasec, ".maps").ok_or_else(|| fault(".maps", "has no types"))?;
     let mut found = Vec::new();
@@ -57,6 +57,18 @@ pub fn definitions(elf: &Elf<'_>, btf: Option<&Btf>) -> Result<Vec<Definition>, 
         found.push(Definition { spec: reader.spec, offset, end, slots });
     }
     Ok(found)
+}
+
+/// Without a section there is no definition, but types may tell of maps of other files.
+fn no_definitions(btf: Option<&Btf>) -> Result<Vec<Definition>, ObjectError> {
+    let datasec = btf.and_then(|btf| Some((btf, btf.find(Kind::Datasec, ".maps")?)));
+    match datasec.and_then(|(btf, datasec)| btf.get(datasec.placed().next()?.var)) {
+        Some(var) => {
+            let (map, what) = (var.name().to_owned(), "is extern and defined nowhere");
+            Err(ObjectError::Map { map, attribute: String::new(), what })
+        }
+        None => Ok(Vec::new()),
+    }
 }
 
 /// At most 15 bytes that `bpf_obj_name_cpy()` (kernel/bpf/syscall.c) takes.

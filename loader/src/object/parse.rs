@@ -32,7 +32,8 @@ pub fn parse(bytes: &[u8]) -> Result<Object, ObjectError> {
     let externs = Externs::collect(&elf, btf.as_ref());
     let context = Context { elf: &elf, functions: &functions, maps: &places, externs: &externs };
     let bodies = functions.iter().map(|(_, function)| context.read(function)).collect();
-    let linked = Parts { elf: &elf, functions: &functions, bodies, ext }.link()?;
+    let catchers = btf.as_ref().map_or(Ok(BTreeMap::new()), |btf| functions.catchers(btf))?;
+    let linked = Parts { elf: &elf, functions: &functions, bodies, ext, catchers }.link()?;
 
     let sections = add_data(&elf, btf.as_ref(), &linked, &mut maps)?;
     let programs: Vec<Program> = linked.into_iter().map(|l| refer(l, &sections)).collect();
