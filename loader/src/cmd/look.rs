@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! `status`, `flows` and `asked`: what is up, read from its pins.
+//! `status`, `flows`, `asked` and `rules`: what is up, read from its pins.
 use crate::cmd::attach::UP;
+use crate::cmd::selection::{for_asked, selection};
 use crate::cmd::{Answer, Context};
 use crate::dnat::control;
 use crate::dnat::look::Look;
@@ -108,18 +109,33 @@ fn dnat(look: &Look) -> Result<Dnat, Refusal> {
     })
 }
 
-/// `flows DEV`.
+/// `flows DEV [MATCH]`.
 pub fn flows(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
+    let selection = selection(args)?;
     let (device, look) = open(context, args)?;
-    let (flows, generation) = (look.flows()?, look.rules()?.generation);
-    let text = ui::flows::text(&flows, generation, &context.paper);
+    let (mut flows, generation) = (look.flows()?, look.rules()?.generation);
+    flows.retain(|flow| selection.has_flow(flow));
+    let text = match flows.is_empty() && !selection.is_everything() {
+        true => "no translation matches\n".to_string(),
+        false => ui::flows::text(&flows, generation, &context.paper),
+    };
     Ok(Answer::done(text, ui::flows::json(&device, &flows, generation)))
 }
 
-/// `asked DEV`.
-pub fn asked(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
+/// `rules DEV`.
+pub fn rules(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
     let (device, look) = open(context, args)?;
-    let ((rows, others), generation) = (look.asked()?, look.rules()?.generation);
+    let rules = look.rules()?;
+    Ok(Answer::done(ui::rules::text(&rules, &context.paper), ui::rules::json(&device, &rules)))
+}
+
+/// `asked DEV [MATCH]`. What found no row of its own is left out of a choice: of it only the client is known.
+pub fn asked(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
+    let selection = for_asked(args)?;
+    let (device, look) = open(context, args)?;
+    let ((mut rows, mut others), generation) = (look.asked()?, look.rules()?.generation);
+    rows.retain(|row| selection.has_row(row));
+    others.retain(|_| selection.is_everything());
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let text = ui::asked::text(&rows, &others, generation, &context.paper);
     Ok(Answer::done(text, ui::asked::json(&device, &rows, &others, generation, now)))

@@ -13,6 +13,7 @@ mod maps;
 mod objects;
 mod plan;
 mod select;
+mod selection;
 mod test;
 mod up;
 
@@ -28,6 +29,7 @@ pub fn run(matches: &ArgMatches) -> Result<Answer, Refusal> {
         Some(("status", args)) => look::status(&mut context, args.get_one("dev")),
         Some(("flows", args)) => look::flows(&mut context, args),
         Some(("asked", args)) => look::asked(&mut context, args),
+        Some(("rules", args)) => look::rules(&mut context, args),
         Some(("up", args)) => up::up(&mut context, args),
         Some(("down", args)) => up::down(&mut context, args),
         Some(("load", args)) => attach::load(&mut context, args),

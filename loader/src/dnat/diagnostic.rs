@@ -61,6 +61,8 @@ pub enum Reason {
     PortZero,
     /// An address that no server can have.
     NotUnicast,
+    /// A condition on the client's port where that is not recorded.
+    NoClientPort,
     /// More rules than the kernel table holds.
     TooManyRules(usize),
     /// What the data path of this version does not do.
@@ -142,6 +144,7 @@ impl fmt::Display for Reason {
             }
             Self::PortZero => f.write_str("port 0 cannot be a target"),
             Self::NotUnicast => f.write_str("no server can have this address"),
+            Self::NoClientPort => f.write_str("what was asked for is recorded without the client's port"),
             Self::TooManyRules(limit) => write!(f, "more than {limit} rules"),
             Self::NotServed(what) => f.write_str(match what {
                 NotServed::Ipv6Match => "IPv6 is passed untouched by this version, this would never match",

@@ -35,6 +35,7 @@ pub mod reload;
 pub mod rules;
 pub mod running;
 mod scan;
+pub mod selection;
 pub mod set;
 mod values;
 pub mod wire;

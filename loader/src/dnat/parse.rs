@@ -15,7 +15,7 @@
 
 use super::diagnostic::{Diagnostic, NotServed, Reason};
 use super::rules::{self, Field, Match, Place, Rule, Side, Verdict, ICMP, SCTP, TCP, UDP};
-use super::scan::{Fault, Words};
+use super::scan::{Fault, Word, Words};
 use super::set::{intersection, Interval};
 use super::values;
 
@@ -86,35 +86,69 @@ fn rule(bytes: &[u8], place: Place, extent: Extent) -> Result<Option<Rule>, Faul
     let mut matches = Vec::new();
     loop {
         let word = words.next(START)?;
-        let condition = match word.text {
-            "ip" => address(&mut words, rules::Family::V4)?,
-            "ip6" => address(&mut words, rules::Family::V6)?,
-            "tcp" => port(&mut words, TCP)?,
-            "udp" => port(&mut words, UDP)?,
-            "sctp" => port(&mut words, SCTP)?,
-            "icmp" => only(ICMP),
-            "meta" => protocol(&mut words)?,
+        let Some(condition) = condition(&mut words, word)? else {
             // Every rule is counted here; the word is taken so that a line can be copied from nft.
-            "counter" => continue,
-            _ => {
-                let verdict = verdict(&mut words, word, &matches, extent)?;
-                words.end()?;
-                // What a condition on a port implies need not be said twice, and nft would refuse some of it.
-                if matches.iter().any(|m: &Match| matches!(m.field, Field::Port(..))) {
-                    matches.retain(|m| m.field != Field::Protocol);
-                }
-                return Ok(Some(Rule { matches, verdict, place }));
+            if word.text == "counter" {
+                continue;
             }
+            let verdict = verdict(&mut words, word, &matches, extent)?;
+            words.end()?;
+            return Ok(Some(Rule { matches: needed(matches), verdict, place }));
         };
-        let fault = |reason| Err(words.since(word, reason));
         match unserved(&condition) {
-            Some(what) if extent == Extent::Served => return fault(Reason::NotServed(what)),
-            _ => matches.push(condition),
-        }
-        if let Some(conflict) = conflict(&matches) {
-            return fault(Reason::Conflict(conflict));
+            Some(what) if extent == Extent::Served => {
+                return Err(words.since(word, Reason::NotServed(what)));
+            }
+            _ => add(&mut matches, condition).map_err(|reason| words.since(word, reason))?,
         }
     }
+}
+
+/// The conditions of a rule without a verdict: what `flows`, `asked` and `flush` choose by. None means everything.
+///
+/// # Errors
+/// What is wrong with them first.
+pub fn parse_conditions(source: &Source) -> Result<Vec<Match>, Box<Diagnostic>> {
+    conditions(source.text).map_err(|fault| Box::new(fault.at(source.name, 1, source.text)))
+}
+
+fn conditions(bytes: &[u8]) -> Result<Vec<Match>, Fault> {
+    let line = std::str::from_utf8(bytes).map_err(|error| Fault::encoding(bytes, &error))?;
+    let (mut words, mut matches) = (Words::of(line), Vec::new());
+    while words.peek().is_some() {
+        let word = words.next(CONDITION)?;
+        let condition = condition(&mut words, word)?.ok_or_else(|| word.expected(CONDITION))?;
+        add(&mut matches, condition).map_err(|reason| words.since(word, reason))?;
+    }
+    Ok(needed(matches))
+}
+
+/// The condition that starts with `word`, if that starts one.
+fn condition(words: &mut Words, word: Word) -> Result<Option<Match>, Fault> {
+    Ok(Some(match word.text {
+        "ip" => address(words, rules::Family::V4)?,
+        "ip6" => address(words, rules::Family::V6)?,
+        "tcp" => port(words, TCP)?,
+        "udp" => port(words, UDP)?,
+        "sctp" => port(words, SCTP)?,
+        "icmp" => only(ICMP),
+        "meta" => protocol(words)?,
+        _ => return Ok(None),
+    }))
+}
+
+/// One more condition, unless it contradicts those before.
+fn add(matches: &mut Vec<Match>, condition: Match) -> Result<(), Reason> {
+    matches.push(condition);
+    conflict(matches).map_or(Ok(()), |conflict| Err(Reason::Conflict(conflict)))
+}
+
+/// What a condition on a port implies need not be said twice, and nft would refuse some of it.
+fn needed(mut matches: Vec<Match>) -> Vec<Match> {
+    if matches.iter().any(|m| matches!(m.field, Field::Port(..))) {
+        matches.retain(|m| m.field != Field::Protocol);
+    }
+    matches
 }
 
 /// Why no packet can fulfil all of `matches`, the last of which is new.
@@ -193,12 +227,7 @@ fn set(words: &mut Words, field: Field, expected: &'static str) -> Result<Match,
 }
 
 /// The verdict that starts with `word`.
-fn verdict(
-    words: &mut Words,
-    word: super::scan::Word,
-    matches: &[Match],
-    extent: Extent,
-) -> Result<Verdict, Fault> {
+fn verdict(words: &mut Words, word: Word, matches: &[Match], extent: Extent) -> Result<Verdict, Fault> {
     let verdict = match word.text {
         "accept" => Verdict::Accept,
         "drop" => Verdict::Drop,
@@ -279,6 +308,8 @@ fn unserved(condition: &Match) -> Option<NotServed> {
 /// What a rule can go on with until its verdict.
 const START: &str =
     "a condition (ip, ip6, tcp, udp, sctp, icmp, meta) or a verdict (redirect, dnat, accept, drop, reject)";
+/// What a selection consists of.
+const CONDITION: &str = "a condition (ip, ip6, tcp, udp, sctp, icmp, meta)";
 /// RULES_MAX of ebpf-src/abi.h.
 pub const MOST_RULES: usize = 1024;
 /// A file full of mistakes is not repeated to the end.

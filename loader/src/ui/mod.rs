@@ -11,6 +11,7 @@ pub mod list;
 pub mod map_type;
 pub mod maps;
 pub mod paper;
+pub mod rules;
 pub mod status;
 pub mod text;
 pub mod value;

@@ -3,12 +3,12 @@
 
 use serde_json::{json, Value};
 
-use crate::dnat::codes;
 use crate::dnat::counters::Counter;
 use crate::dnat::in_force::{InForce, RuleInForce};
 use crate::load::transcript::hex;
 
 use super::paper::Paper;
+use super::rules::{rule_json, with_target};
 use super::text::{cut, escape, table, Column};
 
 /// An instance on a device.
@@ -122,15 +122,6 @@ fn rule((index, rule): (usize, &RuleInForce)) -> Vec<String> {
     vec![number, escape(&with_target(rule)), rule.packets.to_string(), packets.to_owned()]
 }
 
-/// The text; where it says `redirect`, also the address that stands for.
-fn with_target(rule: &RuleInForce) -> String {
-    let targets: Vec<String> = rule.targets.iter().map(ToString::to_string).collect();
-    if targets.is_empty() || !rule.text.contains("redirect") {
-        return rule.text.clone();
-    }
-    format!("{}  ({})", rule.text, targets.join(", "))
-}
-
 /// `{"schema":"detour.status/1","instances":[…]}`.
 pub fn json(all: &[Status]) -> Value {
     json!({"schema": "detour.status/1", "instances": all.iter().map(instance).collect::<Vec<_>>()})
@@ -160,22 +151,11 @@ fn instance(status: &Status) -> Value {
 
 fn dnat_json(dnat: &Dnat) -> Value {
     let of = |(used, most): (u64, u64)| json!({"used": used, "most": most});
-    let rule = |rule: &RuleInForce| {
-        json!({
-            "text": rule.text,
-            "line": rule.line,
-            "verdict": codes::verdict(rule.verdict),
-            "targets": rule.targets.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "port": (rule.port != 0).then_some(rule.port),
-            "packets": rule.packets,
-            "bytes": rule.bytes,
-        })
-    };
     let counters =
         dnat.counters.iter().map(|counter| (counter.name.to_owned(), Value::from(counter.packets)));
     json!({
         "rules_generation": dnat.rules.generation,
-        "rules": dnat.rules.rules.iter().map(rule).collect::<Vec<_>>(),
+        "rules": dnat.rules.rules.iter().map(rule_json).collect::<Vec<_>>(),
         "confirmed": of(dnat.confirmed),
         "half_open": of(dnat.half_open),
         "asked": of(dnat.asked),
@@ -186,6 +166,7 @@ fn dnat_json(dnat: &Dnat) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dnat::codes;
 
     fn status() -> Status {
         let program = |name: &str, hook, id, in_place| Program {

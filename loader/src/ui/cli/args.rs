@@ -72,3 +72,11 @@ pub(super) fn prio(default: &'static str) -> Arg {
 pub(super) fn handle() -> Arg {
     option("handle", "N", ValueParser::from(number), "Handle of the filters, decimal or 0x…")
 }
+
+/// Conditions as rules have them, in one argument or several.
+pub(super) fn selection() -> Arg {
+    Arg::new("match")
+        .value_name("MATCH")
+        .num_args(0..)
+        .help("Only these: conditions as in rules, such as: tcp dport 80 ip saddr 10.0.0.0/8")
+}

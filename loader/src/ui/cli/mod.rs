@@ -23,6 +23,7 @@ pub fn command() -> Command {
         .subcommand(see::status())
         .subcommand(see::asked())
         .subcommand(see::flows())
+        .subcommand(see::rules())
         .subcommand(load::load())
         .subcommand(load::unload())
         .subcommand(load::list())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! Looking at what runs: `status`, `asked`, `flows`.
-use super::args::dev;
+//! Looking at what runs: `status`, `asked`, `flows`, `rules`.
+use super::args::{dev, selection};
 use clap::Command;
 
 pub(super) fn status() -> Command {
@@ -10,9 +10,16 @@ pub(super) fn status() -> Command {
 }
 
 pub(super) fn asked() -> Command {
-    Command::new("asked").about("Which destinations and ports clients asked for, served or not").arg(dev())
+    Command::new("asked")
+        .about("Which destinations and ports clients asked for, served or not")
+        .arg(dev())
+        .arg(selection())
 }
 
 pub(super) fn flows() -> Command {
-    Command::new("flows").about("Translations in force").arg(dev())
+    Command::new("flows").about("Translations in force").arg(dev()).arg(selection())
+}
+
+pub(super) fn rules() -> Command {
+    Command::new("rules").about("The rules in force, with their counters").arg(dev())
 }

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! The words of MATCH to a selection, or a message with the line and a caret.
+use crate::dnat::diagnostic::Diagnostic;
+use crate::dnat::selection::Selection;
+use crate::load::refusal::{Refusal, Stage};
+use crate::ui::excerpt::excerpt;
+use clap::ArgMatches;
+
+/// What MATCH chooses of flows.
+pub fn selection(args: &ArgMatches) -> Result<Selection, Refusal> {
+    Selection::parse(&words(args)).map_err(refuse)
+}
+
+/// What MATCH chooses of rows of `asked`.
+pub fn for_asked(args: &ArgMatches) -> Result<Selection, Refusal> {
+    Selection::parse_for_asked(&words(args)).map_err(refuse)
+}
+
+fn words(args: &ArgMatches) -> String {
+    let words: Vec<&str> =
+        args.get_many::<String>("match").into_iter().flatten().map(String::as_str).collect();
+    words.join(" ")
+}
+
+fn refuse(fault: Box<Diagnostic>) -> Refusal {
+    let refusal = Refusal::new(Stage::Usage, "a fault in the conditions", "");
+    Refusal { details: excerpt(&fault), ..refusal }
+}
