@@ -3,6 +3,7 @@
 //!
 //! * [`netns`], [`lab`]: a client and a gateway that nobody else sees and that vanish with the test;
 //! * [`serve`], [`talk`]: servers on the gateway and what a client hears when it asks;
+//! * [`crowd`]: very many of them, and a flood;
 //! * [`packet`], [`capture`]: frames built, read and their checksums computed, all independent of the code under test;
 //! * [`detour`]: the program; [`testrun`]: one of its programs run on one packet, [`bench`]: and what has to come out;
 //! * [`tools`], [`strace`], [`snapshot`]: what `tc`, `bpftool`, `strace` and the file system say;
@@ -11,6 +12,7 @@
 //! A test that cannot run fails; none is skipped.
 pub mod bench;
 pub mod capture;
+pub mod crowd;
 pub mod detour;
 pub mod lab;
 pub mod netns;

@@ -123,6 +123,22 @@ impl Packet {
         self
     }
 
+    /// Acknowledges up to `number`.
+    pub fn acknowledging(mut self, number: u32) -> Packet {
+        let Inner::Tcp { ack, .. } = &mut self.inner else { panic!("not TCP: {self}") };
+        *ack = number;
+        self
+    }
+
+    /// Whom it is from and to; port 0 where there is none.
+    pub fn ends(&self) -> (SocketAddr, SocketAddr) {
+        let (sport, dport) = match self.inner {
+            Inner::Tcp { sport, dport, .. } | Inner::Udp { sport, dport, .. } => (sport, dport),
+            _ => (0, 0),
+        };
+        (SocketAddr::new(self.src, sport), SocketAddr::new(self.dst, dport))
+    }
+
     /// The answer's addresses and ports: both ends exchanged.
     pub fn reversed(mut self) -> Packet {
         std::mem::swap(&mut self.src, &mut self.dst);

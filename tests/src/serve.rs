@@ -2,6 +2,7 @@
 //! Small servers inside a namespace that say whom they think they talk to; each stops when it is dropped.
 use crate::netns::Netns;
 use nix::poll::{poll, PollFd, PollFlags};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
@@ -59,6 +60,38 @@ impl Server {
                 if held.len() == hold {
                     for (text, peer) in held.drain(..).rev() {
                         let _ = socket.send_to(&[&text[..], format!(" {peer}").as_bytes()].concat(), peer);
+                    }
+                }
+            }
+        })
+    }
+
+    /// Sends everything back, on any number of connections at once.
+    pub fn echo(ns: &Netns, at: impl Into<SocketAddr>) -> Server {
+        let at = at.into();
+        let listener =
+            ns.within(|| TcpListener::bind(at).unwrap_or_else(|error| panic!("tcp {at}: {error}")));
+        listener.set_nonblocking(true).unwrap();
+        Server::start(move |stop, _| {
+            let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+            let readable = |n: usize| EpollEvent::new(EpollFlags::EPOLLIN, n as u64);
+            epoll.add(&listener, readable(0)).unwrap();
+            let mut talks: Vec<Option<TcpStream>> = vec![None];
+            let (mut events, mut room) = ([EpollEvent::empty(); 64], [0; 65536]);
+            while !stop.load(Ordering::Relaxed) {
+                let ready = epoll.wait(&mut events, 20u16).unwrap_or(0);
+                for n in events.iter().take(ready).map(|event| event.data() as usize) {
+                    if n == 0 {
+                        while let Ok((stream, _)) = listener.accept() {
+                            stream.set_nonblocking(false).unwrap();
+                            epoll.add(&stream, readable(talks.len())).unwrap();
+                            talks.push(Some(stream));
+                        }
+                    } else if let Some(stream) = &mut talks[n] {
+                        match stream.read(&mut room) {
+                            Ok(length @ 1..) if stream.write_all(&room[..length]).is_ok() => {}
+                            _ => talks[n] = None, // closing takes it out of the set
+                        }
                     }
                 }
             }

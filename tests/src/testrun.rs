@@ -45,6 +45,43 @@ impl Program<'_> {
         Program { ns, fd: answer.fd.unwrap() }
     }
 
+    /// One that does nothing: `TC_ACT_UNSPEC`, at once. What others cost beyond it is their own.
+    pub fn nothing(ns: &Netns) -> Program<'_> {
+        // r0 = -1; exit
+        const CODE: [u8; 16] = [0xb7, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x95, 0, 0, 0, 0, 0, 0, 0];
+        const SCHED_CLS: u64 = 3; // BPF_PROG_TYPE_SCHED_CLS
+        let arguments = [
+            ("prog_type", Value::Num(SCHED_CLS)),
+            ("insns", Value::Bytes(&CODE)),
+            ("license", Value::Text("GPL")),
+            ("prog_name", Value::Text("nothing")),
+        ];
+        let answer = call(&commands::PROG_LOAD, &arguments).unwrap_or_else(|(error, _)| panic!("{error}"));
+        Program { ns, fd: answer.fd.unwrap() }
+    }
+
+    /// Runs `frame` through it, and what comes out again, `repeat` times: nanoseconds of one run, on average.
+    pub fn nanoseconds(&self, frame: &[u8], repeat: u32) -> u32 {
+        self.ns.within(|| self.timed(frame, repeat))
+    }
+
+    /// Runs each of `frames` once: nanoseconds of each run, what it takes to look at the clock included.
+    pub fn each(&self, frames: &[Vec<u8>]) -> Vec<u32> {
+        self.ns.within(|| frames.iter().map(|frame| self.timed(frame, 1)).collect())
+    }
+
+    fn timed(&self, frame: &[u8], repeat: u32) -> u32 {
+        let arguments = [
+            ("prog_fd", Value::Fd(self.fd.as_fd())),
+            ("data_in", Value::Bytes(frame)),
+            ("repeat", Value::Num(repeat.into())),
+            ("duration", Value::Num(0)), // room for the answer
+        ];
+        let answer = call(&commands::PROG_TEST_RUN, &arguments);
+        let answer = answer.unwrap_or_else(|(error, _)| panic!("{error} for {frame:02x?}"));
+        answer.number(&commands::PROG_TEST_RUN, "duration") as u32
+    }
+
     /// Runs `frame` through it. Its destination must be 00:…:00, the address of `lo`, or it is for another host.
     #[track_caller]
     pub fn run(&self, frame: &[u8], sums: Sums) -> Outcome {
