@@ -252,7 +252,7 @@ fn filters_come_back_as_sent_and_as_tc_shows_them() {
         let bpf = echo[0].bpf.clone().unwrap();
         assert_eq!((echo[0].place, echo[0].protocol, echo[0].chain), (place, 3, 0));
         assert_eq!((bpf.name.as_deref(), bpf.direct_action), (Some("detour test"), true));
-        let info = detour_sys::map::info(fd.as_fd(), 80).unwrap();
+        let info = detour_sys::info(fd.as_fd(), 80).unwrap();
         assert_eq!(bpf.id.unwrap().to_ne_bytes(), info[4..8]);
         assert_eq!(bpf.tag.unwrap(), info[8..16]);
 

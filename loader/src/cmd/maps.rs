@@ -141,7 +141,7 @@ impl Here {
 
 /// `struct bpf_map_info` {type, id, key_size, value_size, max_entries, map_flags}.
 fn info(map: &Map, name: &str) -> Result<Row, Refusal> {
-    let info = detour_sys::map::info(map.as_fd(), 24).map_err(|e| refused(name, &e))?;
+    let info = detour_sys::info(map.as_fd(), 24).map_err(|e| refused(name, &e))?;
     let words: Vec<u32> =
         info.chunks_exact(4).filter_map(|w| w.try_into().ok()).map(u32::from_ne_bytes).collect();
     match words.as_slice() {

@@ -16,6 +16,7 @@ mod select;
 mod selection;
 mod test;
 mod up;
+mod verify;
 
 use crate::load::refusal::{Refusal, Stage};
 use clap::ArgMatches;
@@ -42,6 +43,7 @@ pub fn run(matches: &ArgMatches) -> Result<Answer, Refusal> {
         Some(("demo", args)) => demo::demo(args),
         Some(("check", args)) => check::check(args),
         Some(("inspect", args)) => inspect::inspect(args),
+        Some(("verify", args)) => verify::verify(&mut context, args),
         Some((other, _)) => Err(Refusal::new(Stage::Usage, format!("no command '{other}'"), "")),
     }
 }

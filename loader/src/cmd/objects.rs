@@ -39,7 +39,12 @@ pub fn open(args: &ArgMatches) -> Result<Named, Refusal> {
         None => (path.rsplit('/').next().unwrap_or_default().to_string(), read(path)?),
     };
     let refused = |error: crate::object::ObjectError| Refusal::from(error).about(path);
-    let mut object = Object::parse(&bytes).map_err(refused)?;
+    let object = set(Object::parse(&bytes).map_err(refused)?, args)?;
+    Ok(Named { file, object, reads: Vec::new() })
+}
+
+/// The object with the variables of `--set`, where the command has that option.
+fn set(mut object: Object, args: &ArgMatches) -> Result<Object, Refusal> {
     if let Ok(Some(assignments)) = args.try_get_many::<String>("set") {
         for assignment in assignments {
             object
@@ -47,7 +52,7 @@ pub fn open(args: &ArgMatches) -> Result<Named, Refusal> {
                 .map_err(|e| Refusal { stage: Stage::Usage, ..Refusal::from(e).about("--set") })?;
         }
     }
-    Ok(Named { file, object, reads: Vec::new() })
+    Ok(object)
 }
 
 /// The same for an object that is to be loaded: what it leaves to the kernel is decided.
@@ -70,7 +75,19 @@ pub fn open_for_kernel(args: &ArgMatches) -> Result<Named, Refusal> {
     open(args)
 }
 
-fn read(path: &str) -> Result<Vec<u8>, Refusal> {
+/// An object as `load` would give it to this kernel: variables set, what it leaves open decided.
+pub fn resolved(object: Object, args: &ArgMatches, path: &str) -> Result<Object, Refusal> {
+    #[allow(unused_mut)]
+    let mut object = set(object, args)?;
+    #[cfg(feature = "compat")]
+    crate::compat::kernel::resolve(&mut object, None).map_err(|e| Refusal::from(e).about(path))?;
+    #[cfg(not(feature = "compat"))]
+    let _ = path;
+    Ok(object)
+}
+
+/// The bytes of a file that may be an object.
+pub fn read(path: &str) -> Result<Vec<u8>, Refusal> {
     let failed = |e: std::io::Error| Refusal::new(Stage::Usage, format!("{}: {e}", path.escape_debug()), "");
     let meta = std::fs::metadata(path).map_err(failed)?;
     if !meta.is_file() || meta.len() > MOST {

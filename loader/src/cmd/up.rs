@@ -135,7 +135,8 @@ fn refuse(error: &ControlError, device: &str) -> Refusal {
     Refusal::new(Stage::Usage, format!("{device}: {error}"), hint)
 }
 
-fn options(args: &ArgMatches) -> Options {
+/// The options besides the rules.
+pub fn options(args: &ArgMatches) -> Options {
     let number = |name: &str, default: u32| args.get_one::<u32>(name).copied().unwrap_or(default);
     let default = Options::default();
     let pickup = match (args.get_flag("pickup"), args.get_flag("no-pickup")) {
@@ -152,6 +153,17 @@ fn options(args: &ArgMatches) -> Options {
     }
 }
 
+/// What of the object is made, how large, with which elements.
+pub fn creation(control: &control::Control) -> Creation {
+    Creation {
+        file: "dnat.bpf.o".to_string(),
+        programs: vec!["detour_in".to_string(), "detour_out".to_string()],
+        sizes: control.sizes.clone(),
+        writes: control.writes.clone(),
+        shared: Vec::new(),
+    }
+}
+
 fn config(args: &ArgMatches, control: &control::Control, facts: &Facts) -> Config {
     let prio = args.get_one::<u16>("prio").copied().unwrap_or(100);
     let handle = args.get_one::<u32>("handle").copied().unwrap_or(0xd370);
@@ -160,15 +172,9 @@ fn config(args: &ArgMatches, control: &control::Control, facts: &Facts) -> Confi
         program: program.to_string(),
         place: Place { ifindex: facts.device.ifindex, parent, prio, handle },
     };
-    let creation = Creation {
-        file: "dnat.bpf.o".to_string(),
-        programs: vec!["detour_in".to_string(), "detour_out".to_string()],
-        sizes: control.sizes.clone(),
-        writes: control.writes.clone(),
-        shared: Vec::new(),
-    };
     // Nothing is rewritten on its way in before the way back out exists.
     let attach = vec![attach("detour_out", EGRESS), attach("detour_in", INGRESS)];
+    let creation = creation(control);
     Config { creation, attach, name: UP.to_string(), mount: args.get_flag("mount-bpffs"), replace: false }
 }
 

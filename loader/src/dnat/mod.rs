@@ -38,6 +38,7 @@ mod scan;
 pub mod selection;
 pub mod set;
 mod values;
+pub mod verify;
 pub mod wire;
 
 #[cfg(test)]

@@ -50,3 +50,4 @@ pub mod tc;
 pub mod tcx;
 pub mod testrun;
 pub mod transcript;
+pub mod verify;

@@ -24,7 +24,7 @@ const SIZE: usize = 208;
 pub fn program(id: u32) -> io::Result<ProgramInfo> {
     let answer = detour_sys::call(&commands::PROG_GET_FD_BY_ID, &[("prog_id", Value::Num(id.into()))]);
     let fd = answer.map_err(|(error, _)| error)?.fd.ok_or(io::ErrorKind::InvalidData)?;
-    let info = detour_sys::map::info(fd.as_fd(), SIZE)?;
+    let info = detour_sys::info(fd.as_fd(), SIZE)?;
     read(&info).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 

@@ -74,7 +74,7 @@ pub fn gather(object: &Object, dir: &str, recreate: bool) -> Result<Vec<Shared>,
 
 fn shape(path: &str) -> Result<Shape, Refusal> {
     let map = open_map(path)?;
-    let info = detour_sys::map::info(map.as_fd(), INFO)
+    let info = detour_sys::info(map.as_fd(), INFO)
         .map_err(|e| Refusal::new(Stage::Kernel, format!("{path}: {e}"), "it is not a map"))?;
     let number = |at: usize, width: usize| {
         let mut wide = [0; 8];

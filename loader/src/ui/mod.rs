@@ -15,3 +15,4 @@ pub mod rules;
 pub mod status;
 pub mod text;
 pub mod value;
+pub mod verify;

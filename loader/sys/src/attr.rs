@@ -241,6 +241,15 @@ impl Attr {
         self.image.get(at..at.saturating_add(4)).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes)
     }
 
+    /// Writes into the buffer `name`, which has room there.
+    pub(crate) fn fill(&mut self, name: &str, at: usize, bytes: &[u8]) {
+        let buffer = self.buffers.iter_mut().find(|b| b.name == name);
+        let place = buffer.and_then(|b| b.bytes.get_mut(at..at.saturating_add(bytes.len())));
+        if let Some(place) = place {
+            place.copy_from_slice(bytes);
+        }
+    }
+
     pub(crate) fn parts(self) -> (Vec<u8>, Vec<Buffer>) {
         (self.image, self.buffers)
     }

@@ -7,13 +7,16 @@
 //! * [`call`] makes the system call for commands whose attribute says all lengths by itself.
 //! * [`map`] makes it for element commands, where the kernel takes the lengths from the map: it allocates every buffer
 //!   by the sizes that the kernel reported for that very descriptor.
+//! * [`info`] asks what a descriptor is; two records point to lists, whose room it allocates by the kernel's own count.
 //! * [`netns`] asks a socket for the number of its network namespace.
 pub mod attr;
 pub mod call;
 pub mod commands;
+pub mod info;
 pub mod map;
 pub mod netns;
 
 pub use attr::{Command, Field, Kind, Value};
 pub use call::{call, Answer};
+pub use info::info;
 pub use map::{possible_cpus, Map};

@@ -3,6 +3,7 @@
 use crate::attr::{Attr, Command, Value};
 use crate::call::{bpf, call};
 use crate::commands;
+use crate::info::info;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -123,13 +124,6 @@ impl AsFd for Map {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
-}
-
-/// The first `size` bytes of `struct bpf_prog_info`, `bpf_map_info`, `bpf_btf_info` or `bpf_link_info`.
-pub fn info(fd: BorrowedFd<'_>, size: usize) -> io::Result<Vec<u8>> {
-    let arguments = [("bpf_fd", Value::Fd(fd)), ("info", Value::Room(size))];
-    let answer = call(&commands::OBJ_GET_INFO_BY_FD, &arguments).map_err(|(error, _)| error)?;
-    Ok(answer.room("info").to_vec())
 }
 
 /// How many CPUs this kernel can ever have: the highest number in /sys/devices/system/cpu/possible, plus one.

@@ -30,14 +30,15 @@ pub(super) fn number(text: &str) -> Result<u32, String> {
 }
 
 pub(super) fn rules() -> [Arg; 2] {
-    [
-        Arg::new("rules").value_name("RULES").help("A file of rules"),
-        Arg::new("rule")
-            .long("rule")
-            .value_name("RULE")
-            .action(ArgAction::Append)
-            .help("A rule, after those of the file; first match wins"),
-    ]
+    [Arg::new("rules").value_name("RULES").help("A file of rules"), rule()]
+}
+
+pub(super) fn rule() -> Arg {
+    Arg::new("rule")
+        .long("rule")
+        .value_name("RULE")
+        .action(ArgAction::Append)
+        .help("A rule, after those of the file; first match wins")
 }
 
 pub(super) fn functions(name: &'static str, help: &'static str) -> Arg {

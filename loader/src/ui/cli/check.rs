@@ -2,7 +2,8 @@
 //! Seeing it before: `plan`, `check`, `inspect`, `test`.
 use super::args::{flag, functions, option, rules, sched_cls, set};
 use super::{load, run};
-use clap::{value_parser, Arg, Command};
+use clap::builder::ValueParser;
+use clap::{value_parser, Arg, ArgAction, Command};
 
 pub(super) fn plan() -> Command {
     let facts = || {
@@ -63,4 +64,28 @@ pub(super) fn inspect() -> Command {
         .arg(set())
         .arg(flag("disasm", "The instructions, with C source lines"))
         .arg(functions("program", "With --disasm: this program only").requires("disasm"))
+}
+
+pub(super) fn verify() -> Command {
+    Command::new("verify")
+        .about("Objects against their manifest; with --live, what the kernel runs against the objects and the plan")
+        .after_help(
+            "What 'up' made is compared with what 'up' with the same options would make now. Without RULES the table in\n\
+             force is compared with what its own text compiles to. Exit status 1: something differs.",
+        )
+        .arg(Arg::new("file").value_name("FILE").num_args(0..).help("Objects to compare with the manifest too"))
+        .arg(
+            Arg::new("live").long("live").value_name("DEV").conflicts_with("file").help("Look at what runs on DEV"),
+        )
+        .arg(
+            Arg::new("object")
+                .long("object")
+                .value_name("FILE")
+                .action(ArgAction::Append)
+                .help("The object that an instance was loaded from, where it is none of this program's"),
+        )
+        .arg(set())
+        .arg(option("rules", "FILE", ValueParser::string(), "The rules that should be in force"))
+        .arg(super::args::rule())
+        .args(run::options())
 }

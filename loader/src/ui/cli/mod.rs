@@ -31,7 +31,8 @@ pub fn command() -> Command {
         .subcommand(check::check())
         .subcommand(load::map())
         .subcommand(check::inspect())
-        .subcommand(check::test());
+        .subcommand(check::test())
+        .subcommand(check::verify());
     #[cfg(feature = "demo")]
     let command = command.subcommand(run::demo());
     command

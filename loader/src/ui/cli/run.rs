@@ -11,30 +11,19 @@ pub(super) fn up() -> Command {
         .args(rules())
         .arg(prio("100"))
         .arg(handle().default_value("0xd370"))
-        .arg(
-            option("flows-max", "N", value_parser!(u32).range(16..=16_777_216), "Confirmed flows at most")
-                .default_value("65536"),
-        )
-        .arg(
-            option(
-                "opening-max",
-                "N",
-                value_parser!(u32).range(16..=1_048_576),
-                "Half-open flows at most, per CPU",
-            )
-            .default_value("4096"),
-        )
-        .arg(
-            option(
-                "asked-max",
-                "N",
-                value_parser!(u32).range(16..=1_048_576),
-                "Rows that 'asked' keeps at most",
-            )
-            .default_value("16384"),
-        )
-        .args(pickup())
+        .args(options())
         .arg(mount())
+}
+
+/// What the programs are configured with; `verify` takes the same.
+pub(super) fn options() -> Vec<Arg> {
+    let flows =
+        option("flows-max", "N", value_parser!(u32).range(16..=16_777_216), "Confirmed flows at most");
+    let small = || value_parser!(u32).range(16..=1_048_576);
+    let opening = option("opening-max", "N", small(), "Half-open flows at most, per CPU");
+    let asked = option("asked-max", "N", small(), "Rows that 'asked' keeps at most");
+    let sizes = [flows.default_value("65536"), opening.default_value("4096"), asked.default_value("16384")];
+    sizes.into_iter().chain(pickup()).collect()
 }
 
 fn pickup() -> [Arg; 2] {

@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! The steps that made an instance, and what the kernel runs now, to one answer for each thing that could be different.
+//!
+//! The expectation is the plan itself: the shapes of maps are the arguments of its `MAP_CREATE`, tags and frozen contents
+//! are those of its steps. Nothing here changes anything.
+use crate::load::create::{create, Creation};
+use crate::load::facts::{Facts, Instance};
+use crate::load::gather::open_map;
+use crate::load::home::{map_pin, prog_pin, RECORD_PIN};
+use crate::load::step::{Arg, Bpf, Effect, Expect, Step};
+use crate::load::tc::{Filter, EGRESS};
+use crate::load::tcx;
+use crate::load::transcript::hex;
+use crate::object::{Object, Tags};
+use detour_sys::{commands, Map, Value};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What: `program detour_in`, `map idx4`.
+    pub about: String,
+    /// What should be true of it.
+    pub claim: String,
+    /// What was found.
+    pub outcome: Outcome,
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is so.
+    Same,
+    /// It is not so, but as the text says.
+    Differs(String),
+    /// It could not be seen, and what would be needed.
+    Unseen(String),
+}
+
+impl Check {
+    /// A check whose fault, if there is one, is known already.
+    pub fn new(about: impl Into<String>, claim: impl Into<String>, fault: Option<String>) -> Check {
+        let outcome = fault.map_or(Outcome::Same, Outcome::Differs);
+        Check { about: about.into(), claim: claim.into(), outcome }
+    }
+
+    /// One that could not be made.
+    pub fn unseen(about: impl Into<String>, claim: impl Into<String>, why: impl Into<String>) -> Check {
+        Check { about: about.into(), claim: claim.into(), outcome: Outcome::Unseen(why.into()) }
+    }
+
+    /// One whose reading may have failed: not permitted is unseen, anything else a difference.
+    pub fn read(about: &str, claim: &str, found: io::Result<Option<String>>) -> Check {
+        match found {
+            Ok(fault) => Check::new(about, claim, fault),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Check::unseen(about, claim, format!("not permitted: {error}"))
+            }
+            Err(error) => Check::new(about, claim, Some(format!("cannot be read: {error}"))),
+        }
+    }
+}
+
+/// What hangs on the device: the qdisc, each filter in its place, and nothing of others before it.
+pub fn hooks(facts: &Facts, instance: &Instance, tags: &dyn Fn(&str) -> Option<Tags>) -> Vec<Check> {
+    let programs = || instance.record.iter().flat_map(|r| &r.programs);
+    let mut checks = Vec::new();
+    if programs().any(|p| !tcx::is_hook(p.parent)) {
+        let kind = facts.clsact.as_deref();
+        let fault = match (kind, facts.block) {
+            (Some("clsact"), None) => None,
+            (Some("clsact"), Some(block)) => Some(format!("it uses the shared block {block}")),
+            (Some(kind), _) => Some(format!("a qdisc of kind '{kind}' sits there")),
+            (None, _) => Some("the device has none".to_string()),
+        };
+        checks.push(Check::new("qdisc", "is clsact, with no shared block", fault));
+    }
+    for program in programs() {
+        let place = facts.place(program);
+        let hook = hook_name(place.parent);
+        if tcx::is_hook(place.parent) {
+            let fault =
+                (!facts.carries(program)).then(|| "its tcx link does not run it any more".to_string());
+            checks.push(Check::new(
+                format!("{hook} {}", program.name),
+                format!("runs as program {}", program.id),
+                fault,
+            ));
+            continue;
+        }
+        let about = format!("{hook} {}", program.name);
+        let at = |f: &&Filter| f.place == place && f.chain == 0;
+        let found = facts.filters.iter().find(at);
+        let claim = format!(
+            "runs program {} for every frame, priority {} handle {:#x}",
+            program.id, place.prio, place.handle
+        );
+        let bpf = found.and_then(|f| f.bpf.as_ref());
+        let fault = match (found, bpf.and_then(|b| b.id)) {
+            (None, _) => Some("no filter is there".to_string()),
+            (Some(f), _) if f.protocol != 3 => Some(format!("it is for protocol {:#06x} only", f.protocol)),
+            (Some(_), Some(id)) if id == program.id => None,
+            (Some(_), Some(id)) => Some(format!("it runs program {id}")),
+            (Some(f), None) => Some(format!("it is a {} filter without a program", f.kind)),
+        };
+        checks.push(Check::new(&about, claim, fault));
+        if let Some(bpf) = bpf {
+            let fault = (!bpf.direct_action).then(|| "the verdict is ignored".to_string());
+            checks.push(Check::new(&about, "is direct-action", fault));
+            checks.push(tag(facts, &about, bpf.tag, tags(&program.name)));
+        }
+    }
+    checks.extend(order(facts, instance));
+    checks
+}
+
+fn hook_name(parent: u32) -> &'static str {
+    match parent {
+        EGRESS => "egress",
+        tcx::EGRESS => "tcx egress",
+        tcx::INGRESS => "tcx ingress",
+        _ => "ingress",
+    }
+}
+
+/// The tag that the kernel shows against the one that follows from the object.
+pub fn tag(facts: &Facts, about: &str, shown: Option<[u8; 8]>, tags: Option<Tags>) -> Check {
+    let claim = "has the tag that follows from the object";
+    let (Some(tags), Some(shown)) = (tags, shown) else {
+        return Check::unseen(about, claim, "the object or the tag is not at hand: --object FILE");
+    };
+    let wanted = facts.machine.tag(&tags);
+    Check::new(
+        about,
+        format!("{claim}, {}", hex(&wanted)),
+        (shown != wanted).then(|| format!("it has {}", hex(&shown))),
+    )
+}
+
+/// What sees a frame before ours does, and is not ours.
+fn order(facts: &Facts, instance: &Instance) -> Vec<Check> {
+    let held = |f: &Filter| facts.instances.iter().any(|i| facts.holds(i, f));
+    let name = |f: &Filter| {
+        let name = f.bpf.as_ref().and_then(|b| b.name.clone()).unwrap_or_default();
+        format!(
+            "{} '{}' at priority {}, handle {:#x}",
+            f.kind,
+            name.escape_debug(),
+            f.place.prio,
+            f.place.handle
+        )
+    };
+    let mut checks = Vec::new();
+    for hook in [tcx::INGRESS, tcx::EGRESS] {
+        let parent = if hook == tcx::EGRESS { EGRESS } else { crate::load::tc::INGRESS };
+        let mine = |at: u32| instance.record.iter().flat_map(|r| &r.programs).any(|p| p.parent == at);
+        if !mine(hook) && !mine(parent) {
+            continue;
+        }
+        // The kernel lists filters in the order in which they run.
+        let on = facts.filters.iter().filter(|f| f.place.parent == parent && f.chain == 0);
+        let before = on.take_while(|f| !facts.holds(instance, f)).filter(|f| !held(f));
+        let mut foreign: Vec<String> = if mine(parent) { before.map(name).collect() } else { Vec::new() };
+        let about = hook_name(parent);
+        let claim = "no filter of others runs before it";
+        match facts.tcx.iter().find(|h| h.attach == hook) {
+            None => {
+                checks.push(Check::unseen(about, claim, "tcx programs are shown with CAP_NET_ADMIN only"))
+            }
+            Some(at) => {
+                let ours = |id: u32| {
+                    facts
+                        .instances
+                        .iter()
+                        .flat_map(|i| &i.record)
+                        .flat_map(|r| &r.programs)
+                        .any(|p| p.id == id)
+                };
+                let first = at.programs.iter().take_while(|p| !mine(hook) || !ours(p.program));
+                let strange = first.filter(|p| !ours(p.program));
+                foreign.extend(strange.map(|p| format!("tcx program {}", p.program)));
+            }
+        }
+        let fault = (!foreign.is_empty()).then(|| foreign.join("; "));
+        checks.push(Check::new(about, claim, fault));
+    }
+    checks
+}
+
+/// What is pinned: programs, their maps and types, as the steps that made them say.
+pub fn pinned(facts: &Facts, instance: &Instance, object: &Object, creation: &Creation) -> Vec<Check> {
+    let dir = instance.dir(&facts.home(&instance.name));
+    let steps = create(object, creation, &facts.machine);
+    let mut checks = Vec::new();
+    let mut ids = Vec::new();
+    for map in &object.maps {
+        let about = format!("map {}", map.name);
+        let path = format!("{dir}/{}", map_pin(&map.name));
+        let opened = open_map(&path);
+        let Ok(pin) = opened else {
+            checks.push(Check::new(about, "is pinned", opened.err().map(|e| e.what)));
+            continue;
+        };
+        ids.extend(pin.id());
+        let symbol = format!("%{}", map.name);
+        let made = steps.iter().filter_map(bpf).find(|call| call.gives.as_deref() == Some(symbol.as_str()));
+        if let Some(call) = made {
+            checks.push(Check::read(&about, &shape_text(call), shape(&pin, call)));
+        }
+        let is_mine = |call: &&Bpf| call.arg("map_fd") == Some(&Arg::Fd(symbol.clone()));
+        let on_it = || steps.iter().filter_map(bpf).filter(is_mine);
+        if on_it().any(|call| call.command == &commands::MAP_FREEZE) {
+            checks.push(frozen(&about, &pin));
+            for call in on_it().filter(|call| call.command == &commands::MAP_UPDATE_ELEM) {
+                checks.push(contents(&about, &pin, call, object));
+            }
+        }
+    }
+    if let Ok(record) = open_map(&format!("{dir}/{RECORD_PIN}")) {
+        checks.push(frozen("record", &record));
+        ids.extend(record.id());
+    }
+    for step in &steps {
+        let Some(Expect::Tag(tags)) = &step.expect else { continue };
+        let name = bpf(step).and_then(|call| call.gives.as_deref()).and_then(|s| s.strip_prefix('?'));
+        let name = name.unwrap_or_default();
+        let about = format!("program {name}");
+        match open(&format!("{dir}/{}", prog_pin(name))) {
+            Ok(fd) => checks.extend(program(facts, instance, &about, fd.as_fd(), *tags, &ids, object)),
+            Err(error) => checks.push(Check::read(&about, "is pinned", Err(error))),
+        }
+    }
+    checks
+}
+
+fn bpf(step: &Step) -> Option<&Bpf> {
+    match &step.effect {
+        Effect::Bpf(call) => Some(call),
+        _ => None,
+    }
+}
+
+fn open(path: &str) -> io::Result<OwnedFd> {
+    let answer = detour_sys::call(&commands::OBJ_GET, &[("pathname", Value::Text(path))]);
+    answer.map_err(|(error, _)| error)?.fd.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// `struct bpf_map_info`: the fields that `MAP_CREATE` was given, and where they are.
+const SHAPE: [(&str, usize); 8] = [
+    ("map_type", 0),
+    ("key_size", 8),
+    ("value_size", 12),
+    ("max_entries", 16),
+    ("map_flags", 20),
+    ("btf_key_type_id", 68),
+    ("btf_value_type_id", 72),
+    ("map_extra", 80),
+];
+
+fn shape_text(call: &Bpf) -> String {
+    let number = |name: &str| match call.arg(name) {
+        Some(Arg::Num(n)) => *n,
+        _ => 0,
+    };
+    let [map_type, key, value, entries] = ["map_type", "key_size", "value_size", "max_entries"].map(number);
+    format!("has type {map_type}, {entries} entries of {key} + {value} bytes, and the object's types")
+}
+
+fn shape(map: &Map, call: &Bpf) -> io::Result<Option<String>> {
+    let info = detour_sys::info(map.as_fd(), 88)?;
+    let mut wrong = Vec::new();
+    for (name, at) in SHAPE {
+        let wanted = match call.arg(name) {
+            Some(Arg::Num(n)) => *n,
+            _ => 0,
+        };
+        let bytes = info.get(at..at.saturating_add(4)).and_then(|b| b.try_into().ok());
+        let is = u64::from(bytes.map(u32::from_ne_bytes).unwrap_or(0));
+        if is != wanted & u64::from(u32::MAX) {
+            wrong.push(format!("{name} is {is}, not {wanted}"));
+        }
+    }
+    Ok((!wrong.is_empty()).then(|| wrong.join(", ")))
+}
+
+/// The kernel shows it in the descriptor's fdinfo only (Linux 5.2).
+fn frozen(about: &str, map: &Map) -> Check {
+    let found = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_fd().as_raw_fd())).map(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("frozen:"));
+        (line.map(str::trim) != Some("1")).then(|| "it can be written".to_string())
+    });
+    Check::read(about, "is frozen", found)
+}
+
+fn contents(about: &str, map: &Map, call: &Bpf, object: &Object) -> Check {
+    let bytes = |name: &str| match call.arg(name) {
+        Some(Arg::Bytes(blob)) => blob.bytes.clone(),
+        _ => Vec::new(),
+    };
+    let wanted = bytes("value");
+    let found = map.lookup(&bytes("key")).map(|found| {
+        let found = found.unwrap_or_default();
+        (found != wanted).then(|| differences(about, &found, &wanted, object))
+    });
+    Check::read(about, "holds what was configured", found)
+}
+
+/// The variables, and the members of structs, whose bytes differ.
+fn differences(about: &str, is: &[u8], wanted: &[u8], object: &Object) -> String {
+    let mut words = Vec::new();
+    let of = |v: &&crate::object::Variable| {
+        object.maps.get(v.map).is_some_and(|map| about.strip_prefix("map ") == Some(map.name.as_str()))
+    };
+    for variable in object.variables.iter().filter(of) {
+        let kind = object.btf.as_ref().and_then(|btf| btf.strip(variable.type_id));
+        let mut members: Vec<(String, u32)> = kind
+            .iter()
+            .flat_map(|kind| kind.members())
+            .map(|m| {
+                (format!("{}.{}", variable.name, m.name), variable.offset.saturating_add(m.bit_offset >> 3))
+            })
+            .collect();
+        if members.is_empty() {
+            members.push((variable.name.clone(), variable.offset));
+        }
+        let end = variable.offset.saturating_add(variable.size);
+        let ends: Vec<u32> = members.iter().skip(1).map(|(_, at)| *at).chain([end]).collect();
+        for ((name, from), to) in members.iter().zip(ends) {
+            let range = || Some(usize::try_from(*from).ok()?..usize::try_from(to).ok()?);
+            let part =
+                |bytes: &[u8]| range().and_then(|r| bytes.get(r).map(<[u8]>::to_vec)).unwrap_or_default();
+            let (is, wanted) = (part(is), part(wanted));
+            let number = |bytes: &[u8]| match bytes.try_into().map(u32::from_ne_bytes) {
+                Ok(number) => number.to_string(),
+                Err(_) => format!("[{}]", hex(bytes)),
+            };
+            if is != wanted {
+                words.push(format!("{name} is {}, not {}", number(&is), number(&wanted)));
+            }
+        }
+    }
+    match words.is_empty() {
+        true => "bytes outside its variables differ".to_string(),
+        false => words.join(", "),
+    }
+}
+
+/// A pinned program: the recorded one, its tag, the maps that it uses, its types.
+fn program(
+    facts: &Facts,
+    instance: &Instance,
+    about: &str,
+    fd: BorrowedFd<'_>,
+    tags: Tags,
+    pinned: &[u32],
+    object: &Object,
+) -> Vec<Check> {
+    let word = |info: &[u8], at: usize| {
+        info.get(at..at.saturating_add(4)).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes)
+    };
+    let info = match detour_sys::info(fd, 136) {
+        Ok(info) => info,
+        Err(error) => return vec![Check::read(about, "is a program", Err(error))],
+    };
+    let mut checks = Vec::new();
+    let name = about.strip_prefix("program ").unwrap_or_default();
+    let recorded = instance.record.iter().flat_map(|r| &r.programs).find(|p| p.name == name);
+    if let Some(recorded) = recorded {
+        let id = word(&info, 4).unwrap_or(0);
+        let fault = (id != recorded.id).then(|| format!("the pin is program {id}"));
+        checks.push(Check::new(about, format!("is pinned as the recorded {}", recorded.id), fault));
+    }
+    checks.push(tag(facts, about, info.get(8..16).and_then(|b| b.try_into().ok()), Some(tags)));
+    let maps = detour_sys::info::program_maps(fd).map(|used| {
+        let strange: Vec<String> =
+            used.iter().filter(|id| !pinned.contains(id)).map(u32::to_string).collect();
+        let fault = format!("map {} is none of them", strange.join(", "));
+        (!strange.is_empty() || used.is_empty() && !pinned.is_empty() && recorded.is_some()).then_some(fault)
+    });
+    checks.push(Check::read(about, "uses the maps of this instance only", maps));
+    if let (Some(btf), Some(id)) = (&object.btf, word(&info, 128).filter(|id| *id != 0)) {
+        let given = detour_sys::call(&commands::BTF_GET_FD_BY_ID, &[("btf_id", Value::Num(id.into()))]);
+        let image = given.map_err(|(error, _)| error).and_then(|answer| {
+            let fd = answer.fd.ok_or(io::ErrorKind::InvalidData)?;
+            detour_sys::info::btf_image(fd.as_fd())
+        });
+        let fault =
+            image.map(|image| (image != btf.image()).then(|| "the kernel has other types".to_string()));
+        checks.push(Check::read(about, "has the types (BTF) of the object", fault));
+    }
+    checks
+}
