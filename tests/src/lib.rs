@@ -5,6 +5,7 @@
 //! * [`serve`], [`talk`]: servers on the gateway and what a client hears when it asks;
 //! * [`crowd`]: very many of them, and a flood;
 //! * [`packet`], [`capture`]: frames built, read and their checksums computed, all independent of the code under test;
+//! * [`random`]: any number of packets;
 //! * [`detour`]: the program; [`testrun`]: one of its programs run on one packet, [`bench`]: and what has to come out;
 //! * [`tools`], [`strace`], [`snapshot`]: what `tc`, `bpftool`, `strace` and the file system say;
 //! * [`witness`]: a plan against what strace saw.
@@ -17,6 +18,7 @@ pub mod detour;
 pub mod lab;
 pub mod netns;
 pub mod packet;
+pub mod random;
 pub mod serve;
 pub mod snapshot;
 pub mod strace;

@@ -92,6 +92,13 @@ impl Packet {
         Packet::new(src.into(), dst.into(), Inner::Icmp { kind, code: 0, rest })
     }
 
+    /// An echo request of either family.
+    pub fn echo(src: IpAddr, dst: IpAddr, id: u16, sequence: u16) -> Packet {
+        let rest = [id.to_be_bytes(), sequence.to_be_bytes()].concat().try_into().unwrap();
+        let kind = if src.is_ipv4() { 8 } else { 128 };
+        Packet::new(src, dst, Inner::Icmp { kind, code: 0, rest })
+    }
+
     /// A packet of any other protocol.
     pub fn other(src: IpAddr, dst: IpAddr, protocol: u8) -> Packet {
         Packet::new(src, dst, Inner::Other(protocol))
