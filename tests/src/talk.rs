@@ -83,10 +83,15 @@ pub fn ask(socket: &UdpSocket, to: SocketAddr, text: &str) -> io::Result<(String
 
 /// Pings with identifier `id`; who answered with the same payload.
 pub fn ping(ns: &Netns, id: u16, to: Ipv4Addr) -> io::Result<IpAddr> {
+    ping_for(ns, id, to, PATIENCE)
+}
+
+/// The same, given up after `patience`.
+pub fn ping_for(ns: &Netns, id: u16, to: Ipv4Addr, patience: Duration) -> io::Result<IpAddr> {
     ns.within(|| {
         // A socket of this kind receives the echo replies to its own identifier only, which is its "port".
         let fd = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, SockProtocol::Icmp)?;
-        setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::milliseconds(PATIENCE.as_millis() as i64))?;
+        setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::milliseconds(patience.as_millis() as i64))?;
         bind(fd.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, id))?;
         let payload = *b"is there anybody";
         let request = [&[8, 0, 0, 0, 0, 0, 0, 1][..], &payload].concat();
