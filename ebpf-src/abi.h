@@ -24,11 +24,16 @@ enum dir {
 	DIR_REVERSE = 1, /* server to the client, as the server sends it */
 };
 
+typedef __be32 ip4;
+typedef struct {
+	__be32 word[4];
+} ip6;
+
 /* One direction of a flow as it is on the wire before we rewrite it. ICMP echo: the identifier is the client's port
  * (sport forward, dport reverse), the other port is 0. */
 struct key4 {
-	__be32 src;
-	__be32 dst;
+	ip4 src;
+	ip4 dst;
 	__be16 sport;
 	__be16 dport;
 	__u8 proto; /* IPPROTO_* */
@@ -38,8 +43,8 @@ struct key4 {
 ABI_SIZE(struct key4, 16);
 
 struct key6 {
-	__u8 src[16];
-	__u8 dst[16];
+	ip6 src;
+	ip6 dst;
 	__be16 sport;
 	__be16 dport;
 	__u8 proto;
@@ -67,7 +72,7 @@ enum flow_marks {
 
 #define RULE_NONE 0xffff
 
-/* A slot: all there is to know about one flow. The first cfg.cpus * cfg.half_slots slots are rings of half-open flows,
+/* A slot: all there is to know about one flow. The first cfg.cpus * cfg.half_slots4 slots are rings of half-open flows,
  * one per CPU, the others are confirmed flows. What is rewritten follows from the keys:
  * forward: dst:dport becomes rev.src:rev.sport and sport becomes rev.dport; reverse: src:sport becomes
  * fwd.dst:fwd.dport and dport becomes fwd.sport. */
@@ -111,8 +116,8 @@ ABI_SIZE(struct flow6, 144);
 
 /* Where this CPU goes on: in its ring of half-open slots, and in the confirmed slots. */
 struct hands {
-	__u32 half;      /* 0 .. cfg.half_slots - 1 */
-	__u32 confirmed; /* 0 .. cfg.confirmed_slots - 1, from where this CPU's part begins */
+	__u32 half;      /* 0 .. half_slots4 - 1 */
+	__u32 confirmed; /* 0 .. confirmed_slots4 - 1, from where this CPU's part begins */
 };
 ABI_SIZE(struct hands, 8);
 
@@ -139,9 +144,11 @@ struct cfg {
 	__u32 l2_len; /* bytes before the IP header: 14, or 0 on layer-3 devices */
 	__u32 hz;     /* jiffies a second; for readers, the programs do not use it */
 	__u32 tick_shift;
-	__u32 cpus;            /* highest possible CPU number + 1 */
-	__u32 half_slots;      /* half-open slots per CPU */
-	__u32 confirmed_slots; /* slots4 has cpus * half_slots + confirmed_slots entries, idx4 twice that and 1024 */
+	__u32 cpus;             /* highest possible CPU number + 1 */
+	__u32 half_slots4;      /* half-open slots per CPU */
+	__u32 confirmed_slots4; /* slots4 has cpus * half_slots4 + confirmed_slots4 entries, idx4 twice that and 1024 */
+	__u32 half_slots6;      /* the same for IPv6 */
+	__u32 confirmed_slots6;
 	__u32 asked_rows;      /* rows of `asked` that one client may own */
 	__u32 tcp_established; /* idle times, in ticks */
 	__u32 tcp_transitory;
@@ -151,7 +158,7 @@ struct cfg {
 	__u32 port_count; /* a power of two is not needed; at least 16 */
 	__u32 pad;
 };
-ABI_SIZE(struct cfg, 64);
+ABI_SIZE(struct cfg, 72);
 
 /* ---- rules: one array value, so that a reload is one pointer -------------------------------------------------------
  */
@@ -199,9 +206,9 @@ struct rule_action {
 	__u8 verdict; /* enum verdict */
 	__u8 flags;   /* 0 */
 	__be16 port;  /* 0 keeps the destination port */
-	__be32 addr4; /* 0: this rule has no IPv4 target, IPv4 packets pass */
-	__u8 addr6[16];
-	__u32 line; /* in the rules file, from 1; 0 when there is none */
+	ip4 addr4;    /* 0: this rule has no IPv4 target, IPv4 packets pass */
+	ip6 addr6;    /* the same for IPv6 */
+	__u32 line;   /* in the rules file, from 1; 0 when there is none */
 	__u32 pad;
 };
 ABI_SIZE(struct rule_action, 32);

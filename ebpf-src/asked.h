@@ -3,14 +3,15 @@
 #ifndef DETOUR_ASKED_H
 #define DETOUR_ASKED_H
 
-#include "packet.h"
+#include "maps.h"
 
-static __always_inline void map_ip4(__u8 addr[16], __be32 ip4)
-{
-	*(__u64 *)addr = 0;
-	*(__be32 *)(addr + 8) = bpf_htonl(0xffff);
-	*(__be32 *)(addr + 12) = ip4;
-}
+/* What was decided about a packet without flow. */
+struct outcome {
+	__u32 rules_generation;
+	__u16 rule;   /* or RULE_NONE */
+	__u8 verdict; /* enum verdict */
+	__u8 reason;  /* enum reason */
+};
 
 static __always_inline void asked_add(struct asked *row, __u32 bytes, __u32 now, const struct outcome *outcome)
 {
@@ -81,19 +82,15 @@ static __always_inline void asked_new(const struct asked_key *key, __u32 bytes, 
 	__sync_fetch_and_add(&client->rows, 1);
 }
 
-static __always_inline void asked_count(const struct key4 *packet, __u32 bytes, __u32 now,
+static __always_inline void asked_count(const struct asked_key *key, __u32 bytes, __u32 now,
                                         const struct outcome *outcome)
 {
-	struct asked_key key = {.dport = packet->dport, .proto = packet->proto};
-	struct asked *row;
+	struct asked *row = bpf_map_lookup_elem(&asked, key);
 
-	map_ip4(key.client, packet->src);
-	map_ip4(key.dst, packet->dst);
-	row = bpf_map_lookup_elem(&asked, &key);
 	if (row)
 		asked_add(row, bytes, now, outcome);
 	else
-		asked_new(&key, bytes, now, outcome);
+		asked_new(key, bytes, now, outcome);
 }
 
 #endif

@@ -1,144 +1,116 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-or-later */
 /*
- * ICMP errors: one about a packet of a flow is translated outside and inside, so that it quotes to its receiver what
- * the receiver sent. It neither refreshes nor ends the flow (RFC 4787 REQ-12, RFC 5508 REQ-6), and is not counted in
- * it.
+ * For each family: an ICMP error about a packet of a flow is translated outside and inside, so that it quotes to its
+ * receiver what the receiver sent. It neither refreshes nor ends the flow (RFC 4787 REQ-12, RFC 5508 REQ-6), and is not
+ * counted in it.
  *
  * What is quoted went the other way, in the form that the error's sender saw: an error that arrives quotes an answer
  * that we restored, one that leaves quotes a packet that we had sent to the server.
  */
-#ifndef DETOUR_ERRORS_H
-#define DETOUR_ERRORS_H
+#define quoted_portsN F(quoted_ports)
+#define requoteN      F(requote)
+#define translateN    F(translate)
+#define icmp_otherN   F(icmp_other)
 
-#include "flow.h"
-#include "rewrite.h"
-
-/* The quotation of the longest headers: IP with options, ICMP, and IP with options and TCP therein. */
-#define LONGEST_ERROR (60 + sizeof(struct icmphdr) + 60 + sizeof(struct tcphdr))
-
-static __always_inline int is_error(__u8 type)
+/* The ports of a quoted packet, which travelled against `dir`. */
+static __always_inline enum reason quoted_portsN(struct __sk_buff *skb, enum dir dir, struct packetN *quoted)
 {
-	return type == ICMP_DEST_UNREACH || type == ICMP_SOURCE_QUENCH || type == ICMP_TIME_EXCEEDED ||
-	       type == ICMP_PARAMETERPROB;
-}
+	struct udphdr *udp = bytes_at(skb, quoted->l4, sizeof(*udp));
+	struct icmphdr *icmp = (void *)udp;
 
-/* The key of the answers to the quoted packet: it names the flow in the direction in which the error goes. */
-static __always_inline enum reason quoted_key(const struct iphdr *ip, const void *l4, enum dir dir, struct key4 *key)
-{
-	const struct udphdr *udp = l4;
-	const struct icmphdr *icmp = l4;
-
-	*key = (struct key4){.src = ip->daddr, .dst = ip->saddr, .proto = ip->protocol, .dir = dir};
-	switch (ip->protocol) {
-	case IPPROTO_TCP:
-	case IPPROTO_UDP:
-		key->sport = udp->dest;
-		key->dport = udp->source;
+	if (!udp || (__s32)quoted->room < (__s32)sizeof(*udp))
+		return REASON_MALFORMED;
+	if (quoted->key.proto == IPPROTO_TCP || quoted->key.proto == IPPROTO_UDP) {
+		quoted->key.sport = udp->source;
+		quoted->key.dport = udp->dest;
 		return REASON_NONE;
-	case IPPROTO_ICMP:
-		if (icmp->type != (dir == DIR_FORWARD ? ICMP_ECHOREPLY : ICMP_ECHO))
-			return REASON_ICMP;
-		if (dir == DIR_FORWARD)
-			key->sport = icmp->id;
-		else
-			key->dport = icmp->id;
-		return REASON_NONE;
-	default:
+	}
+	if (quoted->key.proto != ICMP_PROTON || icmp->type != (dir == DIR_FORWARD ? ICMP_ANSWERN : ICMP_ASKN))
 		return REASON_ICMP;
-	}
+	if (dir == DIR_FORWARD)
+		quoted->key.dport = icmp->id;
+	else
+		quoted->key.sport = icmp->id;
+	return REASON_NONE;
 }
 
-/* A checksum follows what it covers, unless it says that there is none. All that changes is added to `change`. */
-static __always_inline void mend(__u16 *check, __u64 covered, int udp, __u64 *change)
+/* The quoted packet becomes one of key `to`, as far as it is quoted. Returns what that adds to the sum of the error. */
+static __always_inline __u64 requoteN(struct __sk_buff *skb, const struct packetN *p, const struct packetN *quoted,
+                                      const struct keyN *to, __u64 *addresses)
 {
-	__u16 sum = *check;
-
-	if (udp && !sum)
-		return;
-	sum = csum_mend(sum, covered);
-	put16(check, udp && !sum ? 0xffff : sum, change);
-}
-
-/* The quoted packet becomes one of key `to`, as far as it is quoted: `room` bytes from l4 on. Returns what that adds to
- * the sum of the error. The header's own checksum and the addresses cancel out therein. */
-static __always_inline __u64 requote(struct iphdr *ip, void *l4, void *end, int room, enum dir dir,
-                                     const struct key4 *to)
-{
-	__u64 addresses = 0, change = 0;
-	struct udphdr *udp = l4;
-	struct icmphdr *icmp = l4;
+	void *l4 = bytes_at(skb, quoted->l4, sizeof(struct udphdr)), *end = (void *)(long)skb->data_end;
 	struct tcphdr *tcp = l4;
+	__u64 change = 0, covered;
 
-	put32(&ip->saddr, to->src, &addresses);
-	put32(&ip->daddr, to->dst, &addresses);
-	ip->check = csum_mend(ip->check, addresses);
-	if (ip->protocol == IPPROTO_ICMP) {
-		put16(&icmp->id, dir == DIR_FORWARD ? to->dport : to->sport, &change);
-		mend(&icmp->checksum, change, 0, &change);
-		return change;
-	}
-	put32(l4, port_word(to->sport, to->dport), &change);
-	if (ip->protocol == IPPROTO_UDP)
-		mend(&udp->check, addresses + change, 1, &change);
-	else if (room >= (int)sizeof(*tcp) && (void *)(tcp + 1) <= end)
-		mend(&tcp->check, addresses + change, 0, &change);
+	*addresses = requote_headerN(skb, p, to);
+	if (!l4)
+		return 0;
+	if (quoted->key.proto == ICMP_PROTON)
+		put16(&((struct icmphdr *)l4)->id, to->sport | to->dport, &change); /* one of them is 0 */
+	else
+		put32(l4, port_word(to->sport, to->dport), &change);
+	covered = change + (sums_addressesN(quoted->key.proto) ? *addresses : 0);
+	if (quoted->key.proto == ICMP_PROTON)
+		mend(&((struct icmphdr *)l4)->checksum, covered, 0, &change);
+	else if (quoted->key.proto == IPPROTO_UDP)
+		mend(&((struct udphdr *)l4)->check, covered, 1, &change);
+	else if (quoted->room >= sizeof(*tcp) && (void *)(tcp + 1) <= end)
+		mend(&tcp->check, covered, 0, &change);
 	return change;
 }
 
-/* ICMP that is no echo, in direction `dir`. A function that the verifier follows by itself, once for both programs. */
-__noinline int icmp_other(struct __sk_buff *skb, __u32 dir, __u32 now)
+/* The error in `p`, which goes in direction `dir`, if a flow of ours is meant. */
+static __always_inline enum reason translateN(struct __sk_buff *skb, const struct packetN *p, enum dir dir, __u32 now)
 {
-	__u32 reachable = cfg.l2_len + LONGEST_ERROR, ihl;
-	struct iphdr *ip, *quoted;
-	struct icmphdr *icmp;
-	struct found found;
+	struct icmphdr *icmp = bytes_at(skb, p->l4, sizeof(*icmp));
+	struct packetN quoted;
+	struct foundN found;
 	enum reason reason;
-	struct key4 key;
-	__u64 change;
-	void *l4, *end;
-	int room;
+	struct keyN key;
+	__u64 change, addresses;
+	ipN from, to;
 
-	dir = dir == DIR_FORWARD ? DIR_FORWARD : DIR_REVERSE;
-	reach(skb, skb->len < reachable ? skb->len : reachable);
-	end = (void *)(long)skb->data_end;
-	ip = (void *)(long)skb->data + cfg.l2_len;
-	if ((void *)(ip + 1) > end)
-		return pass(REASON_MALFORMED);
-	ihl = (ip->version_ihl & 15) * 4;
-	icmp = (void *)ip + ihl;
-	if ((void *)(icmp + 1) > end)
-		return pass(REASON_MALFORMED);
-	if (!is_error(icmp->type))
-		return pass(REASON_ICMP);
-	quoted = (void *)(icmp + 1);
-	if ((void *)(quoted + 1) > end)
-		return pass(REASON_MALFORMED);
-	room = bpf_ntohs(ip->tot_len) - ihl - sizeof(*icmp);
-	ihl = (quoted->version_ihl & 15) * 4;
-	room -= ihl;
-	l4 = (void *)quoted + ihl;
-	if (quoted->version_ihl >> 4 != 4 || ihl < sizeof(*quoted) || room < (int)sizeof(struct udphdr) ||
-	    l4 + sizeof(struct udphdr) > end || ip->daddr != quoted->saddr)
-		return pass(REASON_MALFORMED);
-	if (quoted->frag_off & bpf_htons(IP_OFFSET)) /* no ports to find the flow by */
-		return pass(REASON_FRAGMENT);
-
-	reason = quoted_key(quoted, l4, dir, &key);
+	if (!icmp)
+		return REASON_MALFORMED;
+	if (!is_errorN(icmp->type))
+		return REASON_ICMP;
+	reason = quoted_headerN(skb, p, !dir, &quoted);
 	if (reason)
-		return pass(reason);
+		return reason;
+	reason = quoted_portsN(skb, dir, &quoted);
+	if (reason)
+		return reason;
+	if (!addr_equalN(p->key.dst, quoted.key.src))
+		return REASON_MALFORMED;
+
+	/* The key of the answers to the quoted packet names the flow in the direction in which the error goes. */
+	key = key_mirrorN(&quoted.key);
 	if (dir == DIR_REVERSE)
-		key = index_key(&key, any_source(&key));
-	if (!flow_find(&key, dir, now, &found))
-		return pass(REASON_ICMP);
-	change = requote(quoted, l4, end, room, dir, &found.other);
+		key = index_keyN(&key, any_sourceN(&key));
+	if (!flow_findN(&key, dir, now, &found))
+		return REASON_ICMP;
+	/* In reverse also where a router spoke: the client must not learn what lies behind the address that it knows.
+	 */
+	from = dir == DIR_FORWARD ? p->key.dst : p->key.src;
+	to = dir == DIR_FORWARD ? found.other.src : found.other.dst;
+	change = requoteN(skb, p, &quoted, &found.other, &addresses);
+	if (!HEADER_SUMMEDN)
+		change += addresses + addr_changeN(from, to);
 	icmp->checksum = csum_mend(icmp->checksum, change);
-	change = 0;
-	if (dir == DIR_FORWARD)
-		put32(&ip->daddr, found.other.src, &change);
-	else /* also where a router spoke: the client must not learn what lies behind the address that it knows */
-		put32(&ip->saddr, found.other.dst, &change);
-	ip->check = csum_mend(ip->check, change);
-	return TC_ACT_UNSPEC;
+	set_addressN(skb, dir, from, to);
+	return REASON_NONE;
 }
 
-#endif
+/* ICMP that is no echo, in direction `dir`. A function that the verifier follows by itself, once for both programs. */
+__noinline int icmp_otherN(struct __sk_buff *skb, __u32 dir, __u32 now)
+{
+	__u32 reachable = cfg.l2_len + LONGEST_ERRORN;
+	struct workN *w = this_workN();
+	enum reason reason;
+
+	if (!w)
+		return TC_ACT_UNSPEC;
+	reach(skb, skb->len < reachable ? skb->len : reachable);
+	reason = translateN(skb, &w->packet, dir == DIR_FORWARD ? DIR_FORWARD : DIR_REVERSE, now);
+	return reason ? pass(reason) : TC_ACT_UNSPEC;
+}

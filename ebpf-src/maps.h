@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-or-later */
 /*
- * The configuration and every map: who writes it, who reads it, and when an entry dies. The loader overrides the sizes
- * together with cfg; those here are the product's defaults, for eight CPUs.
+ * The configuration and the maps that both families share (tables.h has the others): who writes each, who reads it, and
+ * when an entry dies. The loader overrides the sizes together with cfg; those here are the product's defaults, for
+ * eight CPUs.
  */
 #ifndef DETOUR_MAPS_H
 #define DETOUR_MAPS_H
 
 #include "abi.h"
 
-#define DEFAULT_CPUS      8
-#define DEFAULT_HALF      4096
-#define DEFAULT_CONFIRMED 65536
-#define DEFAULT_SLOTS     (DEFAULT_CPUS * DEFAULT_HALF + DEFAULT_CONFIRMED)
-#define DEFAULT_ASKED     16384
+#define DEFAULT_CPUS       8
+#define DEFAULT_HALF4      4096
+#define DEFAULT_CONFIRMED4 65536
+#define DEFAULT_HALF6      1024
+#define DEFAULT_CONFIRMED6 16384
+#define DEFAULT_ASKED      16384
 
 /* Frozen before load, so the verifier knows each value and drops the code that it switches off. 1.024 s ticks at 250
  * Hz. Idle times are those of RFC 5382 (7440 s and 240 s), RFC 4787 (300 s) and RFC 5508 (60 s). */
@@ -23,8 +25,10 @@ const volatile struct cfg cfg = {
 	.hz = 250,
 	.tick_shift = 8,
 	.cpus = DEFAULT_CPUS,
-	.half_slots = DEFAULT_HALF,
-	.confirmed_slots = DEFAULT_CONFIRMED,
+	.half_slots4 = DEFAULT_HALF4,
+	.confirmed_slots4 = DEFAULT_CONFIRMED4,
+	.half_slots6 = DEFAULT_HALF6,
+	.confirmed_slots6 = DEFAULT_CONFIRMED6,
 	.asked_rows = DEFAULT_ASKED / 16,
 	.tcp_established = 7266,
 	.tcp_transitory = 235,
@@ -34,40 +38,13 @@ const volatile struct cfg cfg = {
 	.port_count = 4536,
 };
 
-/* Which slot holds the flow of this packet? Both keys of a flow are in it. Written by the programs alone; an entry dies
- * with the tenancy of its slot: when a ring comes round, a confirmed slot is taken anew, or a SYN reopens a closed
- * flow. An entry that was left over by a race points to a slot with other keys, and is ignored. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 2 * DEFAULT_SLOTS + 1024);
-	__type(key, struct key4);
-	__type(value, __u32);
-} idx4 SEC(".maps");
-
-/* All flows. The programs write, user space reads (and takes records older than their idle time for dead). Half-open
- * slots are rings, overwritten in order by their own CPU only; confirmed ones are taken when free or expired. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, DEFAULT_SLOTS);
-	__type(key, __u32);
-	__type(value, struct flow4);
-} slots4 SEC(".maps");
-
-/* Where each CPU goes on. Written and read by that CPU's programs only; lives as long as the map. */
+/* Where each CPU goes on: IPv4, then IPv6. Written and read by that CPU's programs only; lives as long as the map. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, 2);
 	__type(key, __u32);
 	__type(value, struct hands);
 } hands SEC(".maps");
-
-/* What an address is to us (enum local_flags), key in network order. User space writes and deletes, programs read. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1024);
-	__type(key, __be32);
-	__type(value, __u32);
-} local4 SEC(".maps");
 
 /* Two rule tables. User space fills the one that is not in force; no program writes. */
 struct rules_map {

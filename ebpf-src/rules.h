@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-or-later */
-/* Finds the first rule that matches a packet, in the same time for one rule or 1,024. */
+/* The rule table in force, and the parts of a search in it (match.h). */
 #ifndef DETOUR_RULES_H
 #define DETOUR_RULES_H
 
@@ -32,15 +32,17 @@ static __always_inline __u64 top_bit(__u64 x)
 	return x;
 }
 
+typedef __u32 host4;
+
 /* One step of a binary search: `step` if the bound that far on is not above the value, else 0. An unused bound of 0
  * wraps to the largest number, and so is above every value. The mask changes nothing: old verifiers forget the range of
  * a number that the compiler keeps on the stack. */
-static __always_inline __u32 advance(const struct rule_dim4 *dim, __u32 at, __u32 step, __u32 value)
+static __always_inline __u32 advance4(const struct rule_dim4 *dim, __u32 at, __u32 step, host4 value)
 {
 	return top_bit((__u64)(__u32)(dim->bound[(at + step) & (RULE_BOUNDS - 1)] - 1) - value) * step;
 }
 
-static __always_inline const __u64 *vector(const struct rules *table, const struct rule_dim4 *dim, __u32 at)
+static __always_inline const __u64 *vector4(const struct rules *table, const struct rule_dim4 *dim, __u32 at)
 {
 	return table->vectors[dim->vec[at & (RULE_BOUNDS - 1)] & (RULE_VECTORS - 1)];
 }
@@ -55,38 +57,6 @@ static __always_inline __u32 port_value(__u8 proto, __be16 port)
 	default:
 		return CLASS_OTHER << 16 | proto;
 	}
-}
-
-/* The rule's number, or RULE_NONE. */
-static __always_inline __u32 rules_match(const struct rules *table, const struct key4 *key)
-{
-	__u32 src = bpf_ntohl(key->src), dst = bpf_ntohl(key->dst);
-	__u32 from = port_value(key->proto, key->sport), to = port_value(key->proto, key->dport);
-	__u32 src_at = 0, dst_at = 0, from_at = 0, to_at = 0;
-	const __u64 *saddr, *daddr, *sport, *dport;
-	__u64 words = 0; /* bit i: word i is not empty */
-	__u32 word;
-
-	/* All four at once, so that the processor need not wait for one load after the other. */
-	for (__u32 step = RULE_BOUNDS / 2; step; step /= 2) {
-		src_at += advance(&table->saddr4, src_at, step, src);
-		dst_at += advance(&table->daddr4, dst_at, step, dst);
-		from_at += advance(&table->sport, from_at, step, from);
-		to_at += advance(&table->dport, to_at, step, to);
-	}
-	saddr = vector(table, &table->saddr4, src_at);
-	daddr = vector(table, &table->daddr4, dst_at);
-	sport = vector(table, &table->sport, from_at);
-	dport = vector(table, &table->dport, to_at);
-	for (__u32 i = 0; i < RULE_WORDS; i++) {
-		__u64 both = saddr[i] & daddr[i] & sport[i] & dport[i];
-
-		words |= top_bit(both | -both) << i;
-	}
-	if (!words)
-		return RULE_NONE;
-	word = lowest_bit(words) & (RULE_WORDS - 1);
-	return word * 64 + lowest_bit(saddr[word] & daddr[word] & sport[word] & dport[word]);
 }
 
 /* The mask changes nothing, which the compiler must not see: verifiers up to 5.10 lose the range of the sum. */

@@ -236,7 +236,7 @@ static __s64 (*const bpf_csum_update)(struct __sk_buff *skb, __u32 csum) = (void
 static long (*const bpf_sk_release)(void *sk) = (void *)86;
 static long (*const bpf_spin_lock)(struct bpf_spin_lock *lock) = (void *)93;
 static long (*const bpf_spin_unlock)(struct bpf_spin_lock *lock) = (void *)94;
-static struct bpf_sock *(*const bpf_skc_lookup_tcp)(void *ctx, struct bpf_sock_tuple4 *tuple, __u32 size, __u64 netns,
+static struct bpf_sock *(*const bpf_skc_lookup_tcp)(void *ctx, void *tuple, __u32 size, __u64 netns,
                                                     __u64 flags) = (void *)99;
 static __u64 (*const bpf_jiffies64)(void) = (void *)118;
 

@@ -108,7 +108,7 @@ shared_struct! {
 
 shared_struct! {
     /// Frozen configuration in `.rodata`.
-    Cfg, "cfg", 64, {
+    Cfg, "cfg", 72, {
         /// [`SCHEMA`](super::codes::SCHEMA).
         schema: u32 = 0,
         /// `enum cfg_flags`.
@@ -121,24 +121,28 @@ shared_struct! {
         tick_shift: u32 = 16,
         /// Highest possible CPU number + 1.
         cpus: u32 = 20,
-        /// Half-open slots of each CPU.
-        half_slots: u32 = 24,
-        /// Confirmed slots.
-        confirmed_slots: u32 = 28,
+        /// Half-open IPv4 slots of each CPU.
+        half_slots4: u32 = 24,
+        /// Confirmed IPv4 slots.
+        confirmed_slots4: u32 = 28,
+        /// Half-open IPv6 slots of each CPU.
+        half_slots6: u32 = 32,
+        /// Confirmed IPv6 slots.
+        confirmed_slots6: u32 = 36,
         /// Rows of `asked` that one client may own.
-        asked_rows: u32 = 32,
+        asked_rows: u32 = 40,
         /// Idle time of established TCP, in ticks.
-        tcp_established: u32 = 36,
+        tcp_established: u32 = 44,
         /// Idle time of opening and closing TCP, in ticks.
-        tcp_transitory: u32 = 40,
+        tcp_transitory: u32 = 48,
         /// Idle time of UDP, in ticks.
-        udp: u32 = 44,
+        udp: u32 = 52,
         /// Idle time of ICMP echo, in ticks.
-        icmp: u32 = 48,
+        icmp: u32 = 56,
         /// Where a free client port is looked for.
-        port_first: u32 = 52,
+        port_first: u32 = 60,
         /// How many ports there are from `port_first` on.
-        port_count: u32 = 56,
+        port_count: u32 = 64,
     }
 }
 

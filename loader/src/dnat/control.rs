@@ -122,8 +122,10 @@ fn cfg(options: &Options, facts: &Facts) -> Result<Cfg, ControlError> {
         hz,
         tick_shift,
         cpus: facts.machine.possible_cpus,
-        half_slots: options.half_open,
-        confirmed_slots: options.confirmed,
+        half_slots4: options.half_open,
+        confirmed_slots4: options.confirmed,
+        half_slots6: (options.half_open / IPV6_SHARE).max(1),
+        confirmed_slots6: (options.confirmed / IPV6_SHARE).max(1),
         asked_rows: (options.asked / CLIENT_SHARE).max(1),
         tcp_established: idle(options.tcp_established),
         tcp_transitory: idle(options.tcp_transitory),
@@ -153,8 +155,10 @@ fn settings(cfg: &Cfg) -> Vec<String> {
         ("hz", cfg.hz),
         ("tick_shift", cfg.tick_shift),
         ("cpus", cfg.cpus),
-        ("half_slots", cfg.half_slots),
-        ("confirmed_slots", cfg.confirmed_slots),
+        ("half_slots4", cfg.half_slots4),
+        ("confirmed_slots4", cfg.confirmed_slots4),
+        ("half_slots6", cfg.half_slots6),
+        ("confirmed_slots6", cfg.confirmed_slots6),
         ("asked_rows", cfg.asked_rows),
         ("tcp_established", cfg.tcp_established),
         ("tcp_transitory", cfg.tcp_transitory),
@@ -168,7 +172,7 @@ fn settings(cfg: &Cfg) -> Vec<String> {
 
 /// Sizes that agree with the configuration; `None` when one is beyond 32 bits.
 fn sizes(options: &Options, cfg: &Cfg, locals: usize) -> Option<Vec<(String, u32)>> {
-    let slots = cfg.cpus.checked_mul(cfg.half_slots)?.checked_add(cfg.confirmed_slots)?;
+    let slots = cfg.cpus.checked_mul(cfg.half_slots4)?.checked_add(cfg.confirmed_slots4)?;
     // Two keys a flow, and room for keys of flows that several CPUs are about to open.
     let index = slots.checked_mul(2)?.checked_add(1024)?;
     // Addresses and targets may be added later.
@@ -277,6 +281,8 @@ impl fmt::Display for ControlError {
 pub const FIRST_GENERATION: u32 = 1;
 /// One client owns at most a sixteenth of `asked`.
 const CLIENT_SHARE: u32 = 16;
+/// Flows over IPv6 get a quarter of the room of those over IPv4.
+const IPV6_SHARE: u32 = 4;
 /// Ports that Linux clients do not choose by themselves (net.ipv4.ip_local_port_range ends at 60999).
 const PORT_FIRST: u32 = 61000;
 /// Up to 65535.

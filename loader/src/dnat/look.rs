@@ -104,10 +104,10 @@ impl Look {
     pub fn fill(&self, flows: &[Flow], rows: usize) -> Fill {
         let confirmed =
             flows.iter().filter(|f| matches!(f.state, State::Confirmed | State::Closing)).count() as u64;
-        let half = u64::from(self.cfg.cpus).saturating_mul(self.cfg.half_slots.into());
+        let half = u64::from(self.cfg.cpus).saturating_mul(self.cfg.half_slots4.into());
         let asked = u64::from(self.cfg.asked_rows).saturating_mul(16);
         Fill {
-            confirmed: (confirmed, self.cfg.confirmed_slots.into()),
+            confirmed: (confirmed, self.cfg.confirmed_slots4.into()),
             half_open: ((flows.len() as u64).saturating_sub(confirmed), half),
             asked: (rows as u64, asked),
         }

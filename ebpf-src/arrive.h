@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-or-later */
+/* For each family: decides what becomes of a packet that belongs to no flow, and does it. */
+#define has_flowsN     F(has_flows)
+#define reply_arrivesN F(reply_arrives)
+#define decideN        F(decide)
+#define excludedN      F(excluded)
+#define opens_directN  F(opens_direct)
+#define arriveN        F(arrive)
+
+static __always_inline int has_flowsN(__u8 proto)
+{
+	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == ICMP_PROTON;
+}
+
+/* The answer of a server that is behind this same device, on its way to be rewritten at egress. */
+static __always_inline int reply_arrivesN(const struct packetN *p, __u32 now)
+{
+	struct keyN key = p->key;
+	struct foundN found;
+
+	key.dir = DIR_REVERSE;
+	return flow_findN(&key, DIR_REVERSE, now, &found);
+}
+
+/* Asks the rules. 1 if they want a flow, towards w->rev; w->outcome says what they want otherwise. */
+static __always_inline int decideN(struct __sk_buff *skb, struct workN *w, __u32 now)
+{
+	const struct rules *table = rules_in_force();
+	const struct rule_action *action;
+	__u32 rule;
+
+	w->outcome.reason = REASON_NO_RULE;
+	if (!table)
+		return 0;
+	w->outcome.rules_generation = table->generation;
+	rule = rules_matchN(table, &w->packet.key);
+	if (rule == RULE_NONE)
+		return 0;
+	action = action_of(table, rule);
+	w->outcome.rule = rule;
+	w->outcome.verdict = action->verdict;
+	count_rule(rule, skb->len);
+	if (action->verdict == VERDICT_ACCEPT)
+		w->outcome.reason = REASON_ACCEPT;
+	else if (action->verdict != VERDICT_DNAT)
+		w->outcome.reason = REASON_DROP;
+	else if (!has_flowsN(w->packet.key.proto) || !has_targetN(action))
+		w->outcome.reason = REASON_PROTOCOL;
+	else if (reply_arrivesN(&w->packet, now))
+		w->outcome.reason = REASON_REPLY;
+	else
+		w->outcome.reason = REASON_NONE;
+	w->rev.src = target_ofN(action);
+	if (action->port && w->packet.key.proto != ICMP_PROTON)
+		w->rev.sport = action->port;
+	return w->outcome.reason == REASON_NONE;
+}
+
+/* Where no rule can change anything. */
+static __always_inline enum reason excludedN(const struct keyN *key, __u32 dst)
+{
+	if (dhcpN(key))
+		return REASON_DHCP;
+	if (specialN(key->src) || local_flagsN(key->src) & (LOCAL_OWN | LOCAL_BROADCAST))
+		return REASON_SOURCE;
+	return specialN(key->dst) || dst & LOCAL_BROADCAST ? REASON_SPECIAL : REASON_NONE;
+}
+
+/* A direct flow to an address that rules also use as a target must own its tuple, and gets another client port where a
+ * translated flow has it; with UDP that is any address of ours (any_source). It is not ours to refuse, so it passes in
+ * any case. */
+static __always_inline int opens_directN(struct workN *w, __u32 dst)
+{
+	__u32 shared = w->packet.key.proto == IPPROTO_UDP ? LOCAL_TARGET | LOCAL_OWN : LOCAL_TARGET;
+
+	if (!(dst & shared) || !has_flowsN(w->packet.key.proto) || w->outcome.reason == REASON_DROP)
+		return 0;
+	w->rev = key_mirrorN(&w->packet.key);
+	w->marks |= MARK_DIRECT;
+	return 1;
+}
+
+/* A packet without flow: may it open one? */
+static __always_inline int arriveN(struct __sk_buff *skb, struct workN *w, __u32 now)
+{
+	const struct packetN *p = &w->packet;
+	int opens = p->key.proto != IPPROTO_TCP || (p->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
+	__u32 dst = local_flagsN(p->key.dst);
+	struct asked_key asked;
+	enum reason reason;
+	struct keyN to;
+	int flow;
+
+	if (!opens && (!(cfg.flags & CFG_PICKUP) || (p->flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_ACK))
+		return pass(REASON_NO_FLOW);
+	reason = excludedN(&p->key, dst);
+	if (reason)
+		return pass(reason);
+
+	w->rev = key_mirrorN(&p->key);
+	w->marks = opens ? 0 : MARK_PICKED_UP;
+	w->outcome = (struct outcome){.rule = RULE_NONE, .reason = REASON_OWN};
+	flow = !(dst & LOCAL_OWN) && decideN(skb, w, now);
+	if (flow || opens_directN(w, dst)) {
+		reason = flow_openN(skb, w, now);
+		to = key_mirrorN(&w->rev);
+		if (!reason && rewriteN(skb, p, DIR_FORWARD, &to))
+			reason = REASON_REWRITE;
+		if (reason)
+			w->outcome.reason = flow || reason == REASON_REWRITE ? reason : REASON_DIRECT;
+	}
+	if (opens) {
+		asked = (struct asked_key){.dport = p->key.dport, .proto = p->key.proto};
+		addr_mappedN(asked.client, p->key.src);
+		addr_mappedN(asked.dst, p->key.dst);
+		asked_count(&asked, skb->len, now, &w->outcome);
+	}
+	if (!w->outcome.reason)
+		return TC_ACT_UNSPEC;
+	count_reason(w->outcome.reason);
+	/* From here on the reasons are those to drop (enum reason). */
+	return w->outcome.reason >= REASON_DROP ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-or-later */
+/* All of one family, FAMILY, in the order in which one part needs the other. */
+#include "tables.h"
+#if FAMILY == 4
+#include "ipv4.h"
+#else
+#include "ipv6.h"
+#endif
+#include "packet.h"
+#include "flow.h"
+#include "confirm.h"
+#include "open.h"
+#include "match.h"
+#include "rewrite.h"
+#include "errors.h"
+#include "arrive.h"
+#include "nat.h"

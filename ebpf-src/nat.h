@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-or-later */
+/* For each family: a packet that arrives or leaves becomes one of its flow's other side; one without flow is left to
+ * arriveN, or passes. */
+#define inN        F(in)
+#define lost_flowN F(lost_flow)
+#define outN       F(out)
+
+/* A packet that arrives. */
+static __always_inline int inN(struct __sk_buff *skb)
+{
+	struct workN *w = this_workN();
+	__u32 now = now_tick();
+	struct foundN found;
+	enum reason reason;
+	struct keyN to;
+
+	if (!w)
+		return TC_ACT_UNSPEC;
+	reason = parseN(skb, DIR_FORWARD, &w->packet);
+	if (reason && reason != REASON_ICMP)
+		return pass(reason);
+	if (skb->pkt_type != PACKET_HOST)
+		return pass(REASON_NOT_FOR_US);
+	if (reason == REASON_ICMP)
+		return icmp_otherN(skb, DIR_FORWARD, now);
+	if (!flow_findN(&w->packet.key, DIR_FORWARD, now, &found) || flow_reopenedN(&found, &w->packet))
+		return arriveN(skb, w, now);
+	flow_countN(skb, found.flow, DIR_FORWARD, now);
+	flow_tcpN(found.flow, &w->packet, DIR_FORWARD);
+	if (found.state == FLOW_ANSWERED && client_heardN(found.flow, &w->packet))
+		flow_confirmN(&found, &w->packet.key, now);
+	to = key_mirrorN(&found.other);
+	return rewriteN(skb, &w->packet, DIR_FORWARD, &to) ? drop(REASON_REWRITE) : TC_ACT_UNSPEC;
+}
+
+/* A SYN-ACK of a target whose SYN opened a flow, as each one did that was not excluded: the flow has been overwritten
+ * since, and untranslated its client would refuse it. */
+static __always_inline int lost_flowN(const struct packetN *p)
+{
+	struct keyN syn = key_mirrorN(&p->key);
+	__u32 server = local_flagsN(syn.dst);
+
+	return cfg.flags & CFG_SYN_TRACKED && p->key.proto == IPPROTO_TCP &&
+	       (p->flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK) && server & LOCAL_TARGET &&
+	       !excludedN(&syn, server);
+}
+
+/* A packet that leaves. */
+static __always_inline int outN(struct __sk_buff *skb)
+{
+	struct workN *w = this_workN();
+	__u32 now = now_tick();
+	const struct packetN *p;
+	struct foundN found;
+	enum reason reason;
+	struct keyN key, to;
+
+	if (!w)
+		return TC_ACT_UNSPEC;
+	p = &w->packet;
+	reason = parseN(skb, DIR_REVERSE, &w->packet);
+	if (reason)
+		return reason == REASON_ICMP ? icmp_otherN(skb, DIR_REVERSE, now) : pass(reason);
+	key = index_keyN(&p->key, any_sourceN(&p->key));
+	if (!flow_findN(&key, DIR_REVERSE, now, &found)) {
+		if (lost_flowN(p))
+			return drop(REASON_SYN_ACK);
+		return pass(REASON_OUT_NO_FLOW);
+	}
+	flow_countN(skb, found.flow, DIR_REVERSE, now);
+	flow_tcpN(found.flow, p, DIR_REVERSE);
+	flow_answeredN(found.flow, p);
+	to = key_mirrorN(&found.other);
+	if (found.marks & MARK_DIRECT) /* from whichever address the server answers: the client chose to ask us */
+		to.src = p->key.src;
+	return rewriteN(skb, p, DIR_REVERSE, &to) ? drop(REASON_REWRITE) : TC_ACT_UNSPEC;
+}
