@@ -56,7 +56,11 @@ fn damage(bytes: &[u8], random: &mut Random) -> Vec<u8> {
 
 /// Everything that reads what a parse gave.
 fn use_it(bytes: &[u8]) {
-    let Ok(mut object) = Object::parse(bytes) else { return };
+    #[cfg(feature = "compat")]
+    let parsed = Object::parse_legacy(bytes);
+    #[cfg(not(feature = "compat"))]
+    let parsed = Object::parse(bytes);
+    let Ok(mut object) = parsed else { return };
     for program in &object.programs {
         program.tags();
         assert!(object.listing(program).len() <= program.insns.len());

@@ -61,6 +61,9 @@ const EXPECTED: &[Expected] = &[
     row("ksyms", Loads, true, true),
     bad("ksyms_missing", &["extern no_such_function"]),
     bad("ksyms_other_type", &["extern bpf_rcu_read_lock"]),
+    bad("legacy", &["section maps", "--legacy-maps"]),
+    bad("legacy_iproute2", &["section maps", "--legacy-maps"]),
+    row("legacy_modern", Loads, true, true),
     bad("link_a", &["other"]),
     bad("link_b", &["no tc program"]),
     row("map_kinds", Loads, false, false), // __ulong: libbpf 1.4

@@ -2,7 +2,7 @@
 //! A FILE argument to an object: a path, or `@name` for one of those inside this program.
 use crate::dnat::embedded;
 use crate::load::refusal::{Refusal, Stage};
-use crate::object::Object;
+use crate::object::{Object, ObjectError};
 use clap::ArgMatches;
 
 /// An object and what it is called.
@@ -38,8 +38,8 @@ pub fn open(args: &ArgMatches) -> Result<Named, Refusal> {
         }
         None => (path.rsplit('/').next().unwrap_or_default().to_string(), read(path)?),
     };
-    let refused = |error: crate::object::ObjectError| Refusal::from(error).about(path);
-    let object = set(Object::parse(&bytes).map_err(refused)?, args)?;
+    let refused = |error: ObjectError| Refusal::from(error).about(path);
+    let object = set(parse(&bytes, args).map_err(refused)?, args)?;
     Ok(Named { file, object, reads: Vec::new() })
 }
 
@@ -53,6 +53,19 @@ fn set(mut object: Object, args: &ArgMatches) -> Result<Object, Refusal> {
         }
     }
     Ok(object)
+}
+
+#[cfg(feature = "compat")]
+fn parse(bytes: &[u8], args: &ArgMatches) -> Result<Object, ObjectError> {
+    match args.try_get_one::<bool>("legacy-maps").ok().flatten() {
+        Some(true) => Object::parse_legacy(bytes),
+        _ => Object::parse(bytes),
+    }
+}
+
+#[cfg(not(feature = "compat"))]
+fn parse(bytes: &[u8], _: &ArgMatches) -> Result<Object, ObjectError> {
+    Object::parse(bytes)
 }
 
 /// The same for an object that is to be loaded: what it leaves to the kernel is decided.

@@ -33,8 +33,8 @@ pub enum Target {
 pub struct Context<'a> {
     pub elf: &'a Elf<'a>,
     pub functions: &'a Functions<'a>,
-    /// Where in `.maps` each definition begins, to its index.
-    pub maps: &'a BTreeMap<u64, usize>,
+    /// Where each map definition begins, by section and offset, to its index.
+    pub maps: &'a BTreeMap<(usize, u64), usize>,
     pub externs: &'a Externs<'a>,
 }
 
@@ -134,8 +134,10 @@ impl Site<'_> {
             let callee = self.function_at(place, address)?;
             body.calls.push((index, callee));
             replace(body, index, insn.with_src(insn::PSEUDO_FUNC));
-        } else if section.name == ".maps" {
-            let map = self.context.maps.get(&address).filter(|_| symbol.kind != SymbolKind::Section);
+        } else if section.name == ".maps"
+            || self.context.maps.range((place, 0)..(place.saturating_add(1), 0)).next().is_some()
+        {
+            let map = self.context.maps.get(&(place, address)).filter(|_| symbol.kind != SymbolKind::Section);
             let map = map.ok_or("is not the start of a map definition")?;
             body.loads.push((index, Target::Map(*map)));
             replace(body, index, Insn { imm: 0, ..insn.with_src(insn::PSEUDO_MAP_FD) });

@@ -20,6 +20,8 @@ pub struct Parts<'a> {
     pub ext: BtfExt<'a>,
     /// The exception callbacks of programs, both by index.
     pub catchers: BTreeMap<usize, usize>,
+    /// Programs for slots of program arrays, by index: for tc, whatever their section is called, and not loaded alone.
+    pub tails: Vec<usize>,
 }
 
 /// A program, and its address loads by what they were in the object.
@@ -37,7 +39,10 @@ impl<'a> Parts<'a> {
         let (mut linked, mut budget) = (Vec::new(), MAX_INSNS);
         for (index, function) in self.functions.iter().filter(|(_, f)| f.entry) {
             let section = self.section_of(function);
-            let (kind, autoload) = program_kind(section);
+            let (kind, autoload) = match self.tails.contains(&index) {
+                true => (ProgramKind::SchedCls, false),
+                false => program_kind(section),
+            };
             let (chain, defect) = match Chain::from(self, index, budget) {
                 Ok(chain) => (chain, None),
                 Err(error) if kind == ProgramKind::SchedCls && autoload => return Err(error),

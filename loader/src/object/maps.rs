@@ -5,14 +5,17 @@
 
 use super::btf::Btf;
 use super::btf_type::{Kind, Member, Type};
-use super::elf::Elf;
+use super::elf::{Elf, Role, Section};
 use super::error::ObjectError;
+use super::functions::Functions;
 use super::MapSpec;
 
 /// A map and where its definition lies.
 pub struct Definition {
     pub spec: MapSpec,
-    /// In `.maps`, in bytes.
+    /// Index of the section.
+    pub section: usize,
+    /// In it, in bytes.
     pub offset: u64,
     /// One past the last byte: behind the last static slot, if there are any.
     pub end: u64,
@@ -20,14 +23,36 @@ pub struct Definition {
     pub slots: Option<u64>,
 }
 
-/// All definitions in file order.
+/// What is made of definitions in the sections `maps` and `maps/…`: them, and the programs, by the index of their function,
+/// that stand in slots by the name of their section.
+pub type OldMaps = fn(
+    &Elf<'_>,
+    Option<&Btf>,
+    &Functions<'_>,
+    &mut Vec<String>,
+) -> Result<(Vec<Definition>, Vec<usize>), ObjectError>;
+
+/// Refuses them.
+pub fn refuse_old(
+    elf: &Elf<'_>,
+    _: Option<&Btf>,
+    _: &Functions<'_>,
+    _: &mut Vec<String>,
+) -> Result<(Vec<Definition>, Vec<usize>), ObjectError> {
+    let Some(old) = elf.sections.iter().find(|s| is_old(s)) else { return Ok((Vec::new(), Vec::new())) };
+    let what = "has map definitions of an old form, which differ between loaders and say nothing of types: use .maps, or --legacy-maps to read them";
+    Err(ObjectError::Section { section: old.name.to_owned(), what })
+}
+
+/// Whether a section holds definitions of the old forms.
+pub fn is_old(section: &Section<'_>) -> bool {
+    section.role == Role::Data && (section.name == "maps" || section.name.starts_with("maps/"))
+}
+
+/// All definitions in `.maps`, in file order.
 pub fn definitions(elf: &Elf<'_>, btf: Option<&Btf>) -> Result<Vec<Definition>, ObjectError> {
     let fault = |section: &str, what| ObjectError::Section { section: section.to_owned(), what };
-    if let Some(legacy) = elf.sections.iter().find(|s| s.name == "maps" || s.name.starts_with("maps/")) {
-        let what = "has map definitions of the old form, which differ between loaders and say nothing of types: use .maps";
-        return Err(fault(legacy.name, what));
-    }
-    let Some((_, section)) = elf.section(".maps") else { return no_definitions(btf) };
+    let Some((index, section)) = elf.section(".maps") else { return no_definitions(btf) };
     let btf = btf.ok_or_else(|| fault(".maps", "means nothing without BTF: compile with -g"))?;
     let datasec = btf.find(Kind::Datasec, ".maps").ok_or_else(|| fault(".maps", "has no types"))?;
     let mut found = Vec::new();
@@ -54,7 +79,7 @@ pub fn definitions(elf: &Elf<'_>, btf: Option<&Btf>) -> Result<Vec<Definition>, 
         let mut reader = Reader { btf, map: var.name().to_owned(), spec: empty(var.name()), values: None };
         reader.read(&definition, false)?;
         let slots = reader.values.map(|bits| offset.saturating_add(u64::from(bits >> 3)));
-        found.push(Definition { spec: reader.spec, offset, end, slots });
+        found.push(Definition { spec: reader.spec, section: index, offset, end, slots });
     }
     Ok(found)
 }
@@ -96,7 +121,7 @@ impl<'a> Reader<'a> {
             return Err(self.fault("type", "is missing"));
         }
         self.check_values()?;
-        self.drop_unwanted_types();
+        withhold_types(&mut self.spec);
         Ok(())
     }
 
@@ -214,23 +239,23 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The kernel takes a value's type only together with the key's, except where there are no keys; and some kinds of
-    /// map take none (`map_check_btf()`, kernel/bpf/syscall.c).
-    fn drop_unwanted_types(&mut self) {
-        let spec = &mut self.spec;
-        let keyless = spec.map_type == BLOOM_FILTER;
-        let complete = spec.value_type_id != 0 && (spec.key_type_id != 0 || keyless);
-        if !complete || WITHOUT_TYPES.contains(&spec.map_type) {
-            (spec.key_type_id, spec.value_type_id) = (0, 0);
-        }
-    }
-
     fn fault(&self, attribute: &str, what: &'static str) -> ObjectError {
         ObjectError::Map { map: self.map.clone(), attribute: attribute.to_owned(), what }
     }
 }
 
-fn empty(name: &str) -> MapSpec {
+/// The kernel takes a value's type only together with the key's, except where there are no keys; and some kinds of map take
+/// none (`map_check_btf()`, kernel/bpf/syscall.c).
+pub fn withhold_types(spec: &mut MapSpec) {
+    let keyless = spec.map_type == BLOOM_FILTER;
+    let complete = spec.value_type_id != 0 && (spec.key_type_id != 0 || keyless);
+    if !complete || WITHOUT_TYPES.contains(&spec.map_type) {
+        (spec.key_type_id, spec.value_type_id) = (0, 0);
+    }
+}
+
+/// A map of this name, and nothing else said of it.
+pub fn empty(name: &str) -> MapSpec {
     MapSpec {
         name: name.to_owned(),
         kernel_name: kernel_name(name),
@@ -253,9 +278,9 @@ fn empty(name: &str) -> MapSpec {
 
 const LIBBPF_PIN_BY_NAME: u32 = 1;
 // enum bpf_map_type
-const PROG_ARRAY: u32 = 3;
-const ARRAY_OF_MAPS: u32 = 12;
-const HASH_OF_MAPS: u32 = 13;
+pub const PROG_ARRAY: u32 = 3;
+pub const ARRAY_OF_MAPS: u32 = 12;
+pub const HASH_OF_MAPS: u32 = 13;
 const BLOOM_FILTER: u32 = 30;
 /// PERF_EVENT_ARRAY, STACK_TRACE, CGROUP_ARRAY, the maps of maps, DEVMAP, SOCKMAP, CPUMAP, XSKMAP, SOCKHASH, QUEUE,
 /// STACK, DEVMAP_HASH, ARENA.

@@ -35,6 +35,8 @@ mod externs;
 mod functions;
 mod helpers;
 mod insn;
+#[cfg(feature = "compat")]
+mod legacy;
 mod license;
 mod link;
 mod listing;
@@ -259,7 +261,17 @@ impl Object {
     /// # Errors
     /// Anything that is not a well-formed little-endian BPF object, or that would need a guess.
     pub fn parse(bytes: &[u8]) -> Result<Object, ObjectError> {
-        parse::parse(bytes)
+        parse::parse(bytes, maps::refuse_old)
+    }
+
+    /// The same, and map definitions in sections `maps` and `maps/…` are read: libbpf's `struct bpf_map_def` and iproute2's
+    /// `struct bpf_elf_map`, with its inner maps, its pins and its programs in sections `ID/INDEX`.
+    ///
+    /// # Errors
+    /// As for [`Object::parse`], and a definition that could be of either form, or of neither.
+    #[cfg(feature = "compat")]
+    pub fn parse_legacy(bytes: &[u8]) -> Result<Object, ObjectError> {
+        parse::parse(bytes, legacy::definitions)
     }
 
     /// Sets one variable, or a part of it: `VAR[.FIELD][[N]]=VALUE`, checked against its BTF type.

@@ -11,11 +11,12 @@ use super::error::ObjectError;
 use super::externs::Externs;
 use super::functions::{program_kind, Functions};
 use super::link::{Linked, Parts};
+use super::maps::OldMaps;
 use super::{btf_fixup, data, digest, license, maps, slots};
 use super::{ExternRef, MapRef, MapSpec, Object, Program, ProgramKind, Slot};
 
 /// Reads, checks and links.
-pub fn parse(bytes: &[u8]) -> Result<Object, ObjectError> {
+pub fn parse(bytes: &[u8], old_maps: OldMaps) -> Result<Object, ObjectError> {
     let mut warnings = Vec::new();
     let elf = Elf::parse(bytes)?;
     let license = license::license(&elf, &mut warnings)?;
@@ -24,8 +25,10 @@ pub fn parse(bytes: &[u8]) -> Result<Object, ObjectError> {
     let mut definitions = maps::definitions(&elf, btf.as_ref())?;
     slots::fill(&elf, &mut definitions)?;
     let functions = Functions::collect(&elf)?;
-    let places: BTreeMap<u64, usize> =
-        definitions.iter().enumerate().map(|(index, d)| (d.offset, index)).collect();
+    let (more, tails) = old_maps(&elf, btf.as_ref(), &functions, &mut warnings)?;
+    definitions.extend(more);
+    let places: BTreeMap<(usize, u64), usize> =
+        definitions.iter().enumerate().map(|(index, d)| ((d.section, d.offset), index)).collect();
     let mut maps: Vec<MapSpec> = definitions.into_iter().map(|d| d.spec).collect();
 
     let ext = instructions(&elf, btf.as_ref())?;
@@ -33,7 +36,7 @@ pub fn parse(bytes: &[u8]) -> Result<Object, ObjectError> {
     let context = Context { elf: &elf, functions: &functions, maps: &places, externs: &externs };
     let bodies = functions.iter().map(|(_, function)| context.read(function)).collect();
     let catchers = btf.as_ref().map_or(Ok(BTreeMap::new()), |btf| functions.catchers(btf))?;
-    let linked = Parts { elf: &elf, functions: &functions, bodies, ext, catchers }.link()?;
+    let linked = Parts { elf: &elf, functions: &functions, bodies, ext, catchers, tails }.link()?;
 
     let sections = add_data(&elf, btf.as_ref(), &linked, &mut maps)?;
     let programs: Vec<Program> = linked.into_iter().map(|l| refer(l, &sections)).collect();

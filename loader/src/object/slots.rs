@@ -28,7 +28,7 @@ pub fn fill(elf: &Elf<'_>, definitions: &mut [Definition]) -> Result<(), ObjectE
                 return Err(fault("a static map or function has no name to go by"))
             }
             Place::Section(place) if place == index => {
-                let named = definitions.iter().find(|d| d.offset == symbol.value);
+                let named = definitions.iter().find(|d| (d.section, d.offset) == (index, symbol.value));
                 Slot::Map(named.ok_or_else(|| fault("is not a map definition"))?.spec.name.clone())
             }
             Place::Section(place) if elf.sections.get(place).is_some_and(|s| s.role == Role::Code) => {
@@ -36,15 +36,19 @@ pub fn fill(elf: &Elf<'_>, definitions: &mut [Definition]) -> Result<(), ObjectE
             }
             _ => return Err(fault("is neither a map nor a program of this object")),
         };
-        place(definitions, relocation, slot).map_err(fault)?;
+        place(definitions.iter_mut().filter(|d| d.section == index), relocation, slot).map_err(fault)?;
     }
     Ok(())
 }
 
 /// Puts what a slot holds into the definition that the relocation lies in.
-fn place(definitions: &mut [Definition], relocation: &Relocation, slot: Slot) -> Result<(), &'static str> {
+fn place<'a>(
+    mut definitions: impl Iterator<Item = &'a mut Definition>,
+    relocation: &Relocation,
+    slot: Slot,
+) -> Result<(), &'static str> {
     let inside = |d: &&mut Definition| (d.offset..d.end).contains(&relocation.offset);
-    let definition = definitions.iter_mut().find(inside).ok_or("lies in no map definition")?;
+    let definition = definitions.find(inside).ok_or("lies in no map definition")?;
     let from =
         definition.slots.and_then(|slots| relocation.offset.checked_sub(slots)).ok_or("lies in no slot")?;
     if from & 7 != 0 {

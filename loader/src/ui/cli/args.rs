@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Arguments that several commands share.
 use clap::builder::{PossibleValuesParser, ValueParser};
-use clap::{value_parser, Arg, ArgAction};
+use clap::{value_parser, Arg, ArgAction, Command};
 
 pub(super) fn flag(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
@@ -59,6 +59,18 @@ pub(super) fn sched_cls() -> Arg {
         .value_name("TYPE")
         .value_parser(PossibleValuesParser::new(["sched_cls"]))
         .help("The type of functions named here whose section says nothing of one")
+}
+
+/// How an object is read that was written for other loaders.
+#[cfg(feature = "compat")]
+pub(super) fn reading(command: Command) -> Command {
+    let help = "Read map definitions of the old forms, in sections 'maps' and 'maps/…'";
+    command.arg(flag("legacy-maps", help))
+}
+
+#[cfg(not(feature = "compat"))]
+pub(super) fn reading(command: Command) -> Command {
+    command
 }
 
 pub(super) fn mount() -> Arg {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Seeing it before: `plan`, `check`, `inspect`, `test`.
-use super::args::{flag, functions, option, rules, sched_cls, set};
+use super::args::{flag, functions, option, reading, rules, sched_cls, set};
 use super::{load, run};
 use clap::builder::ValueParser;
 use clap::{value_parser, Arg, ArgAction, Command};
@@ -38,7 +38,7 @@ pub(super) fn check() -> Command {
 }
 
 pub(super) fn test() -> Command {
-    Command::new("test")
+    let command = Command::new("test")
         .about("Run a program on packets without a device (BPF_PROG_TEST_RUN): verdict and packet afterwards")
         .arg(
             Arg::new("file").value_name("FILE").required(true).help("An ELF object, or @dnat, @drop, @trace"),
@@ -52,18 +52,20 @@ pub(super) fn test() -> Command {
         .arg(Arg::new("out").long("out").value_name("FILE").help("Write the packets afterwards as pcap"))
         .arg(option("repeat", "N", value_parser!(u32).range(1..), "Run N times, and tell the mean duration"))
         .arg(set())
-        .arg(sched_cls())
+        .arg(sched_cls());
+    reading(command)
 }
 
 pub(super) fn inspect() -> Command {
-    Command::new("inspect")
+    let command = Command::new("inspect")
         .about("Programs, maps, variables and types of an object; needs no kernel and no privilege")
         .arg(
             Arg::new("file").value_name("FILE").required(true).help("An ELF object, or @dnat, @drop, @trace"),
         )
         .arg(set())
         .arg(flag("disasm", "The instructions, with C source lines"))
-        .arg(functions("program", "With --disasm: this program only").requires("disasm"))
+        .arg(functions("program", "With --disasm: this program only").requires("disasm"));
+    reading(command)
 }
 
 pub(super) fn verify() -> Command {

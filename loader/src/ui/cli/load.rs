@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Any object: `load`, `unload`, `list`, `map`.
-use super::args::{dev, flag, functions, handle, mount, option, prio, sched_cls, set};
+use super::args::{dev, flag, functions, handle, mount, option, prio, reading, sched_cls, set};
 use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::{Arg, Command};
 
@@ -75,7 +75,7 @@ pub(super) fn load() -> Command {
         .arg(functions("program", "With --no-attach: load this function only").requires("no-attach"))
         .arg(sched_cls())
         .arg(mount());
-    with_btf(command)
+    reading(with_btf(command))
 }
 
 #[cfg(feature = "compat")]

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Map definitions of the old forms, structs of numbers in sections `maps` and `maps/…`, to map shapes.
+//!
+//! There are two: libbpf's `struct bpf_map_def` {type, key_size, value_size, max_entries, map_flags} and iproute2's `struct
+//! bpf_elf_map` {…, id, pinning, inner_id, inner_idx}. Only the size tells them apart, so other sizes are refused.
+
+use std::collections::BTreeMap;
+
+use super::btf::Btf;
+use super::elf::{Elf, Place, Section, Symbol, SymbolKind};
+use super::error::ObjectError;
+use super::functions::Functions;
+use super::maps::{self, Definition, ARRAY_OF_MAPS, HASH_OF_MAPS, PROG_ARRAY};
+use super::words::words;
+use super::Slot;
+
+/// What only iproute2's form says of a map.
+#[derive(Clone, Copy, Default)]
+struct Ids {
+    /// The number by which sections and other maps name it; 0 for none.
+    id: u32,
+    /// Of a map of maps: the number of its template.
+    inner_id: u32,
+    /// The slot of that map of maps which this map is put into; -1 for none.
+    inner_idx: u32,
+}
+
+/// All definitions in file order, and after them the slots that iproute2's numbers speak of: functions in sections called
+/// `ID/INDEX` belong into the program array ID. Those functions' indexes are returned.
+pub fn definitions(
+    elf: &Elf<'_>,
+    btf: Option<&Btf>,
+    functions: &Functions<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<(Vec<Definition>, Vec<usize>), ObjectError> {
+    let mut found: Vec<(Definition, Ids)> = Vec::new();
+    for (index, section) in elf.sections.iter().enumerate().filter(|(_, s)| maps::is_old(s)) {
+        if !section.relocations.is_empty() {
+            let (section, what) =
+                (section.name.to_owned(), "holds addresses, and old map definitions have none");
+            return Err(ObjectError::Section { section, what });
+        }
+        let here = |s: &&Symbol<'_>| s.place == Place::Section(index) && s.kind == SymbolKind::Other;
+        let symbols: BTreeMap<u64, &Symbol<'_>> =
+            elf.symbols.iter().filter(here).map(|s| (s.value, s)).collect();
+        for symbol in symbols.values() {
+            let next = symbols.range(symbol.value.saturating_add(1)..).next().map(|(at, _)| *at);
+            let end = symbol.value.saturating_add(symbol.size);
+            // Before LLVM 5 symbols of data had no size.
+            let end = if symbol.size == 0 { next.unwrap_or(section.size) } else { end };
+            found.push(definition(index, section, symbol, end, btf, warnings)?);
+        }
+    }
+    place_inner(&mut found)?;
+    let tails = place_programs(elf, functions, &mut found)?;
+    Ok((found.into_iter().map(|(definition, _)| definition).collect(), tails))
+}
+
+fn definition(
+    index: usize,
+    section: &Section<'_>,
+    symbol: &Symbol<'_>,
+    end: u64,
+    btf: Option<&Btf>,
+    warnings: &mut Vec<String>,
+) -> Result<(Definition, Ids), ObjectError> {
+    let fault = |attribute: &str, what| ObjectError::Map {
+        map: symbol.name.to_owned(),
+        attribute: attribute.to_owned(),
+        what,
+    };
+    if symbol.local {
+        return Err(fault("", "is static: a map has a name that others can rely on"));
+    }
+    let range = usize::try_from(symbol.value).ok().zip(usize::try_from(end).ok());
+    let bytes = range.and_then(|(from, to)| section.data.get(from..to));
+    let bytes = bytes.ok_or_else(|| fault("", "lies outside its section"))?;
+    let mut spec = maps::empty(symbol.name);
+    let mut ids = Ids { inner_idx: u32::MAX, ..Ids::default() };
+    [spec.map_type, spec.key_size, spec.value_size, spec.max_entries] =
+        words(bytes).ok_or_else(|| fault("", "is shorter than any definition"))?;
+    let rest = bytes.get(16..).unwrap_or_default();
+    match (rest.len(), words(rest), words(rest)) {
+        (0, _, _) => {}
+        (4, ..) => [spec.flags] = words(rest).unwrap_or_default(),
+        (20, Some([flags, id, pinning, inner_id, inner_idx]), _) => {
+            (spec.flags, ids) = (flags, Ids { id, inner_id, inner_idx });
+            spec.pinning = match pinning {
+                PIN_NONE => 0,
+                PIN_GLOBAL_NS => 1,
+                PIN_OBJECT_NS => {
+                    warnings.push(format!("map {}: PIN_OBJECT_NS: shared inside the instance", spec.name));
+                    0
+                }
+                _ => return Err(fault("pinning", "is a number that only /etc/iproute2 explains")),
+            };
+        }
+        // The kernel's samples had two fields more, old versions of iproute2 two others.
+        (8 | 12, _, Some([flags, 0])) if rest.iter().skip(8).all(|byte| *byte == 0) => spec.flags = flags,
+        (8 | 12, ..) => return Err(fault("", "has a tail that differs between loaders")),
+        _ => return Err(fault("", "is of a size that no known definition has")),
+    }
+    if let Some(btf) = btf {
+        (spec.key_type_id, spec.value_type_id) = annotated(btf, symbol.name, spec.key_size, spec.value_size);
+    }
+    maps::withhold_types(&mut spec);
+    Ok((Definition { spec, section: index, offset: symbol.value, end, slots: None }, ids))
+}
+
+/// `BPF_ANNOTATE_KV_PAIR(name, K, V)` declared a `struct ____btf_map_name { K key; V value; }`.
+fn annotated(btf: &Btf, name: &str, key_size: u32, value_size: u32) -> (u32, u32) {
+    let name = format!("____btf_map_{name}");
+    let members: Vec<_> = btf
+        .types()
+        .find(|t| t.name() == name)
+        .map(|t| t.members().map(|m| m.type_id).collect())
+        .unwrap_or_default();
+    match members.as_slice() {
+        [key, value] if btf.size_of(*key) == Some(key_size) && btf.size_of(*value) == Some(value_size) => {
+            (*key, *value)
+        }
+        _ => (0, 0),
+    }
+}
+
+/// Templates of maps of maps, and the maps that stand in their slots.
+fn place_inner(found: &mut [(Definition, Ids)]) -> Result<(), ObjectError> {
+    let all: Vec<_> = found.iter().map(|(d, ids)| (d.spec.clone(), *ids)).collect();
+    for (definition, ids) in found.iter_mut() {
+        let spec = &mut definition.spec;
+        if !matches!(spec.map_type, ARRAY_OF_MAPS | HASH_OF_MAPS) {
+            continue;
+        }
+        let fault = |attribute: &str, what| {
+            let map = definition.spec.name.clone();
+            ObjectError::Map { map, attribute: attribute.to_owned(), what }
+        };
+        let inner = all.iter().find(|(_, other)| ids.inner_id != 0 && other.id == ids.inner_id);
+        let (inner, _) = inner.ok_or_else(|| fault("inner_id", "names no map of this object"))?;
+        if matches!(inner.map_type, ARRAY_OF_MAPS | HASH_OF_MAPS) {
+            return Err(fault("inner_id", "maps nest only once"));
+        }
+        let name = format!("{}.inner", definition.spec.name);
+        let mut template = inner.clone();
+        (template.kernel_name, template.name, template.pinning) = (maps::kernel_name(&name), name, 0);
+        let spec = &mut definition.spec;
+        (spec.inner, spec.value_size) = (Some(Box::new(template)), 4);
+        let inside = all.iter().filter(|(_, other)| other.id == ids.inner_id && other.inner_idx != u32::MAX);
+        spec.slots.extend(inside.map(|(map, other)| (other.inner_idx, Slot::Map(map.name.clone()))));
+    }
+    Ok(())
+}
+
+/// Puts the function of each section `ID/INDEX` into the program array with this number.
+fn place_programs(
+    elf: &Elf<'_>,
+    functions: &Functions<'_>,
+    found: &mut [(Definition, Ids)],
+) -> Result<Vec<usize>, ObjectError> {
+    let mut tails = Vec::new();
+    for (function, of) in functions.iter().filter(|(_, f)| f.entry) {
+        let name = elf.sections.get(of.section).map_or("", |s| s.name);
+        let Some((id, index)) = name.split_once('/').and_then(|(a, b)| Some((number(a)?, number(b)?))) else {
+            continue;
+        };
+        let array = found.iter_mut().find(|(d, ids)| ids.id == id && d.spec.map_type == PROG_ARRAY);
+        let Some((array, _)) = array else { continue };
+        let fault = |what| ObjectError::Section { section: name.to_owned(), what };
+        if index >= array.spec.max_entries {
+            return Err(fault("names a slot beyond the program array's max_elem"));
+        }
+        if array.spec.slots.iter().any(|(slot, _)| *slot == index) {
+            return Err(fault("holds a second program for one slot"));
+        }
+        array.spec.slots.push((index, Slot::Program(of.name.to_owned())));
+        tails.push(function);
+    }
+    Ok(tails)
+}
+
+/// As `%i` of scanf reads it: decimal, 0x…, or octal.
+fn number(text: &str) -> Option<u32> {
+    let (radix, digits) = match text.strip_prefix("0x") {
+        Some(hex) => (16, hex),
+        None if text.len() > 1 && text.starts_with('0') => (8, text),
+        None => (10, text),
+    };
+    u32::from_str_radix(digits, radix).ok().filter(|_| digits.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+// include/bpf_elf.h of iproute2.
+const PIN_NONE: u32 = 0;
+const PIN_OBJECT_NS: u32 = 1;
+const PIN_GLOBAL_NS: u32 = 2;
