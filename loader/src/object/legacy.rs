@@ -192,3 +192,45 @@ fn number(text: &str) -> Option<u32> {
 const PIN_NONE: u32 = 0;
 const PIN_OBJECT_NS: u32 = 1;
 const PIN_GLOBAL_NS: u32 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{Sample, GLOBAL, OBJECT};
+    use super::super::{MapSpec, Object};
+
+    /// An object with one definition of these words.
+    fn map(numbers: &[u32]) -> Result<MapSpec, String> {
+        let mut sample = Sample::drop();
+        let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
+        let section = sample.data("maps", &bytes);
+        sample.symbol("m", OBJECT | GLOBAL, section, 0, bytes.len() as u64);
+        let object = Object::parse_legacy(&sample.bytes()).map_err(|e| e.to_string())?;
+        Ok(object.maps.into_iter().next().unwrap())
+    }
+
+    #[test]
+    fn a_definition_is_told_by_its_size() {
+        let shape = |m: MapSpec| (m.map_type, m.key_size, m.value_size, m.max_entries, m.flags, m.pinning);
+        assert_eq!(map(&[1, 4, 8, 16]).map(shape), Ok((1, 4, 8, 16, 0, 0)));
+        assert_eq!(map(&[1, 4, 8, 16, 1]).map(shape), Ok((1, 4, 8, 16, 1, 0)));
+        assert_eq!(map(&[1, 4, 8, 16, 1, 0, 0]).map(shape), Ok((1, 4, 8, 16, 1, 0)));
+        assert_eq!(map(&[1, 4, 8, 16, 1, 7, 2, 0, 0]).map(shape), Ok((1, 4, 8, 16, 1, 1)));
+        for (numbers, words) in [
+            (&[1, 4, 8][..], "shorter than any"),
+            (&[1, 4, 8, 16, 1, 0, 3], "differs between loaders"),
+            (&[1, 4, 8, 16, 1, 0, 0, 0], "no known definition"),
+            (&[1, 4, 8, 16, 1, 0, 5, 0, 0], "map m, attribute pinning"),
+            (&[12, 4, 4, 16, 0, 0, 0, 9, 0], "map m, attribute inner_id: names no map"),
+            (&[12, 4, 4, 16, 0, 9, 0, 9, 0], "maps nest only once"),
+        ] {
+            let refusal = map(numbers).unwrap_err();
+            assert!(refusal.contains(words), "{numbers:?}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_as_scanf_reads_them() {
+        let numbers = ["42", "0x2a", "052", "0", "", "x", "0x", "09", "-1", "+1"].map(super::number);
+        assert_eq!(numbers, [Some(42), Some(42), Some(42), Some(0), None, None, None, None, None, None]);
+    }
+}

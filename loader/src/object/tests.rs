@@ -226,7 +226,7 @@ fn addresses_outside_their_section_and_huge_sections_are_refused() {
 fn map_definitions_of_the_old_form_are_refused_with_the_reason() {
     let mut sample = Sample::drop();
     sample.data("maps", &[0; 28]);
-    assert!(refusal(sample).contains("section maps: has map definitions of the old form"));
+    assert!(refusal(sample).contains("section maps: has map definitions of an old form"));
 }
 
 #[test]
