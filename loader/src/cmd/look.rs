@@ -19,6 +19,22 @@ use std::time::{Duration, SystemTime};
 
 /// `status [DEV]`: every instance on the device, or on all of the namespace. 1 where nothing is up, or not as it was made.
 pub fn status(context: &mut Context, device: Option<&String>) -> Result<Answer, Refusal> {
+    let (all, notes) = all(context, device)?;
+    let damaged = all.iter().flat_map(|s| &s.programs).any(|p| !p.in_place);
+    let code = u8::from(all.is_empty() || damaged || !notes.is_empty());
+    let mut text = match (all.is_empty(), device) {
+        (true, Some(device)) => format!("nothing is up on {device}\n"),
+        (true, None) => "nothing is up in this network namespace\n".to_string(),
+        (false, _) => ui::status::text(&all, &context.paper),
+    };
+    notes.iter().for_each(|note| text.push_str(&format!("note: {note}\n")));
+    let mut json = ui::status::json(&all);
+    json["notes"] = notes.into();
+    Ok(Answer { text, json, code })
+}
+
+/// Every instance on the device, or on all of the namespace, and what is odd about them.
+pub fn all(context: &mut Context, device: Option<&String>) -> Result<(Vec<Status>, Vec<String>), Refusal> {
     context.lock_shared()?;
     bpffs().usable()?;
     let devices = match device {
@@ -42,17 +58,7 @@ pub fn status(context: &mut Context, device: Option<&String>) -> Result<Answer, 
     for orphan in orphans(context.socket()?, netns_inode()?)? {
         notes.push(format!("{}: its device is gone; the next 'up' or 'down' here clears it", orphan.dir));
     }
-    let damaged = all.iter().flat_map(|s| &s.programs).any(|p| !p.in_place);
-    let code = u8::from(all.is_empty() || damaged || !notes.is_empty());
-    let mut text = match (all.is_empty(), device) {
-        (true, Some(device)) => format!("nothing is up on {device}\n"),
-        (true, None) => "nothing is up in this network namespace\n".to_string(),
-        (false, _) => ui::status::text(&all, &context.paper),
-    };
-    notes.iter().for_each(|note| text.push_str(&format!("note: {note}\n")));
-    let mut json = ui::status::json(&all);
-    json["notes"] = notes.into();
-    Ok(Answer { text, json, code })
+    Ok((all, notes))
 }
 
 /// Addresses that came or went since the rules were written.

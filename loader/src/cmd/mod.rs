@@ -6,10 +6,14 @@ mod check;
 mod context;
 #[cfg(feature = "demo")]
 mod demo;
+#[cfg(feature = "operate")]
+mod doctor;
 mod inspect;
 mod list;
 mod look;
 mod maps;
+#[cfg(feature = "operate")]
+mod metrics;
 mod objects;
 mod plan;
 mod select;
@@ -39,6 +43,10 @@ pub fn run(matches: &ArgMatches) -> Result<Answer, Refusal> {
         Some(("map", args)) => maps::map(&mut context, args),
         Some(("list", args)) => list::list(&mut context, args),
         Some(("plan", args)) => plan::plan(&mut context, args),
+        #[cfg(feature = "operate")]
+        Some(("doctor", args)) => doctor::doctor(&mut context, args),
+        #[cfg(feature = "operate")]
+        Some(("metrics", args)) => metrics::metrics(&mut context, args),
         #[cfg(feature = "demo")]
         Some(("demo", args)) => demo::demo(args),
         Some(("check", args)) => check::check(args),

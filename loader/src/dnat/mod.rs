@@ -25,6 +25,8 @@ pub mod clock;
 pub mod codes;
 pub mod control;
 pub mod counters;
+#[cfg(feature = "operate")]
+pub mod diagnosis;
 pub mod diagnostic;
 pub mod embedded;
 pub mod flows;

@@ -33,10 +33,14 @@ pub mod gather;
 pub mod home;
 pub mod message;
 pub mod netlink;
+#[cfg(feature = "operate")]
+pub mod nft;
 pub mod nla;
 pub mod packets;
 pub mod plan;
 pub mod plan_json;
+#[cfg(feature = "operate")]
+pub mod probe;
 pub mod programs;
 pub mod record;
 pub mod refusal;
@@ -45,6 +49,8 @@ pub mod rtnl;
 pub mod shared;
 pub mod signals;
 pub mod step;
+#[cfg(feature = "operate")]
+pub mod surroundings;
 pub mod symbols;
 pub mod tc;
 pub mod tcx;

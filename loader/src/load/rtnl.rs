@@ -42,9 +42,17 @@ pub(super) static LINK: Layout = Layout {
         Attr("IFLA_NET_NS_FD", 28, Shape::U32),
         Attr("IFLA_EXT_MASK", 29, Shape::Flags(&[(RTEXT_FILTER_SKIP_STATS, "RTEXT_FILTER_SKIP_STATS")])),
         Attr("IFLA_LINK_NETNSID", 37, Shape::U32),
+        Attr("IFLA_XDP", 43, Shape::Nest(&XDP)),
         Attr("IFLA_PROP_LIST", 52, Shape::Nest(&PROPERTIES)),
         Attr("IFLA_ALT_IFNAME", 53, Shape::Text),
     ],
+};
+
+/// IFLA_XDP: what runs in the driver, before any filter.
+static XDP: Layout = Layout {
+    size: 0,
+    head: &[],
+    attrs: &[Attr("IFLA_XDP_ATTACHED", 2, Shape::U8), Attr("IFLA_XDP_PROG_ID", 4, Shape::U32)],
 };
 
 /// IFLA_PROP_LIST: further names, each up to 127 bytes.
@@ -133,7 +141,7 @@ static ADDR_FLAGS: [(u32, &str); 8] = [
 ];
 
 /// A device.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Link {
     /// Number in its namespace; reused after the device is gone.
     pub index: u32,
@@ -159,6 +167,8 @@ pub struct Link {
     pub lower_netns: Option<u32>,
     /// The bridge, bond or VRF this device is a port of.
     pub master: Option<u32>,
+    /// The XDP program that sees what arrives first.
+    pub xdp: Option<u32>,
 }
 
 impl Link {
@@ -178,6 +188,7 @@ impl Link {
             lower: fields.number("IFLA_LINK").filter(|index| *index != 0),
             lower_netns: fields.number("IFLA_LINK_NETNSID"),
             master: fields.number("IFLA_MASTER"),
+            xdp: fields.nest("IFLA_XDP").and_then(|xdp| xdp.number("IFLA_XDP_PROG_ID")),
         })
     }
 }

@@ -3,6 +3,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 pub mod asked;
 pub mod cli;
+#[cfg(feature = "operate")]
+pub mod doctor;
 pub mod excerpt;
 pub mod flows;
 pub mod inspect;
@@ -10,6 +12,8 @@ pub mod json;
 pub mod list;
 pub mod map_type;
 pub mod maps;
+#[cfg(feature = "operate")]
+pub mod metrics;
 pub mod paper;
 pub mod rules;
 pub mod status;

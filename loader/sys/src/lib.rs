@@ -8,11 +8,13 @@
 //! * [`map`] makes it for element commands, where the kernel takes the lengths from the map: it allocates every buffer
 //!   by the sizes that the kernel reported for that very descriptor.
 //! * [`info`] asks what a descriptor is; two records point to lists, whose room it allocates by the kernel's own count.
+//! * [`ethtool`] asks a driver for one number.
 //! * [`netns`] asks a socket for the number of its network namespace.
 pub mod attr;
 pub mod call;
 pub mod commands;
 pub mod info;
+pub mod ethtool;
 pub mod map;
 pub mod netns;
 

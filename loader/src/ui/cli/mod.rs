@@ -33,6 +33,8 @@ pub fn command() -> Command {
         .subcommand(check::inspect())
         .subcommand(check::test())
         .subcommand(check::verify());
+    #[cfg(feature = "operate")]
+    let command = command.subcommand(see::metrics()).subcommand(see::doctor());
     #[cfg(feature = "demo")]
     let command = command.subcommand(run::demo());
     command

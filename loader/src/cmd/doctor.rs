@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! `doctor [DEV]`: what this kernel, this process and this device can do, each fault with its fix. 1 where `up` would fail.
+use crate::cmd::{Answer, Context};
+use crate::dnat::diagnosis::{self, Finding, State};
+use crate::dnat::embedded;
+use crate::load::create::Creation;
+use crate::load::exec;
+use crate::load::explain::explain;
+use crate::load::gather;
+use crate::load::netlink::Socket;
+use crate::load::plan;
+use crate::load::probe::{self, Probe};
+use crate::load::refusal::{Refusal, Stage};
+use crate::load::surroundings;
+use crate::load::transcript::{self, Detail};
+use crate::object::Object;
+use crate::ui;
+use clap::ArgMatches;
+use nix::sched::{unshare, CloneFlags};
+
+/// Looks, tries, and says.
+pub fn doctor(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
+    let device = args.get_one::<String>("dev").map(String::as_str);
+    let machine = surroundings::machine()?;
+    let (mut findings, mut reads) = (diagnosis::machine(&machine), machine.reads);
+    findings.extend(probe::kernel().iter().map(|one| tried(one, context.socket(), None)));
+    findings.push(programs(context)?);
+    findings.extend(hooks());
+    if let Some(device) = device {
+        let mut facts = context.facts(device)?;
+        // Who may not ask is told so by CAP_NET_ADMIN.
+        let _ = gather::ask_tcx(&mut facts);
+        reads.append(&mut facts.reads.clone());
+        let near = surroundings::nearby(context.socket()?, facts)?;
+        findings.extend(diagnosis::device(&near, PRIO));
+    }
+    let code = u8::from(findings.iter().any(|f| f.state == State::Bad));
+    let text = ui::doctor::text(&findings, context.verbose, &context.paper);
+    Ok(Answer { text, json: ui::doctor::json(device, &findings, &reads), code })
+}
+
+/// The priority that `up` takes by itself.
+const PRIO: u16 = 100;
+
+/// Does the probe's calls and gives up what they made.
+fn tried(probe: &Probe, socket: Result<&mut Socket, Refusal>, object: Option<&Object>) -> Finding {
+    let mut calls = Vec::new();
+    let mut watch = |report: exec::Report<'_>| match report {
+        exec::Report::Done(_, step, answer) => {
+            calls.push(format!("{}  => {answer}", transcript::step(step, Detail::default())));
+        }
+        exec::Report::Failed(_, step, _) => {
+            calls.push(format!("{}  => failed", transcript::step(step, Detail::default())));
+        }
+        exec::Report::Undone(..) => {}
+    };
+    let result = socket.and_then(|socket| {
+        let done = exec::run(&probe.plan, socket, &mut watch);
+        done.map(drop).map_err(|failure| explain(&probe.plan, &failure, object, false))
+    });
+    let since = |needed: &str| match needed {
+        "" => format!("from {}; detour does without", probe.since),
+        needed => format!("from {}; needed by {needed}", probe.since),
+    };
+    let finding = match result {
+        Ok(()) => Finding::good(probe.name, "works"),
+        Err(refusal) => {
+            let state = if probe.needed_by.contains("up") { State::Bad } else { State::Odd };
+            let fix = match refusal.stage {
+                Stage::Permission => refusal.hint.clone(),
+                _ => since(probe.needed_by),
+            };
+            Finding::new(probe.name, state, refusal.what, fix)
+        }
+    };
+    Finding { calls, ..finding }
+}
+
+/// The programs of `up` themselves, as a dry run loads them.
+fn programs(context: &mut Context) -> Result<Finding, Refusal> {
+    let object = Object::parse(embedded::object("dnat")?)?;
+    let programs = vec!["detour_in".to_string(), "detour_out".to_string()];
+    let creation = Creation { file: "dnat.bpf.o".to_string(), programs, ..Creation::default() };
+    let plan = plan::dry_run(&object, &creation, &gather::machine()?)?;
+    let probe = Probe { name: "programs of up", needed_by: "up", since: "Linux 5.10", plan };
+    Ok(tried(&probe, context.socket(), Some(&object)))
+}
+
+/// Hooks on the loopback device of a namespace that ends with its thread.
+fn hooks() -> Vec<Finding> {
+    let inside = || -> Result<Vec<Finding>, Refusal> {
+        let closed = |e: &dyn std::fmt::Display| Refusal::new(Stage::Permission, e.to_string(), "");
+        unshare(CloneFlags::CLONE_NEWNET).map_err(|e| closed(&e))?;
+        let mut socket = Socket::open().map_err(|e| closed(&e))?;
+        Ok(probe::hooks().iter().map(|one| tried(one, Ok(&mut socket), None)).collect())
+    };
+    let result = std::thread::scope(|scope| scope.spawn(inside).join());
+    match result {
+        Ok(Ok(findings)) => findings,
+        _ => vec![Finding::new(
+            "hooks",
+            State::Odd,
+            "not tried: that takes a namespace of its own",
+            "needs CAP_SYS_ADMIN",
+        )],
+    }
+}
