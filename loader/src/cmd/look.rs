@@ -143,8 +143,17 @@ pub fn asked(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal
     rows.retain(|row| selection.has_row(row));
     others.retain(|_| selection.is_everything());
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    let text = ui::asked::text(&rows, &others, generation, &context.paper);
-    Ok(Answer::done(text, ui::asked::json(&device, &rows, &others, generation, now)))
+    #[cfg(feature = "operate")]
+    return crate::cmd::asked::answer(
+        crate::cmd::asked::All { device, rows, others, generation, now },
+        args,
+        &context.paper,
+    );
+    #[cfg(not(feature = "operate"))]
+    Ok(Answer::done(
+        ui::asked::text(&rows, &others, generation, &context.paper),
+        ui::asked::json(&device, &rows, &others, generation, now),
+    ))
 }
 
 /// What `up` made on the device.

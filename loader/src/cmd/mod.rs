@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Parsed arguments to one answer: what each command does, over `load`, `dnat` and `ui`.
 mod anchors;
+#[cfg(feature = "operate")]
+mod asked;
 mod attach;
 mod check;
 mod context;

@@ -33,6 +33,8 @@ pub mod flows;
 pub mod in_force;
 pub mod look;
 pub mod parse;
+#[cfg(feature = "operate")]
+pub mod ranking;
 pub mod reload;
 pub mod rules;
 pub mod running;

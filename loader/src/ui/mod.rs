@@ -2,6 +2,8 @@
 //! Plain data to bytes on a terminal or JSON; and the tree of arguments. Nothing here asks the system anything.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 pub mod asked;
+#[cfg(feature = "operate")]
+pub mod chart;
 pub mod cli;
 #[cfg(feature = "operate")]
 pub mod doctor;
@@ -17,6 +19,8 @@ pub mod metrics;
 pub mod paper;
 pub mod rules;
 pub mod status;
+#[cfg(feature = "operate")]
+pub mod sums;
 pub mod text;
 pub mod value;
 pub mod verify;

@@ -10,10 +10,38 @@ pub(super) fn status() -> Command {
 }
 
 pub(super) fn asked() -> Command {
-    Command::new("asked")
+    let command = Command::new("asked")
         .about("Which destinations and ports clients asked for, served or not")
         .arg(dev())
-        .arg(selection())
+        .arg(selection());
+    #[cfg(feature = "operate")]
+    let command = command.args(ranked());
+    command
+}
+
+#[cfg(feature = "operate")]
+fn ranked() -> [clap::Arg; 7] {
+    use super::args::{flag, option};
+    use clap::builder::{PossibleValuesParser, ValueParser};
+    let since = |text: &str| {
+        crate::dnat::ranking::length_of_time(text).ok_or("a length of time, such as 90s, 5m, 2h, 1d")
+    };
+    let words = |words: &'static [&str]| PossibleValuesParser::new(words.iter().copied());
+    let order = words(&["packets", "bytes", "first", "last", "name"]);
+    [
+        option("sort", "BY", order, "What comes first (packets)"),
+        option("top", "N", clap::value_parser!(u32).range(1..), "Show at most N"),
+        option(
+            "since",
+            "TIME",
+            ValueParser::from(since),
+            "Only what was asked for within TIME: 90s, 5m, 2h, 1d",
+        ),
+        option("by", "WHAT", words(&["client", "port", "dest"]), "Add up by client, port or destination"),
+        flag("chart", "As bars").conflicts_with("csv"),
+        option("svg", "FILE", ValueParser::string(), "Write the bars as a picture"),
+        flag("csv", "As comma-separated values"),
+    ]
 }
 
 pub(super) fn flows() -> Command {
