@@ -13,7 +13,8 @@ fn sent() -> Lab {
     up(&lab.gateway, &lab.device, &["--rule", "tcp redirect"]);
     let socket = talk::udp(&lab.client, 0);
     for (host, port, count) in SENT {
-        (0..count).for_each(|_| assert_eq!(socket.send_to(b"x", ([198, 51, 100, host], port)).unwrap(), 1));
+        let to = std::net::SocketAddr::from(([198, 51, 100, host], port));
+        (0..count).for_each(|_| assert_eq!(socket.send_to(b"x", to).unwrap(), 1));
     }
     lab
 }

@@ -8,31 +8,33 @@ use crate::load::transcript::hex;
 use super::status::{Dnat, Status};
 use serde_json::{json, Map, Value};
 
+/// Labels and a value.
+type Sample = (Vec<(&'static str, String)>, u64);
+
 /// Samples of one name.
 struct Family {
     name: &'static str,
     kind: &'static str,
     help: &'static str,
-    samples: Vec<(Vec<(&'static str, String)>, u64)>,
+    samples: Vec<Sample>,
 }
 
 fn families(all: &[Status]) -> Vec<Family> {
     let mut families = vec![info(all), in_place(all)];
     let dnats: Vec<(&str, &Dnat)> =
         all.iter().filter_map(|s| Some((s.device.as_str(), s.dnat.as_ref()?))).collect();
-    let mut family =
-        |name, kind, help, samples: &dyn Fn(&Dnat) -> Vec<(Vec<(&'static str, String)>, u64)>| {
-            let with_device = |(device, dnat): &(&str, &Dnat)| {
-                let device = (*device).to_owned();
-                let add = move |(mut labels, value): (Vec<_>, u64)| {
-                    labels.insert(0, ("device", device.clone()));
-                    (labels, value)
-                };
-                samples(dnat).into_iter().map(add).collect::<Vec<_>>()
+    let mut family = |name, kind, help, samples: &dyn Fn(&Dnat) -> Vec<Sample>| {
+        let with_device = |(device, dnat): &(&str, &Dnat)| {
+            let device = (*device).to_owned();
+            let add = move |(mut labels, value): (Vec<_>, u64)| {
+                labels.insert(0, ("device", device.clone()));
+                (labels, value)
             };
-            let samples = dnats.iter().flat_map(with_device).collect();
-            families.push(Family { name, kind, help, samples });
+            samples(dnat).into_iter().map(add).collect::<Vec<_>>()
         };
+        let samples = dnats.iter().flat_map(with_device).collect();
+        families.push(Family { name, kind, help, samples });
+    };
     let state = |name: &str, value| (vec![("state", name.to_owned())], value);
     family("detour_flows", "gauge", "Translations in force.", &|d| {
         vec![state("confirmed", d.confirmed.0), state("half_open", d.half_open.0)]
@@ -128,7 +130,7 @@ fn quoted(value: &str) -> String {
 
 /// `{"schema":"detour.metrics/1","metrics":[{"name":…,"type":…,"help":…,"samples":[{"labels":{…},"value":…}]}]}`
 pub fn json(all: &[Status]) -> Value {
-    let sample = |(labels, value): &(Vec<(&'static str, String)>, u64)| {
+    let sample = |(labels, value): &Sample| {
         let labels: Map<String, Value> =
             labels.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
         json!({"labels": labels, "value": value})

@@ -13,8 +13,8 @@
 pub mod attr;
 pub mod call;
 pub mod commands;
-pub mod info;
 pub mod ethtool;
+pub mod info;
 pub mod map;
 pub mod netns;
 
