@@ -88,6 +88,15 @@ pub fn table(rules: &[Rule], own: Own, generation: u32) -> Result<Vec<u8>, Table
     Ok(bytes)
 }
 
+/// The values with which a rule matches, by dimension as in `struct rules`: saddr4, daddr4, sport, dport, saddr6, daddr6.
+/// All empty when it redirects to an address that the device has not.
+pub(super) fn areas(rule: &Rule, own: Own) -> [Vec<Interval>; 6] {
+    match action(rule, rules::family(&rule.matches), own) {
+        Some(action) => DIMENSIONS.each_ref().map(|dimension| dimension.allowed(rule, &action)),
+        None => Default::default(),
+    }
+}
+
 /// What a rule does, with the addresses that `redirect` stands for; `None` when there is no address for it.
 fn action(rule: &Rule, family: Option<Family>, own: Own) -> Option<Action> {
     let to_v6 = |address: Option<Ipv6Addr>| address.map_or([0; 16], |v6| v6.octets());

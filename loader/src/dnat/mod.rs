@@ -41,6 +41,7 @@ pub mod running;
 mod scan;
 pub mod selection;
 pub mod set;
+pub mod shadow;
 mod values;
 pub mod verify;
 pub mod wire;

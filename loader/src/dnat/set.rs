@@ -80,6 +80,29 @@ pub fn intersection(a: &[Interval], b: &[Interval]) -> Vec<Interval> {
     out
 }
 
+/// Whether something is in both; both are sorted as [`united`] leaves them.
+pub fn overlap(a: &[Interval], b: &[Interval]) -> bool {
+    let (mut rest_a, mut rest_b) = (a, b);
+    while let (Some((x, after_x)), Some((y, after_y))) = (rest_a.split_first(), rest_b.split_first()) {
+        if x.last < y.first {
+            rest_a = after_x;
+        } else if y.last < x.first {
+            rest_b = after_y;
+        } else {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether all of `a` is in `b`; both are sorted as [`united`] leaves them, so each interval of `a` lies in one of `b`.
+pub fn is_within(a: &[Interval], b: &[Interval]) -> bool {
+    a.iter().all(|x| {
+        let first = b.get(b.partition_point(|y| y.last < x.first));
+        first.is_some_and(|y| y.first <= x.first && x.last <= y.last)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +136,8 @@ mod tests {
             assert_eq!(bits(&complement(&of(a), 5)), !a & 63);
             for b in 0..64 {
                 assert_eq!(bits(&intersection(&of(a), &of(b))), a & b);
+                assert_eq!(overlap(&of(a), &of(b)), a & b != 0);
+                assert_eq!(is_within(&of(a), &of(b)), a & !b == 0);
             }
         }
     }
