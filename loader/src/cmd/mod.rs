@@ -20,6 +20,7 @@ mod objects;
 mod plan;
 mod select;
 mod selection;
+mod shadows;
 mod test;
 mod up;
 mod verify;

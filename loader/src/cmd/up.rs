@@ -2,7 +2,7 @@
 //! `up` and `down`: the DNAT onto a device with rules, other rules into a running one, and off again.
 use crate::cmd::attach::{notes, UP};
 use crate::cmd::objects::Named;
-use crate::cmd::{check, Answer, Context};
+use crate::cmd::{check, shadows, Answer, Context};
 use crate::dnat::abi::Cfg;
 use crate::dnat::classify::{self, TableError};
 use crate::dnat::control::{self, ControlError, Options};
@@ -10,7 +10,7 @@ use crate::dnat::reload::reload;
 use crate::dnat::rules::Rule;
 use crate::dnat::running::Running;
 use crate::dnat::wire::Shared;
-use crate::dnat::{embedded, in_force};
+use crate::dnat::{embedded, in_force, shadow};
 use crate::load::create::Creation;
 use crate::load::facts::{Facts, Instance};
 use crate::load::plan::{self, Attach, Config, Plan};
@@ -108,7 +108,7 @@ pub fn wanted(
     let config = config(args, &control, facts);
     let (Some(running), Some(instance)) = (running, whole(facts)) else {
         let mut plan = plan::load(&named.object, &config, facts)?;
-        plan.notes.extend(control::notes(rules, facts));
+        plan.notes.extend(rule_notes(args, rules, facts));
         return Ok(Up { named, plan, running: false, rules: rules.len() });
     };
     same_programs(&named.object, &config, instance, running, &options, facts)?;
@@ -119,8 +119,14 @@ pub fn wanted(
     let counters = in_force::count(&running.rules).max(u32::try_from(rules.len()).unwrap_or(u32::MAX));
     let dir = instance.dir(&facts.home(UP));
     let mut plan = reload(running, table, &locals, &dir, counters, facts.machine.possible_cpus);
-    plan.notes.extend(control::notes(rules, facts));
+    plan.notes.extend(rule_notes(args, rules, facts));
     Ok(Up { named, plan, running: true, rules: rules.len() })
+}
+
+/// What a person should know of these rules on this device.
+fn rule_notes(args: &ArgMatches, rules: &[Rule], facts: &Facts) -> Vec<String> {
+    let found = shadow::shadows(rules, control::own(facts));
+    [control::notes(rules, facts), shadows::notes(args, rules, &found)].concat()
 }
 
 fn refuse(error: &ControlError, device: &str) -> Refusal {
