@@ -47,4 +47,6 @@ pub mod verify;
 pub mod wire;
 
 #[cfg(test)]
+mod nft_tests;
+#[cfg(test)]
 mod random_rules;
