@@ -217,6 +217,11 @@ impl Reader<'_> {
         let mut bytes = Vec::new();
         self.at += 1;
         while self.at < self.text.len() && self.peek() != b'"' {
+            if self.peek() != b'\\' {
+                bytes.push(self.peek()); // as `detour plan --strace` prints paths
+                self.at += 1;
+                continue;
+            }
             let hex = self.text.get(self.at + 2..self.at + 4).and_then(|hex| std::str::from_utf8(hex).ok());
             bytes.push(hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()).expect("\\xNN, as -xx prints"));
             self.at += 4;

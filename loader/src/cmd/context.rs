@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Global options to the surroundings of a command: its network namespace, its socket, its lock; and its answer to output.
+use crate::cmd::recorder::Recorder;
 use crate::load::exec::{self, Report};
 use crate::load::explain::explain;
 use crate::load::facts::Facts;
@@ -52,6 +53,7 @@ pub struct Context {
     netns: Option<String>,
     socket: Option<Socket>,
     lock: Option<Flock<File>>,
+    recorder: Option<Recorder>,
 }
 
 /// How long a command waits for another one that changes the same bpffs.
@@ -66,7 +68,8 @@ impl Context {
         }
         let (verbose, paper) = (matches.get_flag("verbose"), paper(matches));
         let json = matches.get_flag("json") || matches.get_flag("pretty");
-        Ok(Context { verbose, json, paper, netns, socket: None, lock: None })
+        let recorder = transcript_path(matches).map(|path| Recorder::create(&path)).transpose()?;
+        Ok(Context { verbose, json, paper, netns, socket: None, lock: None, recorder })
     }
 
     /// The rtnetlink socket of the namespace.
@@ -87,6 +90,9 @@ impl Context {
     /// The same for a command that only looks, beside others that look. Where there is nothing that may be opened, there is
     /// nothing to wait for either: what may be seen then is decided by what is read.
     pub fn lock_shared(&mut self) -> Result<(), Refusal> {
+        if self.lock.is_some() {
+            return Ok(());
+        }
         match File::open(BPFFS) {
             Ok(file) => self.wait(file, FlockArg::LockSharedNonblock),
             Err(_) => Ok(()),
@@ -123,7 +129,11 @@ impl Context {
     /// Does a plan; with `-v` every step is shown on stderr as it is made.
     pub fn execute(&mut self, plan: &Plan, object: Option<&Object>) -> Result<Symbols, Refusal> {
         let (verbose, json) = (self.verbose, self.json);
+        let mut recorder = self.recorder.take();
         let mut watch = |report: Report<'_>| {
+            if let Some(recorder) = &mut recorder {
+                recorder.record(&report);
+            }
             let (number, what, outcome) = match &report {
                 Report::Done(n, step, answer) => (*n, step_text(step), (*answer).to_string()),
                 Report::Failed(n, step, _) => (*n, step_text(step), "failed".to_string()),
@@ -142,8 +152,17 @@ impl Context {
             }
         };
         let result = exec::run(plan, self.socket()?, &mut watch);
-        result.map_err(|failure| explain(plan, &failure, object, verbose))
+        let written = recorder.as_mut().map_or(Ok(()), Recorder::check);
+        self.recorder = recorder;
+        let symbols = result.map_err(|failure| explain(plan, &failure, object, verbose))?;
+        written.map(|()| symbols)
     }
+}
+
+/// `--transcript FILE` of the command that was given, if it has that option.
+fn transcript_path(matches: &ArgMatches) -> Option<String> {
+    let inner = matches.subcommand().and_then(|(_, inner)| transcript_path(inner));
+    inner.or_else(|| matches.try_get_one::<String>("transcript").ok().flatten().cloned())
 }
 
 fn step_text(step: &Step) -> String {

@@ -2,7 +2,7 @@
 //! `map list|dump|get|set`: the pinned maps of an instance, their elements read by the object's types.
 use crate::cmd::{Answer, Context};
 use crate::dnat::embedded;
-use crate::dnat::running::entries;
+use crate::dnat::running::{entries, Element};
 use crate::load::facts::{Facts, Instance};
 use crate::load::gather::open_map;
 use crate::load::home::map_pin;
@@ -46,18 +46,36 @@ pub fn map(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> 
             vec![(wanted, found.ok_or_else(nothing)?)]
         }
         _ => {
-            let new = (
-                bytes(text(args, "key"), key, map.key_size())?,
-                bytes(text(args, "value"), value, map.value_size())?,
-            );
-            let open = Bpf::new(&commands::OBJ_GET, vec![("pathname", Arg::Text(path))]).gives("%map");
-            let steps = vec![open.into(), Step::update("%map", new.0.clone(), new.1.clone().into())];
-            context.execute(&Plan { steps, notes: Vec::new() }, None)?;
+            let new = wanted(args, &map, key, value)?;
+            context.execute(&write(&path, &new), None)?;
             vec![new]
         }
     };
     let text = maps::elements(&elements, key, value);
     Ok(Answer::done(text, maps::elements_json(name, &elements, key, value)))
+}
+
+/// The steps of `map set`.
+pub fn set_plan(args: &ArgMatches, facts: &Facts) -> Result<Plan, Refusal> {
+    facts.bpffs.usable()?;
+    let here = Here::find(facts, args)?;
+    let name = text(args, "map");
+    let path = here.path(name)?;
+    let map = open_map(&path)?;
+    let (key, value) = here.types(name, &map, &info(&map, name)?);
+    Ok(write(&path, &wanted(args, &map, key, value)?))
+}
+
+/// The element that the command line says.
+fn wanted(args: &ArgMatches, map: &Map, key: Typed<'_>, value: Typed<'_>) -> Result<Element, Refusal> {
+    let key = bytes(text(args, "key"), key, map.key_size())?;
+    Ok((key, bytes(text(args, "value"), value, map.value_size())?))
+}
+
+fn write(path: &str, (key, value): &Element) -> Plan {
+    let open = Bpf::new(&commands::OBJ_GET, vec![("pathname", Arg::Text(path.to_string()))]).gives("%map");
+    let steps = vec![open.into(), Step::update("%map", key.clone(), value.clone().into())];
+    Plan { steps, notes: Vec::new() }
 }
 
 fn text<'a>(args: &'a ArgMatches, name: &str) -> &'a str {

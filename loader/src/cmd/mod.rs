@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Parsed arguments to one answer: what each command does, over `load`, `dnat` and `ui`.
 mod anchors;
+mod apply;
 #[cfg(feature = "operate")]
 mod asked;
 mod attach;
@@ -18,12 +19,14 @@ mod maps;
 mod metrics;
 mod objects;
 mod plan;
+mod recorder;
 mod select;
 mod selection;
 mod shadows;
 mod test;
 mod up;
 mod verify;
+mod words;
 
 use crate::load::refusal::{Refusal, Stage};
 use clap::ArgMatches;
@@ -45,6 +48,7 @@ pub fn run(matches: &ArgMatches) -> Result<Answer, Refusal> {
         Some(("test", args)) => test::test(&mut context, args),
         Some(("map", args)) => maps::map(&mut context, args),
         Some(("list", args)) => list::list(&mut context, args),
+        Some(("apply", args)) => apply::apply(&mut context, args),
         Some(("plan", args)) => plan::plan(&mut context, args),
         #[cfg(feature = "operate")]
         Some(("doctor", args)) => doctor::doctor(&mut context, args),

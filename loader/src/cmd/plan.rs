@@ -1,50 +1,151 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! `plan COMMAND`: the steps of another command, printed and not made.
 use crate::cmd::objects::{self, Named};
-use crate::cmd::{attach, check, up, Answer, Context};
+use crate::cmd::words::words;
+use crate::cmd::{attach, check, maps, up, Answer, Context};
 use crate::dnat::running::Running;
+use crate::load::compare::{self, Difference};
 use crate::load::facts::Facts;
 use crate::load::plan::{self, Plan};
 use crate::load::refusal::{Refusal, Stage};
+use crate::load::step::Effect;
 use crate::load::transcript::{self, Detail};
-use crate::load::{facts_json, plan_json};
+use crate::load::{facts_json, packets, plan_json, strace_form};
 use clap::ArgMatches;
-use serde_json::Value;
+use serde_json::{json, Value};
 
-/// `plan up|down|load|unload …`.
+/// A plan and what it was made of.
+#[derive(Debug)]
+pub struct Planned {
+    /// The steps.
+    pub plan: Plan,
+    /// What was read of the machine; None for a dry run, which concerns no device.
+    pub facts: Option<Facts>,
+    /// The object, where there is one.
+    pub named: Option<Named>,
+    /// The command, as `apply` will plan it again.
+    pub words: Vec<String>,
+}
+
+/// `plan up|down|load|unload|map set …`. 1 where `--against` finds a difference.
 pub fn plan(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
-    let Some((command, args)) = args.subcommand() else {
-        return Err(Refusal::new(Stage::Usage, "plan of what?", "plan up, down, load or unload"));
-    };
+    let planned = make(context, args)?;
+    let (_, args) = innermost(args)?;
+    if let Some(path) = args.get_one::<String>("pcap") {
+        save(path, &packets::write_netlink(&messages(&planned.plan)))?;
+    }
+    if let Some(path) = args.get_one::<String>("against") {
+        let bad = |why: String| Refusal::new(Stage::Usage, format!("{}: {why}", path.escape_debug()), "");
+        let text = String::from_utf8(objects::read(path)?).map_err(|e| bad(e.to_string()))?;
+        let (found, text) = against(&planned.plan, &text, false).map_err(bad)?;
+        let code = u8::from(!found.is_empty());
+        let list = |d: &Difference| json!({"only_in": side(d), "step": d.number, "effect": d.effect});
+        let json = json!({"schema": "detour.against/1", "same": found.is_empty(),
+            "differences": found.iter().map(list).collect::<Vec<_>>()});
+        return Ok(Answer { text, json, code });
+    }
+    Ok(answer(&planned, args))
+}
+
+/// The command below `plan`, and its own arguments.
+fn innermost(args: &ArgMatches) -> Result<(Vec<&str>, &ArgMatches), Refusal> {
+    let (mut path, mut args) = (Vec::new(), args);
+    while let Some((name, inner)) = args.subcommand() {
+        path.push(name);
+        args = inner;
+    }
+    match path.is_empty() {
+        true => Err(Refusal::new(Stage::Usage, "plan of what?", "plan up, down, load, unload or map set")),
+        false => Ok((path, args)),
+    }
+}
+
+/// The command that `args`, those of `plan`, name: without what only `plan` takes.
+pub fn command(args: &ArgMatches) -> Result<Vec<String>, Refusal> {
+    let (path, args) = innermost(args)?;
+    Ok(words(&crate::ui::cli::command(), &path, args))
+}
+
+/// Plans the command that `args`, those of `plan`, name.
+pub fn make(context: &mut Context, args: &ArgMatches) -> Result<Planned, Refusal> {
+    let (path, args) = innermost(args)?;
+    let words = words(&crate::ui::cli::command(), &path, args);
+    let command = path.first().copied().unwrap_or_default();
     if command == "load" && args.get_flag("no-attach") {
         let named = objects::open_for_kernel(args)?;
-        let machine = crate::load::gather::machine()?;
-        let (_, plan) = attach::dry_run_plan(&named, args, &machine)?;
-        return answer(&plan, None, Some(&named), args);
+        let (_, plan) = attach::dry_run_plan(&named, args, &crate::load::gather::machine()?)?;
+        return Ok(Planned { plan, facts: None, named: Some(named), words });
     }
     let (facts, running) = facts(context, args)?;
-    match command {
+    let (plan, named) = match command {
         "up" => {
             let up = up::wanted(args, &check::rules(args)?, &facts, running.as_ref())?;
-            answer(&up.plan, Some(&facts), Some(&up.named), args)
+            (up.plan, Some(up.named))
         }
-        "down" => answer(&up::down_plan(&facts)?, Some(&facts), None, args),
+        "down" => (up::down_plan(&facts)?, None),
         "load" => {
             let named = objects::open_for_kernel(args)?;
             let config = attach::config(&named, args, &facts)?;
-            answer(&plan::load(&named.object, &config, &facts)?, Some(&facts), Some(&named), args)
+            (plan::load(&named.object, &config, &facts)?, Some(named))
         }
-        _ => {
-            let name = attach::unload_name(args, &facts)?;
-            answer(&plan::unload(&name, &facts)?, Some(&facts), None, args)
+        "map" => (maps::set_plan(args, &facts)?, None),
+        _ => (plan::unload(&attach::unload_name(args, &facts)?, &facts)?, None),
+    };
+    Ok(Planned { plan, facts: Some(facts), named, words })
+}
+
+/// What a plan and a document, of a plan or a transcript, have not in common, and the same as text. With `whole`, steps are
+/// compared with all that follows from them, otherwise their effects.
+pub fn against(plan: &Plan, document: &str, whole: bool) -> Result<(Vec<Difference>, String), String> {
+    let theirs = compare::effects(document, whole)?;
+    let now = plan_json::plan(plan);
+    let now = now.get("steps").and_then(Value::as_array).cloned().unwrap_or_default();
+    let ours: Vec<Value> = if whole { now } else { now.iter().map(compare::bare).collect() };
+    let found = compare::differences(&ours, &theirs);
+    let line = |d: &Difference| {
+        let sign = if d.second { '+' } else { '-' };
+        format!("{sign} {:3} {}\n", d.number, d.effect)
+    };
+    let text = match found.is_empty() {
+        true => format!("the same {} effects\n", ours.len()),
+        false => {
+            "- only in the plan of now, + only in the file\n".to_string()
+                + &found.iter().map(line).collect::<String>()
         }
+    };
+    Ok((found, text))
+}
+
+fn side(difference: &Difference) -> &'static str {
+    match difference.second {
+        true => "file",
+        false => "plan",
     }
+}
+
+/// The bytes of every message to rtnetlink; descriptors are 0 in them.
+fn messages(plan: &Plan) -> Vec<Vec<u8>> {
+    let bytes = |effect: &Effect| match effect {
+        Effect::Netlink(message) => message.clone().resolved(&|_| Some(0)).encode(0).ok(),
+        _ => None,
+    };
+    plan.steps.iter().filter_map(|step| bytes(&step.effect)).collect()
+}
+
+fn save(path: &str, bytes: &[u8]) -> Result<(), Refusal> {
+    std::fs::write(path, bytes)
+        .map_err(|e| Refusal::new(Stage::Usage, format!("{}: {e}", path.escape_debug()), ""))
+}
+
+/// An option that `apply` has not: it always looks at the machine.
+fn given<'a>(args: &'a ArgMatches, name: &str) -> Option<&'a String> {
+    args.get_one::<String>(name)
 }
 
 /// This machine's facts, or those of a file.
 fn facts(context: &mut Context, args: &ArgMatches) -> Result<(Facts, Option<Running>), Refusal> {
     let device = args.get_one::<String>("dev").map(String::as_str).unwrap_or_default();
-    let (facts, running) = match args.get_one::<String>("facts") {
+    let (facts, running) = match given(args, "facts") {
         None => {
             context.lock_shared()?;
             let mut facts = context.facts(device)?;
@@ -72,24 +173,28 @@ fn facts(context: &mut Context, args: &ArgMatches) -> Result<(Facts, Option<Runn
             (facts, running)
         }
     };
-    if let Some(path) = args.get_one::<String>("save-facts") {
+    if let Some(path) = given(args, "save-facts") {
         let mut value = facts_json::write(&facts);
         if let Some(running) = &running {
             value["running"] = running.json();
         }
-        std::fs::write(path, format!("{value:#}\n"))
-            .map_err(|e| Refusal::new(Stage::Usage, format!("{}: {e}", path.escape_debug()), ""))?;
+        save(path, format!("{value:#}\n").as_bytes())?;
     }
     Ok((facts, running))
 }
 
-fn answer(
-    plan: &Plan,
-    facts: Option<&Facts>,
-    named: Option<&Named>,
-    args: &ArgMatches,
-) -> Result<Answer, Refusal> {
+fn answer(planned: &Planned, args: &ArgMatches) -> Answer {
+    let Planned { plan, facts, named, words } = planned;
     let detail = Detail { undo: args.get_flag("undo"), bytes: args.get_flag("bytes") };
+    let mut json = plan_json::plan(plan);
+    json["command"] = json!(words);
+    json["facts"] = facts.as_ref().map_or(Value::Null, facts_json::write);
+    json["object"] = named
+        .as_ref()
+        .map_or(Value::Null, |n| json!({"file": n.file, "sha256": transcript::hex(&n.object.sha256)}));
+    if args.get_flag("strace") {
+        return Answer::done(strace_form::plan(plan), json);
+    }
     let mut text = String::new();
     if let Some(named) = named {
         let sha256 = transcript::hex(&named.object.sha256);
@@ -109,11 +214,5 @@ fn answer(
         }
     }
     text.push_str(&transcript::plan(plan, detail));
-    let mut json = plan_json::plan(plan);
-    json["facts"] = facts.map_or(Value::Null, facts_json::write);
-    json["object"] = named.map_or(
-        Value::Null,
-        |n| serde_json::json!({"file": n.file, "sha256": transcript::hex(&n.object.sha256)}),
-    );
-    Ok(Answer::done(text, json))
+    Answer::done(text, json)
 }

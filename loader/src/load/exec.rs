@@ -53,6 +53,17 @@ pub enum Cause {
     Signal(Signal),
 }
 
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Cause::Os(error) | Cause::Verifier(error, _) => error.fmt(f),
+            Cause::Netlink(error) => error.fmt(f),
+            Cause::Unexpected(text) => text.fmt(f),
+            Cause::Signal(signal) => signal.as_str().fmt(f),
+        }
+    }
+}
+
 impl Cause {
     /// The error number, where there is one.
     pub fn errno(&self) -> Option<i32> {
@@ -136,9 +147,7 @@ fn undo(
 fn into_io(cause: Cause) -> io::Error {
     match cause {
         Cause::Os(e) | Cause::Verifier(e, _) => e,
-        Cause::Netlink(e) => io::Error::other(e.to_string()),
-        Cause::Unexpected(text) => io::Error::other(text),
-        Cause::Signal(signal) => io::Error::other(signal.as_str()),
+        other => io::Error::other(other.to_string()),
     }
 }
 

@@ -22,6 +22,7 @@
 )]
 
 pub mod ack;
+pub mod compare;
 pub mod create;
 pub mod exchange;
 pub mod exec;
@@ -49,6 +50,7 @@ pub mod rtnl;
 pub mod shared;
 pub mod signals;
 pub mod step;
+pub mod strace_form;
 #[cfg(feature = "operate")]
 pub mod surroundings;
 pub mod symbols;

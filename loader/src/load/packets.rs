@@ -13,6 +13,8 @@ const HEADER: usize = 24;
 const RECORD: usize = 16;
 /// LINKTYPE_ETHERNET.
 const ETHERNET: u32 = 1;
+/// LINKTYPE_NETLINK: what a capture on an `nlmon` device has.
+const NETLINK: u32 = 253;
 
 /// All packets of a pcap file, or the one that hex digits make; spaces, line ends and `#` to the end of a line are nothing.
 pub fn read(bytes: &[u8]) -> Result<Vec<Vec<u8>>, Fault> {
@@ -53,9 +55,21 @@ fn hex(bytes: &[u8]) -> Result<Vec<u8>, Fault> {
 
 /// A pcap file of Ethernet frames; all at the beginning of 1970, for nobody looked at a clock.
 pub fn write(packets: &[Vec<u8>]) -> Vec<u8> {
+    file(ETHERNET, packets)
+}
+
+/// A pcap file of messages to rtnetlink, as if an `nlmon` device had seen them: each behind 16 bytes of "outgoing",
+/// ARPHRD_NETLINK and the family NETLINK_ROUTE, which are in network byte order.
+pub fn write_netlink(messages: &[Vec<u8>]) -> Vec<u8> {
+    let cooked = [0, 4, 3, 56, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let packets: Vec<Vec<u8>> = messages.iter().map(|m| [&cooked, m.as_slice()].concat()).collect();
+    file(NETLINK, &packets)
+}
+
+fn file(link_type: u32, packets: &[Vec<u8>]) -> Vec<u8> {
     let words = |words: &[u32]| words.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>();
     // Version 2.4, no zone, no accuracy, whole packets.
-    let mut file = words(&[MICROSECONDS, 4 << 16 | 2, 0, 0, 1 << 18, ETHERNET]);
+    let mut file = words(&[MICROSECONDS, 4 << 16 | 2, 0, 0, 1 << 18, link_type]);
     for packet in packets {
         let length = u32::try_from(packet.len()).unwrap_or(u32::MAX);
         file.extend(words(&[0, 0, length, length]));

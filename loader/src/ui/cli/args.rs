@@ -93,3 +93,9 @@ pub(super) fn selection() -> Arg {
         .num_args(0..)
         .help("Only these: conditions as in rules, such as: tcp dport 80 ip saddr 10.0.0.0/8")
 }
+
+/// A command that changes the kernel, which can be told to keep a record of that.
+pub(super) fn recorded(command: Command) -> Command {
+    let help = "Write every step to FILE as it is made, a JSON object a line";
+    command.arg(option("transcript", "FILE", ValueParser::string(), help))
+}

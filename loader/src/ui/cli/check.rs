@@ -23,6 +23,19 @@ pub(super) fn plan() -> Command {
                     .value_name("FILE")
                     .help("Write the facts to a file"),
             )
+            .arg(flag("strace", "As 'strace -X raw' shows the calls").conflicts_with_all(["bytes", "undo"]))
+            .arg(option(
+                "pcap",
+                "FILE",
+                ValueParser::string(),
+                "Write the netlink messages to a file that Wireshark opens",
+            ))
+            .arg(option(
+                "against",
+                "FILE",
+                ValueParser::string(),
+                "Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything",
+            ))
     };
     Command::new("plan")
         .about("Print every bpf(2) call and netlink message that a command would make; changes nothing")
@@ -31,6 +44,18 @@ pub(super) fn plan() -> Command {
         .subcommand(of(run::down()))
         .subcommand(of(load::load()))
         .subcommand(of(load::unload()))
+        .subcommand(
+            Command::new("map")
+                .about("Write elements")
+                .subcommand_required(true)
+                .subcommand(of(load::map_set())),
+        )
+}
+
+pub(super) fn apply() -> Command {
+    Command::new("apply")
+        .about("Do what a reviewed plan says, if planning again gives exactly that plan; otherwise nothing")
+        .arg(Arg::new("plan").value_name("PLAN").required(true).help("What 'detour plan … -j' printed"))
 }
 
 pub(super) fn check() -> Command {

@@ -102,29 +102,35 @@ pub(super) fn list() -> Command {
         .arg(dev())
 }
 
+fn argument(name: &'static str, shown: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).value_name(shown).required(true).help(help)
+}
+
+fn map_of(name: &'static str, about: &'static str) -> Command {
+    let types = Arg::new("types").long("types").value_name("FILE");
+    Command::new(name)
+        .about(about)
+        .arg(dev())
+        .arg(argument("name", "NAME", "The instance"))
+        .arg(types.help("The object that the instance was loaded from: its types are used"))
+}
+
+fn map_key() -> Arg {
+    argument("key", "KEY", "As 'load --set' takes values; hex:… where no type is known")
+}
+
+pub(super) fn map_set() -> Command {
+    let value = argument("value", "VALUE", "As the key");
+    map_of("set", "Write one element").arg(argument("map", "MAP", "The map")).arg(map_key()).arg(value)
+}
+
 pub(super) fn map() -> Command {
-    let argument = |name: &'static str, shown: &'static str, help: &'static str| {
-        Arg::new(name).value_name(shown).required(true).help(help)
-    };
-    let of = |name: &'static str, about: &'static str| {
-        let types = Arg::new("types").long("types").value_name("FILE");
-        Command::new(name)
-            .about(about)
-            .arg(dev())
-            .arg(argument("name", "NAME", "The instance"))
-            .arg(types.help("The object that the instance was loaded from: its types are used"))
-    };
-    let key = || argument("key", "KEY", "As 'load --set' takes values; hex:… where no type is known");
     let name = || argument("map", "MAP", "The map");
     Command::new("map")
         .about("Look into the maps of an instance, by their types where they are known, and write elements")
         .subcommand_required(true)
-        .subcommand(of("list", "The maps and their shapes"))
-        .subcommand(of("dump", "All elements of a map").arg(name()))
-        .subcommand(of("get", "One element").arg(name()).arg(key()))
-        .subcommand(of("set", "Write one element").arg(name()).arg(key()).arg(argument(
-            "value",
-            "VALUE",
-            "As the key",
-        )))
+        .subcommand(map_of("list", "The maps and their shapes"))
+        .subcommand(map_of("dump", "All elements of a map").arg(name()))
+        .subcommand(map_of("get", "One element").arg(name()).arg(map_key()))
+        .subcommand(super::args::recorded(map_set()))
 }

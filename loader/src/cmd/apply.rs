@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! `apply PLAN`: a reviewed plan to its execution, if this machine and the same command still give exactly that plan.
+//!
+//! A plan carries no instructions to execute. Its command is planned again here, from the object and fresh facts, under the
+//! lock; what is done is the new plan, and only if it equals the file's, step by step and byte by byte.
+use crate::cmd::plan::{self, against};
+use crate::cmd::{objects, Answer, Context};
+use crate::load::refusal::{Refusal, Stage};
+use crate::load::transcript::hex;
+use clap::ArgMatches;
+use serde_json::{json, Value};
+
+/// `apply PLAN`.
+pub fn apply(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
+    let path = args.get_one::<String>("plan").map(String::as_str).unwrap_or_default();
+    let bytes = objects::read(path)?;
+    let bad = |why: &str| {
+        let what = format!("{}: {why}", path.escape_debug());
+        Refusal::new(Stage::Usage, what, "'detour plan … -j > FILE' makes one")
+    };
+    let text = String::from_utf8(bytes).map_err(|_| bad("is not UTF-8"))?;
+    let document: Value = serde_json::from_str(&text).map_err(|e| bad(&e.to_string()))?;
+    if document.get("schema").and_then(Value::as_str) != Some("detour.plan/1") {
+        return Err(bad("is not a detour.plan/1"));
+    }
+    let words = document.get("command").and_then(Value::as_array).ok_or_else(|| bad("names no command"))?;
+    let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+    let line = ["detour", "plan"].iter().chain(&words);
+    let matches = crate::ui::cli::command().try_get_matches_from(line).map_err(|e| {
+        let text = e.to_string();
+        bad(&format!("its command cannot be: {}", text.lines().next().unwrap_or_default()))
+    })?;
+    let inner = matches.subcommand_matches("plan").ok_or_else(|| bad("names no command"))?;
+    if plan::command(inner)? != words {
+        return Err(bad("its command is not written as 'plan' writes it"));
+    }
+    // Nobody else changes anything between this look at the machine and the last step.
+    context.lock()?;
+    let planned = plan::make(context, inner)?;
+    let sha256 = planned.named.as_ref().map(|n| hex(&n.object.sha256));
+    let reviewed = document.pointer("/object/sha256").and_then(Value::as_str).map(str::to_string);
+    if sha256 != reviewed {
+        let (is, was) = (sha256.unwrap_or_default(), reviewed.unwrap_or_default());
+        return Err(Refusal::new(Stage::No, format!("the object is {is}, the plan was of {was}"), REVIEW));
+    }
+    let (differences, text) = against(&planned.plan, &text, true).map_err(|why| bad(&why))?;
+    if !differences.is_empty() {
+        let what =
+            format!("the plan of now differs from {} in {} steps", path.escape_debug(), differences.len());
+        return Err(Refusal { details: text, ..Refusal::new(Stage::No, what, REVIEW) });
+    }
+    context.execute(&planned.plan, planned.named.as_ref().map(|n| &n.object))?;
+    let steps = planned.plan.steps.len();
+    let text = format!("applied: {} ({steps} steps, as reviewed)\n", words.join(" ").escape_debug());
+    Ok(Answer::done(text, json!({"schema": "detour.apply/1", "command": words, "steps": steps})))
+}
+
+const REVIEW: &str = "the machine, the rules or the object changed since: plan again and review that";
