@@ -287,6 +287,10 @@ impl<'a> Scan<'a> {
             *new = u32::try_from(strings.len()).map_err(|_| io::ErrorKind::InvalidData)?;
             strings.extend(window.text(u64::from(*old))?);
             strings.push(0);
+            // Nobody writes names that end in one another; a thousand ends of one name would be a thousand names.
+            if strings.len() as u64 > self.strings.1 {
+                return Err(io::Error::other("names overlap"));
+            }
         }
         let mut bytes = Vec::new();
         for raw in types.values() {

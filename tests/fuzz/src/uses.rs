@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Bytes to everything that is ever done with them: what a damaged object or damaged types must survive.
+
+use detour::object::{Btf, Object};
+
+/// An object: parsed, listed, inspected, its variables set, its types read.
+pub fn object(bytes: &[u8]) {
+    #[cfg(feature = "compat")]
+    let parsed = Object::parse_legacy(bytes);
+    #[cfg(not(feature = "compat"))]
+    let parsed = Object::parse(bytes);
+    let Ok(mut object) = parsed else { return };
+    for program in &object.programs {
+        program.tags();
+        assert!(object.listing(program).len() <= program.insns.len());
+        assert!(program.refs.iter().all(|r| r.insn + 1 < program.insns.len() && r.map < object.maps.len()));
+        assert!(program.lines.windows(2).all(|pair| pair[0].insn < pair[1].insn));
+    }
+    if let Some(found) = &object.btf {
+        let image = found.image();
+        assert!(image.len() <= bytes.len() * 2 + 4096, "the types grew");
+        types(found, 32);
+    }
+    for variable in object.variables.clone() {
+        let _ = object.set(&format!("{}=1", variable.name));
+        let _ = object.set(&format!("{}=hex:00", variable.name));
+    }
+    #[cfg(feature = "compat")]
+    if let Some(found) = &object.btf {
+        let image = found.image();
+        resolve(&mut object, &image);
+    }
+}
+
+/// Types: sizes, names, and values of the first so many.
+pub fn types(btf: &Btf, values: usize) {
+    btf.types().for_each(|found| drop((btf.size_of(found.id), btf.describe(found.id))));
+    for found in btf.types().take(values) {
+        let size = btf.size_of(found.id).unwrap_or(0).min(256);
+        let value = detour::ui::value::value(btf, found.id, &[0x5a; 256][..size as usize]);
+        drop((value.text(), value.json()));
+    }
+}
+
+/// What an object leaves to a kernel, decided by types that may be damaged too.
+#[cfg(feature = "compat")]
+pub fn resolve(object: &mut Object, types: &[u8]) {
+    use detour::compat::{config::Config, core, externs, Source, Target};
+    let mut wanted = core::wanted(object);
+    wanted.extend(externs::wanted(object));
+    if wanted.is_empty() && object.externs.is_empty() {
+        return;
+    }
+    let bytes: &dyn Source = &types.to_vec();
+    let Ok(target) = Target::read("types", bytes, &wanted) else { return };
+    assert!(target.btf.image().len() <= types.len() * 2 + 4096, "more types than there are");
+    let config = Config::read("CONFIG_HZ=250\nCONFIG_BPF=m\nCONFIG_CC_VERSION_TEXT=\"gcc\"\n", |_| true);
+    let _ = core::relocate(object, &target);
+    let _ = externs::fill(object, Some(&target), &Default::default(), &config);
+    for program in &object.programs {
+        program.tags();
+    }
+}
