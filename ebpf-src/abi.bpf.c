@@ -13,6 +13,8 @@ SHOW_STRUCT(key6);
 SHOW_STRUCT(flow4);
 SHOW_STRUCT(flow6);
 SHOW_STRUCT(hands);
+SHOW_STRUCT(frag_key);
+SHOW_STRUCT(frag);
 SHOW_STRUCT(cfg);
 SHOW_STRUCT(rule_stats);
 SHOW_STRUCT(asked_key);

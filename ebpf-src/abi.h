@@ -128,6 +128,29 @@ enum local_flags {
 	LOCAL_BROADCAST = 1 << 2, /* the broadcast address of one of our networks */
 };
 
+/* ---- fragments -----------------------------------------------------------------------------------------------------
+ */
+
+/* What the fragments of one packet have in common, as on the wire. IPv4 addresses are written as ::ffff:a.b.c.d. */
+struct frag_key {
+	__u8 src[16];
+	__u8 dst[16];
+	__u32 id; /* as on the wire; 16 bits in IPv4 */
+	__u8 proto;
+	__u8 dir; /* enum dir */
+	__u16 pad;
+};
+ABI_SIZE(struct frag_key, 40);
+
+/* What became of the first one. */
+struct frag {
+	__u8 addr[16]; /* the destination that it has now, in reverse the source */
+	__u32 seen;    /* tick */
+	__u8 dropped;  /* 1: all of them are */
+	__u8 pad[3];
+};
+ABI_SIZE(struct frag, 24);
+
 /* ---- configuration: `const volatile struct cfg cfg` in .rodata, frozen before the programs are loaded ---------------
  */
 
@@ -156,7 +179,7 @@ struct cfg {
 	__u32 icmp;
 	__u32 port_first; /* where a client port is looked for when its own is taken; host order */
 	__u32 port_count; /* a power of two is not needed; at least 16 */
-	__u32 pad;
+	__u32 ip_frag;    /* how long a first fragment is remembered, in ticks */
 };
 ABI_SIZE(struct cfg, 72);
 
@@ -293,7 +316,7 @@ enum reason {
 	REASON_VLAN = 3,       /* tagged frame on the parent device */
 	REASON_NOT_FOR_US = 4, /* broadcast, multicast or other host by link-layer address */
 	REASON_MALFORMED = 5,  /* headers that contradict themselves or the packet's length */
-	REASON_FRAGMENT = 6,   /* IPv4 fragment, first or later, either direction */
+	REASON_FRAGMENT = 6,   /* later fragment of a packet that passed, or of what is not translated */
 	REASON_PROTOCOL = 7,   /* neither TCP, UDP nor ICMP */
 	REASON_ICMP = 8,       /* ICMP other than an echo request in, an echo reply out, an error about a flow */
 	REASON_SOURCE = 9,     /* the source is ours, or no address a client can have */
@@ -307,13 +330,15 @@ enum reason {
 	REASON_OUT_NO_FLOW = 17, /* leaving, belongs to no flow */
 	REASON_DIRECT = 18,      /* direct flow to a target that could not be tracked: passed */
 	/* From 19 to 23 the packet is dropped. */
-	REASON_DROP = 19,     /* a rule says so */
-	REASON_SYN_ACK = 20,  /* a SYN-ACK that would leave untranslated */
-	REASON_NO_PORT = 21,  /* no free client port towards this server */
-	REASON_NO_SPACE = 22, /* the index or this CPU's ring is not usable */
-	REASON_REWRITE = 23,  /* the kernel refused a part of the rewriting */
-	REASON_FULL = 24,     /* translated, stays half-open: no confirmed slot was free */
-	REASON_COUNT = 25,
+	REASON_DROP = 19,          /* a rule says so */
+	REASON_SYN_ACK = 20,       /* a SYN-ACK that would leave untranslated */
+	REASON_NO_PORT = 21,       /* no free client port towards this server */
+	REASON_NO_SPACE = 22,      /* the index or this CPU's ring is not usable */
+	REASON_REWRITE = 23,       /* the kernel refused a part of the rewriting */
+	REASON_FULL = 24,          /* translated, stays half-open: no confirmed slot was free */
+	REASON_FRAGMENT_LOST = 25, /* dropped: later fragment, and the first one has not been seen */
+	REASON_FRAGMENT_DROP = 26, /* dropped: later fragment, as the first one was */
+	REASON_COUNT = 27,
 };
 #define REASONS_MAX 64 /* entries of `reasons`: room for later versions */
 

@@ -14,4 +14,5 @@
 #include "rewrite.h"
 #include "errors.h"
 #include "arrive.h"
+#include "frag.h"
 #include "nat.h"

@@ -42,6 +42,11 @@ static __always_inline void addr_mapped4(__u8 mapped[16], ip4 addr)
 	*(__be32 *)(mapped + 12) = addr;
 }
 
+static __always_inline ip4 addr_unmapped4(const __u8 mapped[16])
+{
+	return *(const __be32 *)(mapped + 12);
+}
+
 /* As the rules' bounds are written. */
 static __always_inline __u32 addr_host4(ip4 addr)
 {
@@ -97,15 +102,18 @@ static __always_inline enum reason header4(struct __sk_buff *skb, enum dir dir, 
 	ihl = (ip->version_ihl & 15) * 4;
 	if (ip->version_ihl >> 4 != 4 || ihl < sizeof(*ip))
 		return REASON_MALFORMED;
-	if (ip->frag_off & bpf_htons(IP_MF | IP_OFFSET))
-		return REASON_FRAGMENT;
 	room = room4(skb, ip, ihl);
 	if (room < 0)
 		return REASON_MALFORMED;
 	p->key = (struct key4){.src = ip->saddr, .dst = ip->daddr, .proto = ip->protocol, .dir = dir};
 	p->l4 = l2_len + ihl;
 	p->room = room;
-	return REASON_NONE;
+	p->first = 0;
+	if (!(ip->frag_off & bpf_htons(IP_MF | IP_OFFSET)))
+		return REASON_NONE;
+	p->frag_id = ip->id;
+	p->first = !(ip->frag_off & bpf_htons(IP_OFFSET));
+	return p->first ? REASON_NONE : REASON_FRAGMENT;
 }
 
 /* The pseudo header's part of a transport checksum at offset `at` follows a change of one address. */
@@ -114,7 +122,18 @@ static __always_inline long fix_address4(struct __sk_buff *skb, __u32 at, ip4 fr
 	return bpf_l4_csum_replace(skb, at, from, to, sizeof(to) | BPF_F_PSEUDO_HDR | flags);
 }
 
-/* Puts another address in, the destination's forward, and the source's in reverse. */
+/* The destination's address forward, the source's in reverse. */
+static __always_inline long get_address4(struct __sk_buff *skb, enum dir dir, ip4 *addr)
+{
+	struct iphdr *ip = (void *)(long)skb->data + cfg.l2_len;
+
+	if ((void *)(ip + 1) > (void *)(long)skb->data_end)
+		return -1;
+	*addr = dir == DIR_FORWARD ? ip->daddr : ip->saddr;
+	return 0;
+}
+
+/* Puts another one there. */
 static __always_inline long set_address4(struct __sk_buff *skb, enum dir dir, ip4 from, ip4 to)
 {
 	struct iphdr *ip = (void *)(long)skb->data + cfg.l2_len;

@@ -34,6 +34,7 @@ const volatile struct cfg cfg = {
 	.tcp_transitory = 235,
 	.udp = 293,
 	.icmp = 59,
+	.ip_frag = 30,
 	.port_first = 61000,
 	.port_count = 4536,
 };
@@ -81,6 +82,16 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } reasons SEC(".maps");
+
+/* Where the address of a first fragment went, of either family. Programs write and read. An entry means nothing after
+ * cfg.ip_frag; when all are in use the kernel takes the one that was looked at least recently, so that a flood of first
+ * fragments must fill the table between a datagram's first and last one to do harm. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct frag_key);
+	__type(value, struct frag);
+} frags SEC(".maps");
 
 /* What was asked for. Programs add rows and count, user space reads and may delete; else a row lives as long as the
  * map. One client owns at most cfg.asked_rows rows, so that a scan cannot push out the others. */

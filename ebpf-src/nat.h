@@ -4,25 +4,14 @@
 #define inN        F(in)
 #define lost_flowN F(lost_flow)
 #define outN       F(out)
+#define arrivesN   F(arrives)
+#define leavesN    F(leaves)
 
-/* A packet that arrives. */
-static __always_inline int inN(struct __sk_buff *skb)
+static __always_inline int arrivesN(struct __sk_buff *skb, struct workN *w, __u32 now)
 {
-	struct workN *w = this_workN();
-	__u32 now = now_tick();
 	struct foundN found;
-	enum reason reason;
 	struct keyN to;
 
-	if (!w)
-		return TC_ACT_UNSPEC;
-	reason = parseN(skb, DIR_FORWARD, &w->packet);
-	if (reason && reason != REASON_ICMP)
-		return pass(reason);
-	if (skb->pkt_type != PACKET_HOST)
-		return pass(REASON_NOT_FOR_US);
-	if (reason == REASON_ICMP)
-		return icmp_otherN(skb, DIR_FORWARD, now);
 	if (!flow_findN(&w->packet.key, DIR_FORWARD, now, &found) || flow_reopenedN(&found, &w->packet))
 		return arriveN(skb, w, now);
 	flow_countN(skb, found.flow, DIR_FORWARD, now);
@@ -31,6 +20,27 @@ static __always_inline int inN(struct __sk_buff *skb)
 		flow_confirmN(&found, &w->packet.key, now);
 	to = key_mirrorN(&found.other);
 	return rewriteN(skb, &w->packet, DIR_FORWARD, &to) ? drop(REASON_REWRITE) : TC_ACT_UNSPEC;
+}
+
+/* A packet that arrives. */
+static __always_inline int inN(struct __sk_buff *skb)
+{
+	struct workN *w = this_workN();
+	__u32 now = now_tick();
+	enum reason reason;
+	int verdict;
+
+	if (!w)
+		return TC_ACT_UNSPEC;
+	reason = parseN(skb, DIR_FORWARD, &w->packet);
+	if (reason && reason != REASON_ICMP && reason != REASON_FRAGMENT)
+		return pass(reason);
+	if (skb->pkt_type != PACKET_HOST)
+		return pass(REASON_NOT_FOR_US);
+	if (reason == REASON_FRAGMENT)
+		return frag_laterN(skb, DIR_FORWARD, now);
+	verdict = reason ? icmp_otherN(skb, DIR_FORWARD, now) : arrivesN(skb, w, now);
+	return w->packet.first ? frag_firstN(skb, DIR_FORWARD, verdict, now) : verdict;
 }
 
 /* A SYN-ACK of a target whose SYN opened a flow, as each one did that was not excluded: the flow has been overwritten
@@ -45,22 +55,11 @@ static __always_inline int lost_flowN(const struct packetN *p)
 	       !excludedN(&syn, server);
 }
 
-/* A packet that leaves. */
-static __always_inline int outN(struct __sk_buff *skb)
+static __always_inline int leavesN(struct __sk_buff *skb, const struct packetN *p, __u32 now)
 {
-	struct workN *w = this_workN();
-	__u32 now = now_tick();
-	const struct packetN *p;
 	struct foundN found;
-	enum reason reason;
 	struct keyN key, to;
 
-	if (!w)
-		return TC_ACT_UNSPEC;
-	p = &w->packet;
-	reason = parseN(skb, DIR_REVERSE, &w->packet);
-	if (reason)
-		return reason == REASON_ICMP ? icmp_otherN(skb, DIR_REVERSE, now) : pass(reason);
 	key = index_keyN(&p->key, any_sourceN(&p->key));
 	if (!flow_findN(&key, DIR_REVERSE, now, &found)) {
 		if (lost_flowN(p))
@@ -74,4 +73,23 @@ static __always_inline int outN(struct __sk_buff *skb)
 	if (found.marks & MARK_DIRECT) /* from whichever address the server answers: the client chose to ask us */
 		to.src = p->key.src;
 	return rewriteN(skb, p, DIR_REVERSE, &to) ? drop(REASON_REWRITE) : TC_ACT_UNSPEC;
+}
+
+/* A packet that leaves. */
+static __always_inline int outN(struct __sk_buff *skb)
+{
+	struct workN *w = this_workN();
+	__u32 now = now_tick();
+	enum reason reason;
+	int verdict;
+
+	if (!w)
+		return TC_ACT_UNSPEC;
+	reason = parseN(skb, DIR_REVERSE, &w->packet);
+	if (reason == REASON_FRAGMENT)
+		return frag_laterN(skb, DIR_REVERSE, now);
+	if (reason && reason != REASON_ICMP)
+		return pass(reason);
+	verdict = reason ? icmp_otherN(skb, DIR_REVERSE, now) : leavesN(skb, &w->packet, now);
+	return w->packet.first ? frag_firstN(skb, DIR_REVERSE, verdict, now) : verdict;
 }

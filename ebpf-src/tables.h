@@ -47,8 +47,10 @@ struct packetN {
 	__u32 room;      /* bytes of the packet from there on, as the IP header has it */
 	__u32 seq;       /* TCP; host order */
 	__u32 ack;
+	__u32 frag_id; /* of a fragment; as on the wire */
 	__u8 flags;    /* TCP */
 	__u8 unsummed; /* UDP without checksum */
+	__u8 first;    /* the first of several fragments */
 };
 
 /* The packet at hand, and what becomes of it if it has no flow. */

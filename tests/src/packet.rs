@@ -165,16 +165,23 @@ impl Packet {
         self
     }
 
-    /// IPv4 fragments of at most `size` payload bytes (a multiple of 8), as packets whose bytes are fixed.
+    /// Fragments of at most `size` payload bytes (a multiple of 8), as packets whose bytes are fixed: in IPv6 they begin with
+    /// the fragment header, whose identification ends in `id`.
     pub fn fragments(&self, size: usize) -> Vec<Packet> {
-        assert!(size % 8 == 0 && self.src.is_ipv4());
+        assert!(size % 8 == 0);
         let whole = self.transport();
         let last = (whole.len() - 1) / size;
-        let piece = |(n, bytes): (usize, &[u8])| Packet {
-            fragment: ((n * size / 8) as u16) | if n < last { 0x2000 } else { 0 },
-            inner: Inner::Other(self.protocol()),
-            payload: bytes.to_vec(),
-            ..self.clone()
+        let piece = |(n, bytes): (usize, &[u8])| {
+            let (more, offset) = (n < last, (n * size) as u16);
+            if self.src.is_ipv4() {
+                let fragment = offset / 8 | if more { 0x2000 } else { 0 };
+                let inner = Inner::Other(self.protocol());
+                return Packet { fragment, inner, payload: bytes.to_vec(), ..self.clone() };
+            }
+            let [high, low] = (offset | u16::from(more)).to_be_bytes();
+            let [first, second] = self.id.to_be_bytes();
+            let header = [self.protocol(), 0, high, low, 0xfe, 0xdc, first, second];
+            Packet { inner: Inner::Other(44), payload: [&header[..], bytes].concat(), ..self.clone() }
         };
         whole.chunks(size).enumerate().map(piece).collect()
     }

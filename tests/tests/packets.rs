@@ -178,25 +178,6 @@ fn what_is_not_ours_to_rewrite_passes_untouched() {
 }
 
 #[test]
-fn fragments_pass_untouched_in_both_directions() {
-    Bench::new(&[]).scenes(|port, ingress, egress| {
-        let whole = Packet::udp(client(port), at(FAR, 53)).payload(b"open");
-        ingress.rewrites(&whole, &whole.clone().between(client(port), at(GATEWAY, 53)));
-        let asked = Packet::udp(client(port), at(FAR, 53)).payload(&[3; 3000]);
-        let answer = Packet::udp(at(GATEWAY, 53), client(port)).payload(&[4; 3000]);
-        // Offsets of n × 256 bytes are zero in one byte of the field; the last may be shorter than any header.
-        for size in [8, 256, 1480, 3000] {
-            for piece in asked.fragments(size) {
-                ingress.passes("a fragment", &piece.frame());
-            }
-            for piece in answer.fragments(size) {
-                egress.passes("an answer's fragment", &piece.frame());
-            }
-        }
-    });
-}
-
-#[test]
 fn headers_that_lie_pass_untouched() {
     Bench::new(&[]).scenes(|port, ingress, egress| {
         let full = Packet::tcp(client(port), at(FAR, 80), SYN).options(&[1; 8]).tcp_options(&[1; 8]).frame();

@@ -135,7 +135,9 @@ fn refuse(error: &ControlError, device: &str) -> Refusal {
             "give the device an address, or name one: dnat to ADDRESS"
         }
         ControlError::Table(TableError::TooMany { .. }) => "fewer or simpler rules",
-        ControlError::Device(_) => "Ethernet, loopback, tun and other layer-3 devices work",
+        ControlError::Device(..) => {
+            "Ethernet and what looks like it, lo, tun, PPP and WireGuard devices work"
+        }
         ControlError::Option(_) => "",
     };
     Refusal::new(Stage::Usage, format!("{device}: {error}"), hint)

@@ -143,6 +143,36 @@ shared_struct! {
         port_first: u32 = 60,
         /// How many ports there are from `port_first` on.
         port_count: u32 = 64,
+        /// How long a first fragment is remembered, in ticks.
+        ip_frag: u32 = 68,
+    }
+}
+
+shared_struct! {
+    /// What the fragments of one packet have in common; IPv4 as ::ffff:a.b.c.d.
+    FragKey, "frag_key", 40, {
+        /// Source, as on the wire.
+        src: [u8; 16] = 0,
+        /// Destination, as on the wire.
+        dst: [u8; 16] = 16,
+        /// Identification, as on the wire.
+        id: [u8; 4] = 32,
+        /// IPPROTO_*.
+        proto: u8 = 36,
+        /// As in `key4`.
+        dir: u8 = 37,
+    }
+}
+
+shared_struct! {
+    /// What became of the first fragment.
+    Frag, "frag", 24, {
+        /// The address that it was given.
+        addr: [u8; 16] = 0,
+        /// Tick.
+        seen: u32 = 16,
+        /// 1: all of them are dropped.
+        dropped: u8 = 20,
     }
 }
 
@@ -277,11 +307,13 @@ pub const RULES: Layout = Layout {
 };
 
 /// Every struct that the programs and this program share; `struct record` is read in `load`.
-pub const LAYOUTS: [Layout; 14] = [
+pub const LAYOUTS: [Layout; 16] = [
     Key4::LAYOUT,
     Key6::LAYOUT,
     Flow4::LAYOUT,
     Flow6::LAYOUT,
+    FragKey::LAYOUT,
+    Frag::LAYOUT,
     Cfg::LAYOUT,
     Action::LAYOUT,
     RuleStats::LAYOUT,

@@ -72,14 +72,14 @@ pub const SCHEMA: u32 = 1;
 pub const RULE_NONE: u16 = 0xffff;
 
 /// `enum reason` by number: the name without `REASON_` in small letters, and what it means.
-pub const REASONS: [(&str, &str); 25] = [
+pub const REASONS: [(&str, &str); 27] = [
     ("none", "translated"),
     ("not_ip", "passed: neither IPv4 nor IPv6"),
     ("ipv6", "passed: IPv6 is not rewritten by this version"),
     ("vlan", "passed: VLAN-tagged frame on the parent device"),
     ("not_for_us", "passed: broadcast, multicast or another host's frame"),
     ("malformed", "passed: headers contradict themselves or the length"),
-    ("fragment", "passed: IPv4 fragment"),
+    ("fragment", "passed: later fragment of what passed or is not translated"),
     ("protocol", "passed: neither TCP, UDP nor ICMP"),
     ("icmp", "passed: ICMP other than echo, and errors about no flow of ours"),
     ("source", "passed: the source is ours or no client's"),
@@ -98,6 +98,8 @@ pub const REASONS: [(&str, &str); 25] = [
     ("no_space", "dropped: no room for another flow"),
     ("rewrite", "dropped: the kernel refused a part of the rewriting"),
     ("full", "translated, half-open: no confirmed slot was free"),
+    ("fragment_lost", "dropped: later fragment, and the first one has not been seen"),
+    ("fragment_drop", "dropped: later fragment, as the first one was"),
 ];
 
 /// Name and meaning of a reason; numbers of later versions have none.

@@ -13,6 +13,7 @@ use super::abi::Cfg;
 use super::classify::{self, Own, TableError};
 use super::clock::{tick_shift, ticks};
 use super::codes;
+use super::link;
 use super::rules::{Rule, Verdict};
 
 /// What can be chosen besides the rules. `default()` are the product's defaults.
@@ -32,6 +33,8 @@ pub struct Options {
     pub udp: u32,
     /// Idle time of ICMP echo, in seconds.
     pub icmp: u32,
+    /// How long a first fragment is remembered, in seconds.
+    pub ip_frag: u32,
     /// Whether a TCP packet without flow opens one; by itself only where this machine does not forward.
     pub pickup: Option<bool>,
 }
@@ -47,6 +50,7 @@ impl Default for Options {
             tcp_transitory: 240,
             udp: 300,
             icmp: 60,
+            ip_frag: 30,
             pickup: None,
         }
     }
@@ -68,8 +72,8 @@ pub struct Control {
 pub enum ControlError {
     /// The rules do not become a table.
     Table(TableError),
-    /// The device's frames are of a kind that the programs do not read.
-    Device(u16),
+    /// The device's frames cannot be read: its link type, and why.
+    Device(u16, &'static str),
     /// An option is 0 or makes a map larger than any map can be.
     Option(&'static str),
 }
@@ -115,10 +119,11 @@ fn cfg(options: &Options, facts: &Facts) -> Result<Cfg, ControlError> {
     let elsewhere = |a: &Addr| a.ip.is_ipv4() && !a.ip.is_loopback() && a.index != facts.device.ifindex;
     let syn_tracked = !facts.ip_forward && !facts.addresses.iter().any(elsewhere);
     let flag = |on, flag| if on { flag } else { 0 };
+    let arphrd = facts.device.arphrd;
     Ok(Cfg {
         schema: codes::SCHEMA,
         flags: flag(pickup, codes::CFG_PICKUP) | flag(syn_tracked, codes::CFG_SYN_TRACKED),
-        l2_len: l2_len(facts.device.arphrd).ok_or(ControlError::Device(facts.device.arphrd))?,
+        l2_len: link::header_len(arphrd).map_err(|reason| ControlError::Device(arphrd, reason))?,
         hz,
         tick_shift,
         cpus: facts.machine.possible_cpus,
@@ -133,18 +138,8 @@ fn cfg(options: &Options, facts: &Facts) -> Result<Cfg, ControlError> {
         icmp: idle(options.icmp),
         port_first: PORT_FIRST,
         port_count: PORT_COUNT,
+        ip_frag: idle(options.ip_frag),
     })
-}
-
-/// Bytes before the IP header on devices of this type (ARPHRD_*, include/uapi/linux/if_arp.h), as tc programs see frames.
-fn l2_len(arphrd: u16) -> Option<u32> {
-    match arphrd {
-        // ETHER and LOOPBACK.
-        1 | 772 => Some(14),
-        // PPP, RAWIP, TUNNEL, TUNNEL6, SIT and NONE (tun, WireGuard).
-        512 | 519 | 768 | 769 | 776 | 65534 => Some(0),
-        _ => None,
-    }
 }
 
 fn settings(cfg: &Cfg) -> Vec<String> {
@@ -166,6 +161,7 @@ fn settings(cfg: &Cfg) -> Vec<String> {
         ("icmp", cfg.icmp),
         ("port_first", cfg.port_first),
         ("port_count", cfg.port_count),
+        ("ip_frag", cfg.ip_frag),
     ];
     fields.iter().map(|(name, value)| format!("cfg.{name}={value}")).collect()
 }
@@ -269,9 +265,7 @@ impl fmt::Display for ControlError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Table(error) => error.fmt(f),
-            Self::Device(arphrd) => {
-                write!(f, "its frames are of a kind that the programs do not read (link type {arphrd})")
-            }
+            Self::Device(arphrd, reason) => write!(f, "link type {arphrd}: {reason}"),
             Self::Option(what) => write!(f, "{what} is 0 or beyond what a map can hold"),
         }
     }

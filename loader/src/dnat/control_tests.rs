@@ -49,7 +49,7 @@ fn settings_and_sizes_agree() {
         control.settings.join(" "),
         "cfg.schema=1 cfg.flags=3 cfg.l2_len=14 cfg.hz=250 cfg.tick_shift=8 cfg.cpus=2 cfg.half_slots4=4096 \
          cfg.confirmed_slots4=65536 cfg.half_slots6=1024 cfg.confirmed_slots6=16384 cfg.asked_rows=1024 cfg.tcp_established=7266 cfg.tcp_transitory=235 cfg.udp=293 \
-         cfg.icmp=59 cfg.port_first=61000 cfg.port_count=4536"
+         cfg.icmp=59 cfg.port_first=61000 cfg.port_count=4536 cfg.ip_frag=30"
     );
     let sizes: Vec<String> = control.sizes.iter().map(|(map, n)| format!("{map} {n}")).collect();
     assert_eq!(sizes, ["idx4 148480", "slots4 73728", "local4 1024", "asked 16384", "asked_clients 4096"]);
@@ -101,10 +101,7 @@ fn refuses_what_cannot_be() {
     let default = Options::default();
     let mut odd = facts(&HOST);
     odd.device.arphrd = 801;
-    assert_eq!(
-        refused(default, &odd),
-        "its frames are of a kind that the programs do not read (link type 801)"
-    );
+    assert_eq!(refused(default, &odd), "link type 801: a monitor device carries no traffic of its own");
     let bare = facts(&HOST[..1]);
     assert_eq!(refused(default, &bare), "rule 1 redirects to this device's own address, and it has none");
     for options in [

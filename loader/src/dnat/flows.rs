@@ -157,6 +157,7 @@ mod tests {
         icmp: 0,
         port_first: 0,
         port_count: 0,
+        ip_frag: 0,
     };
 
     fn slot(proto: u8, state: u8, last: u32) -> Flow4 {

@@ -31,6 +31,7 @@ pub mod diagnostic;
 pub mod embedded;
 pub mod flows;
 pub mod in_force;
+pub mod link;
 pub mod look;
 pub mod parse;
 #[cfg(feature = "operate")]

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-or-later */
+/*
+ * For each family: fragments. The first one has the ports and goes as any packet does; what became of its address is
+ * remembered, and the later ones follow. A later one that comes before the first, or whose first was never seen, may be
+ * a part of what we translate: then it is dropped, because it would be sent on untranslated.
+ */
+#define frag_key_ofN   F(frag_key_of)
+#define frag_concernsN F(frag_concerns)
+#define frag_firstN    F(frag_first)
+#define frag_laterN    F(frag_later)
+#define readdressN     F(readdress)
+
+static __always_inline struct frag_key frag_key_ofN(const struct packetN *p)
+{
+	struct frag_key key = {.id = p->frag_id, .proto = p->key.proto, .dir = p->key.dir};
+
+	addr_mappedN(key.src, p->key.src);
+	addr_mappedN(key.dst, p->key.dst);
+	return key;
+}
+
+/* Could it be a part of what we translate, as far as its addresses tell? */
+static __always_inline int frag_concernsN(const struct packetN *p, enum dir dir)
+{
+	__u32 target = p->key.proto == IPPROTO_UDP ? LOCAL_TARGET | LOCAL_OWN : LOCAL_TARGET, dst;
+
+	if (dir == DIR_REVERSE)
+		return local_flagsN(p->key.src) & target;
+	dst = local_flagsN(p->key.dst);
+	return !(dst & LOCAL_OWN) && has_flowsN(p->key.proto) && !excludedN(&p->key, dst);
+}
+
+/* The first fragment is done with, `verdict` is what we return for it. A function that the verifier follows by itself,
+ * as the next one. */
+__noinline int frag_firstN(struct __sk_buff *skb, __u32 dir, int verdict, __u32 now)
+{
+	struct workN *w = this_workN();
+	struct frag_key key;
+	struct frag frag = {.seen = now, .dropped = verdict == TC_ACT_SHOT};
+	ipN addr;
+
+	if (!w)
+		return verdict;
+	dir = dir == DIR_FORWARD ? DIR_FORWARD : DIR_REVERSE;
+	if (!frag_concernsN(&w->packet, dir) || get_addressN(skb, dir, &addr))
+		return verdict;
+	key = frag_key_ofN(&w->packet);
+	addr_mappedN(frag.addr, addr);
+	bpf_map_update_elem(&frags, &key, &frag, BPF_ANY); /* not remembered is dropped later: as it should */
+	return verdict;
+}
+
+/* An address becomes another one, where no checksum of a transport header is there to follow it. */
+static __always_inline long readdressN(struct __sk_buff *skb, enum dir dir, ipN from, ipN to)
+{
+	if (!HEADER_SUMMEDN)
+		csum_changed(skb, addr_changeN(from, to));
+	return set_addressN(skb, dir, from, to);
+}
+
+__noinline int frag_laterN(struct __sk_buff *skb, __u32 dir, __u32 now)
+{
+	struct workN *w = this_workN();
+	struct frag_key key;
+	struct frag *frag;
+	ipN from, to;
+
+	if (!w)
+		return TC_ACT_UNSPEC;
+	dir = dir == DIR_FORWARD ? DIR_FORWARD : DIR_REVERSE;
+	key = frag_key_ofN(&w->packet);
+	frag = bpf_map_lookup_elem(&frags, &key);
+	if (!frag || (__s32)(now - frag->seen) > (__s32)cfg.ip_frag)
+		return frag_concernsN(&w->packet, dir) ? drop(REASON_FRAGMENT_LOST) : pass(REASON_FRAGMENT);
+	if (frag->dropped)
+		return drop(REASON_FRAGMENT_DROP);
+	from = dir == DIR_FORWARD ? w->packet.key.dst : w->packet.key.src;
+	to = addr_unmappedN(frag->addr);
+	if (addr_equalN(from, to))
+		return pass(REASON_FRAGMENT);
+	return readdressN(skb, dir, from, to) ? drop(REASON_REWRITE) : TC_ACT_UNSPEC;
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Fragments through the running programs: the first one goes as any packet, the later ones follow it, and what cannot be
+//! placed is dropped. What has to come out are the fragments of the whole datagram after translation, its checksum computed anew.
+use e2e::bench::{at, client, Bench, Hook, FAR};
+use e2e::detour;
+use e2e::lab::{CLIENT, GATEWAY, SECOND};
+use e2e::packet::{Packet, ACK, SYN};
+use e2e::testrun::{Sums, SHOT, UNSPEC};
+use serde_json::Value;
+use std::net::{Ipv4Addr, SocketAddr};
+
+/// A datagram in pieces comes out as `expected` in the same pieces.
+#[track_caller]
+fn follows(hook: &Hook<'_>, packet: &Packet, expected: &Packet, size: usize) {
+    for (piece, expected) in packet.fragments(size).iter().zip(expected.fragments(size)) {
+        hook.rewrites(piece, &expected);
+    }
+}
+
+fn server(port: u16) -> SocketAddr {
+    SocketAddr::from((GATEWAY, port))
+}
+
+fn numbered(packet: Packet, id: u16) -> Packet {
+    Packet { id, fragment: 0, ..packet }
+}
+
+#[test]
+fn later_fragments_follow_the_first_both_ways() {
+    Bench::new(&["udp dport 53 redirect to :5353", "redirect"]).scenes(|port, ingress, egress| {
+        // Offsets of n × 256 bytes are zero in one byte of the field; the last piece may be shorter than any header.
+        for (n, size) in [8, 64, 256, 1480].into_iter().enumerate() {
+            for (m, length) in [1473, 1600, 3000, 2993].into_iter().enumerate() {
+                let id = (n * 16 + m) as u16;
+                let asked = numbered(Packet::udp(client(port), at(FAR, 53)).payload(&vec![3; length]), id);
+                let answer = numbered(Packet::udp(at(FAR, 53), client(port)).payload(&vec![4; length]), id);
+                follows(ingress, &asked, &asked.clone().between(client(port), server(5353)), size);
+                follows(egress, &answer.clone().between(server(5353), client(port)), &answer, size);
+                let unsummed = numbered(asked.unsummed(), id + 256);
+                follows(ingress, &unsummed, &unsummed.clone().between(client(port), server(5353)), size);
+            }
+        }
+        let ping = numbered(Packet::icmp(CLIENT, FAR, 8, port, 1).payload(&[9; 4000]), 7);
+        follows(ingress, &ping, &ping.clone().between((CLIENT, 0), (GATEWAY, 0)), 1480);
+        let pong = numbered(Packet::icmp(FAR, CLIENT, 0, port, 1).payload(&[9; 4000]), 8);
+        follows(egress, &pong.clone().between((GATEWAY, 0), (CLIENT, 0)), &pong, 1480);
+        let syn = Packet::tcp(client(port), at(FAR, 80), SYN);
+        ingress.rewrites(&syn, &syn.clone().between(client(port), server(80)));
+        let segment = Packet::tcp(client(port), at(FAR, 80), ACK).payload(&[5; 1400]).options(&[1; 8]);
+        let segment = numbered(segment, 9);
+        follows(ingress, &segment, &segment.clone().between(client(port), server(80)), 576);
+    });
+}
+
+/// In whatever order they come: from the first one on they follow, before it they are dropped; and repeated ones, too.
+#[test]
+fn any_order() {
+    Bench::new(&[]).scenes(|port, ingress, egress| {
+        let mut state = u64::from(port);
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        let (mut early, mut followed) = (0, 0);
+        for id in port..port + 200 {
+            let asked = numbered(Packet::udp(client(port), at(FAR, 53)).payload(&[6; 1000]), id);
+            let answer = numbered(Packet::udp(at(FAR, 53), client(port)).payload(&[7; 1000]), id);
+            for (hook, packet, expected) in [
+                (ingress, &asked, asked.clone().between(client(port), server(53))),
+                (egress, &answer.clone().between(server(53), client(port)), answer.clone()),
+            ] {
+                let (pieces, expected) = (packet.fragments(200), expected.fragments(200));
+                let mut order: Vec<usize> = (0..pieces.len()).chain([random(pieces.len())]).collect();
+                (1..order.len()).for_each(|n| order.swap(n, random(n + 1)));
+                let mut seen = false;
+                for n in order {
+                    seen |= n == 0;
+                    if seen {
+                        hook.rewrites(&pieces[n], &expected[n]);
+                        followed += 1;
+                    } else {
+                        hook.drops(&pieces[n]);
+                        early += 1;
+                    }
+                }
+            }
+        }
+        assert!(early > 100 && followed > 1000, "{early} came early, {followed} followed");
+    });
+}
+
+#[test]
+fn what_belongs_to_no_first_fragment_is_dropped() {
+    let bench = Bench::new(&["redirect"]);
+    bench.scenes(|port, ingress, egress| {
+        let asked = numbered(Packet::udp(client(port), at(FAR, 53)).payload(&[1; 600]), port);
+        let expected = asked.clone().between(client(port), server(53));
+        let (pieces, seen) = (asked.fragments(256), expected.fragments(256));
+        ingress.rewrites(&pieces[0], &seen[0]);
+        for (what, other) in [
+            ("another datagram", Packet { id: port + 1, ..pieces[1].clone() }),
+            ("another client", Packet { src: Ipv4Addr::new(192, 168, 178, 52).into(), ..pieces[1].clone() }),
+            ("another destination", Packet { dst: Ipv4Addr::new(1, 2, 3, 4).into(), ..pieces[1].clone() }),
+            ("another protocol", Packet { inner: e2e::packet::Inner::Other(6), ..pieces[1].clone() }),
+        ] {
+            assert_eq!(ingress.program.run(&other.frame(), ingress.sums).verdict, SHOT, "{what}");
+        }
+        // What left is not what arrives.
+        let mirrored = Packet { src: GATEWAY.into(), dst: CLIENT.into(), ..pieces[1].clone() };
+        egress.drops(&mirrored);
+        ingress.rewrites(&pieces[1], &seen[1]);
+    });
+    let status = detour::json(&bench.lab.gateway, &["status", &bench.lab.device]);
+    assert_eq!(status["instances"][0]["dnat"]["not_translated"]["fragment_lost"], 10, "{status}");
+}
+
+#[test]
+fn fragments_of_what_is_not_translated_pass() {
+    let rules = ["udp dport 53 accept", "udp dport 80 redirect"];
+    Bench::new(&rules).scenes(|port, ingress, egress| {
+        let to = |ip: Ipv4Addr| numbered(Packet::udp(client(port), at(ip, 80)).payload(&[1; 600]), port);
+        let from = |ip: Ipv4Addr| Packet { src: ip.into(), ..to(FAR) };
+        for (what, packet) in [
+            ("to the gateway", to(GATEWAY)),
+            ("to its second address", to(SECOND)),
+            ("to broadcast", to(Ipv4Addr::BROADCAST)),
+            ("to the network's broadcast", to([192, 168, 178, 255].into())),
+            ("to multicast", to([239, 1, 2, 3].into())),
+            ("to link-local", to([169, 254, 1, 1].into())),
+            ("from the gateway", from(GATEWAY)),
+            ("from nowhere", from([0; 4].into())),
+        ] {
+            for piece in packet.fragments(256).iter().rev() {
+                ingress.passes(what, &piece.frame());
+            }
+        }
+        for dport in [53, 81] {
+            let packet = numbered(Packet::udp(client(port), at(FAR, dport)).payload(&[1; 600]), dport);
+            for piece in packet.fragments(256) {
+                ingress.passes("accepted, or of no rule", &piece.frame());
+            }
+        }
+        let stranger = at([10, 9, 9, 2].into(), 53);
+        for piece in
+            numbered(Packet::udp(stranger, client(port)).payload(&[1; 600]), 5).fragments(256).iter().rev()
+        {
+            egress.passes("forwarded from a host that no rule names", &piece.frame());
+        }
+        for piece in
+            numbered(Packet::udp(at(GATEWAY, 123), client(port)).payload(&[1; 600]), 6).fragments(256)
+        {
+            egress.passes("of no flow", &piece.frame());
+        }
+    });
+}
+
+#[test]
+fn a_dropped_first_fragment_takes_the_others_with_it() {
+    Bench::new(&["udp dport 25 drop", "redirect"]).scenes(|port, ingress, _| {
+        for piece in numbered(Packet::udp(client(port), at(FAR, 25)).payload(&[1; 600]), port).fragments(256)
+        {
+            ingress.drops(&piece);
+        }
+    });
+}
+
+/// Lengths that lie, first fragments without ports: nothing is changed, nothing is remembered as translated.
+#[test]
+fn damaged_fragments_pass_untouched() {
+    Bench::new(&[]).scenes(|port, ingress, _| {
+        let pieces =
+            numbered(Packet::tcp(client(port), at(FAR, 80), SYN).payload(&[1; 600]), port).fragments(8);
+        ingress.passes("a first fragment that ends within the ports", &pieces[0].frame());
+        let frame = pieces[3].frame();
+        ingress.passes("a later one, cut short", &frame[..frame.len() - 1]);
+        let mut long = frame.clone();
+        long[17] += 1;
+        ingress.passes("a later one that says it is longer", &long);
+    });
+}
+
+/// Entries of the table of first fragments.
+const TABLE: u32 = 8192;
+
+/// A datagram of its own for each number, in two pieces.
+fn datagram(n: u32) -> Vec<Vec<u8>> {
+    let far = Ipv4Addr::from_bits(0x1400_0000 + n);
+    let packet = numbered(Packet::udp(client(4000), at(far, 53)).payload(&[1; 64]), 77);
+    packet.fragments(48).into_iter().map(|piece| piece.frame()).collect()
+}
+
+/// What `detour map dump` shows of that table.
+fn table(bench: &Bench) -> Vec<Value> {
+    let dump = detour::json(&bench.lab.gateway, &["map", "dump", &bench.lab.device, "up", "frags"]);
+    dump["elements"].as_array().unwrap().clone()
+}
+
+#[test]
+fn the_table_is_bounded() {
+    let bench = Bench::new(&[]);
+    let ingress = bench.program("ingress");
+    bench.lab.gateway.within(|| {
+        let run = |frame: &[u8]| ingress.run_here(frame, Sums::None).unwrap().verdict;
+        for n in 0..TABLE + 1000 {
+            assert_eq!(run(&datagram(n)[0]), UNSPEC, "{n}");
+        }
+        assert_eq!(run(&datagram(TABLE + 999)[1]), UNSPEC, "right after its first fragment");
+        assert_eq!(run(&datagram(0)[1]), SHOT, "the oldest has gone");
+    });
+    let entries = table(&bench).len();
+    assert!((TABLE as usize / 2..=TABLE as usize).contains(&entries), "{entries}");
+}
+
+/// Nobody waits here: the entry is given the time stamp that it would have.
+#[test]
+fn first_fragments_are_forgotten_after_half_a_minute() {
+    let bench = Bench::new(&[]);
+    let ingress = bench.program("ingress");
+    let run = |frame: &[u8]| ingress.run(frame, Sums::None).verdict;
+    let pieces = datagram(0);
+    assert_eq!([run(&pieces[0]), run(&pieces[1])], [UNSPEC, UNSPEC]);
+    let entry = &table(&bench)[0];
+    let seen = entry["value"]["seen"].as_u64().unwrap() as u32;
+    let mapped = |ip: Ipv4Addr| ip.to_ipv6_mapped().octets();
+    let id = [&77u16.to_be_bytes()[..], &[0, 0]].concat();
+    let key = [&mapped(CLIENT)[..], &mapped(Ipv4Addr::new(20, 0, 0, 0)), &id, &[17, 0, 0, 0]].concat();
+    // Ticks are 2^n jiffies, and at least a second long: of 30 s there are at most 30.
+    for (ticks, verdict) in [(15, UNSPEC), (31, SHOT), (0, UNSPEC), (u32::MAX, UNSPEC)] {
+        let value = [&mapped(GATEWAY)[..], &seen.wrapping_sub(ticks).to_ne_bytes(), &[0; 4]].concat();
+        let hex =
+            |bytes: &[u8]| bytes.iter().fold("hex:".to_owned(), |text, byte| text + &format!("{byte:02x}"));
+        let set = ["map", "set", &bench.lab.device, "up", "frags", &hex(&key), &hex(&value)];
+        detour::run(&bench.lab.gateway, &set).done();
+        assert_eq!(run(&pieces[1]), verdict, "{ticks} ticks later");
+    }
+    assert_eq!(table(&bench).len(), 1, "it was that entry");
+}
