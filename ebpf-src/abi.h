@@ -180,8 +180,10 @@ struct cfg {
 	__u32 port_first; /* where a client port is looked for when its own is taken; host order */
 	__u32 port_count; /* a power of two is not needed; at least 16 */
 	__u32 ip_frag;    /* how long a first fragment is remembered, in ticks */
+	__u32 generic;    /* idle time of SCTP and of what has no ports, in ticks */
+	__u32 pad;
 };
-ABI_SIZE(struct cfg, 72);
+ABI_SIZE(struct cfg, 80);
 
 /* ---- rules: one array value, so that a reload is one pointer -------------------------------------------------------
  */
@@ -317,7 +319,7 @@ enum reason {
 	REASON_NOT_FOR_US = 4, /* broadcast, multicast or other host by link-layer address */
 	REASON_MALFORMED = 5,  /* headers that contradict themselves or the packet's length */
 	REASON_FRAGMENT = 6,   /* later fragment of a packet that passed, or of what is not translated */
-	REASON_PROTOCOL = 7,   /* neither TCP, UDP nor ICMP */
+	REASON_PROTOCOL = 7,   /* its checksum covers the addresses (protocols.h), or no target in this family */
 	REASON_ICMP = 8,       /* ICMP other than an echo request in, an echo reply out, an error about a flow */
 	REASON_SOURCE = 9,     /* the source is ours, or no address a client can have */
 	REASON_OWN = 10,       /* addressed to this machine */
@@ -332,7 +334,7 @@ enum reason {
 	/* From 19 to 23 the packet is dropped. */
 	REASON_DROP = 19,          /* a rule says so */
 	REASON_SYN_ACK = 20,       /* a SYN-ACK that would leave untranslated */
-	REASON_NO_PORT = 21,       /* no free client port towards this server */
+	REASON_NO_PORT = 21,       /* no free client port towards this server, or its protocol has none */
 	REASON_NO_SPACE = 22,      /* the index or this CPU's ring is not usable */
 	REASON_REWRITE = 23,       /* the kernel refused a part of the rewriting */
 	REASON_FULL = 24,          /* translated, stays half-open: no confirmed slot was free */

@@ -1,16 +1,10 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-or-later */
 /* For each family: decides what becomes of a packet that belongs to no flow, and does it. */
-#define has_flowsN     F(has_flows)
 #define reply_arrivesN F(reply_arrives)
 #define decideN        F(decide)
 #define excludedN      F(excluded)
 #define opens_directN  F(opens_direct)
 #define arriveN        F(arrive)
-
-static __always_inline int has_flowsN(__u8 proto)
-{
-	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == ICMP_PROTON;
-}
 
 /* The answer of a server that is behind this same device, on its way to be rewritten at egress. */
 static __always_inline int reply_arrivesN(const struct packetN *p, __u32 now)
@@ -44,14 +38,14 @@ static __always_inline int decideN(struct __sk_buff *skb, struct workN *w, __u32
 		w->outcome.reason = REASON_ACCEPT;
 	else if (action->verdict != VERDICT_DNAT)
 		w->outcome.reason = REASON_DROP;
-	else if (!has_flowsN(w->packet.key.proto) || !has_targetN(action))
+	else if (!translatable(w->packet.key.proto) || !has_targetN(action))
 		w->outcome.reason = REASON_PROTOCOL;
 	else if (reply_arrivesN(&w->packet, now))
 		w->outcome.reason = REASON_REPLY;
 	else
 		w->outcome.reason = REASON_NONE;
 	w->rev.src = target_ofN(action);
-	if (action->port && w->packet.key.proto != ICMP_PROTON)
+	if (action->port && has_ports(w->packet.key.proto))
 		w->rev.sport = action->port;
 	return w->outcome.reason == REASON_NONE;
 }
@@ -73,7 +67,7 @@ static __always_inline int opens_directN(struct workN *w, __u32 dst)
 {
 	__u32 shared = w->packet.key.proto == IPPROTO_UDP ? LOCAL_TARGET | LOCAL_OWN : LOCAL_TARGET;
 
-	if (!(dst & shared) || !has_flowsN(w->packet.key.proto) || w->outcome.reason == REASON_DROP)
+	if (!(dst & shared) || !translatable(w->packet.key.proto) || w->outcome.reason == REASON_DROP)
 		return 0;
 	w->rev = key_mirrorN(&w->packet.key);
 	w->marks |= MARK_DIRECT;
@@ -84,7 +78,7 @@ static __always_inline int opens_directN(struct workN *w, __u32 dst)
 static __always_inline int arriveN(struct __sk_buff *skb, struct workN *w, __u32 now)
 {
 	const struct packetN *p = &w->packet;
-	int opens = p->key.proto != IPPROTO_TCP || (p->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
+	int opens = !has_syn(p->key.proto) || (p->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
 	__u32 dst = local_flagsN(p->key.dst);
 	struct asked_key asked;
 	enum reason reason;

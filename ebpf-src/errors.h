@@ -20,12 +20,16 @@ static __always_inline enum reason quoted_portsN(struct __sk_buff *skb, enum dir
 
 	if (!udp || (__s32)quoted->room < (__s32)sizeof(*udp))
 		return REASON_MALFORMED;
-	if (quoted->key.proto == IPPROTO_TCP || quoted->key.proto == IPPROTO_UDP) {
+	if (!translatable(quoted->key.proto))
+		return REASON_ICMP;
+	if (has_ports(quoted->key.proto) || quoted->key.proto == IPPROTO_SCTP) {
 		quoted->key.sport = udp->source;
 		quoted->key.dport = udp->dest;
 		return REASON_NONE;
 	}
-	if (quoted->key.proto != ICMP_PROTON || icmp->type != (dir == DIR_FORWARD ? ICMP_ANSWERN : ICMP_ASKN))
+	if (quoted->key.proto != ICMP_PROTON)
+		return REASON_NONE;
+	if (icmp->type != (dir == DIR_FORWARD ? ICMP_ANSWERN : ICMP_ASKN))
 		return REASON_ICMP;
 	if (dir == DIR_FORWARD)
 		quoted->key.dport = icmp->id;
@@ -43,7 +47,7 @@ static __always_inline __u64 requoteN(struct __sk_buff *skb, const struct packet
 	__u64 change = 0, covered;
 
 	*addresses = requote_headerN(skb, p, to);
-	if (!l4)
+	if (!l4 || !portsN(quoted->key.proto))
 		return 0;
 	if (quoted->key.proto == ICMP_PROTON)
 		put16(&((struct icmphdr *)l4)->id, to->sport | to->dport, &change); /* one of them is 0 */

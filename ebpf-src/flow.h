@@ -88,7 +88,9 @@ static __always_inline __u32 idle_timeN(const struct flowN *f)
 {
 	if (f->fwd.proto == IPPROTO_TCP)
 		return f->state == FLOW_CONFIRMED ? cfg.tcp_established : cfg.tcp_transitory;
-	return f->fwd.proto == IPPROTO_UDP ? cfg.udp : cfg.icmp;
+	if (f->fwd.proto == IPPROTO_UDP)
+		return cfg.udp;
+	return f->fwd.proto == ICMP_PROTON ? cfg.icmp : cfg.generic;
 }
 
 /* Signed, because another CPU may have written a tick later than our `now`. */

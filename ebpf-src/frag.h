@@ -8,7 +8,6 @@
 #define frag_concernsN F(frag_concerns)
 #define frag_firstN    F(frag_first)
 #define frag_laterN    F(frag_later)
-#define readdressN     F(readdress)
 
 static __always_inline struct frag_key frag_key_ofN(const struct packetN *p)
 {
@@ -27,7 +26,7 @@ static __always_inline int frag_concernsN(const struct packetN *p, enum dir dir)
 	if (dir == DIR_REVERSE)
 		return local_flagsN(p->key.src) & target;
 	dst = local_flagsN(p->key.dst);
-	return !(dst & LOCAL_OWN) && has_flowsN(p->key.proto) && !excludedN(&p->key, dst);
+	return !(dst & LOCAL_OWN) && translatable(p->key.proto) && !excludedN(&p->key, dst);
 }
 
 /* The first fragment is done with, `verdict` is what we return for it. A function that the verifier follows by itself,
@@ -48,14 +47,6 @@ __noinline int frag_firstN(struct __sk_buff *skb, __u32 dir, int verdict, __u32 
 	addr_mappedN(frag.addr, addr);
 	bpf_map_update_elem(&frags, &key, &frag, BPF_ANY); /* not remembered is dropped later: as it should */
 	return verdict;
-}
-
-/* An address becomes another one, where no checksum of a transport header is there to follow it. */
-static __always_inline long readdressN(struct __sk_buff *skb, enum dir dir, ipN from, ipN to)
-{
-	if (!HEADER_SUMMEDN)
-		csum_changed(skb, addr_changeN(from, to));
-	return set_addressN(skb, dir, from, to);
 }
 
 __noinline int frag_laterN(struct __sk_buff *skb, __u32 dir, __u32 now)

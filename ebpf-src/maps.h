@@ -8,6 +8,7 @@
 #define DETOUR_MAPS_H
 
 #include "abi.h"
+#include "protocols.h"
 
 #define DEFAULT_CPUS       8
 #define DEFAULT_HALF4      4096
@@ -34,9 +35,10 @@ const volatile struct cfg cfg = {
 	.tcp_transitory = 235,
 	.udp = 293,
 	.icmp = 59,
-	.ip_frag = 30,
 	.port_first = 61000,
 	.port_count = 4536,
+	.ip_frag = 30,
+	.generic = 586,
 };
 
 /* Where each CPU goes on: IPv4, then IPv6. Written and read by that CPU's programs only; lives as long as the map. */

@@ -195,7 +195,8 @@ static __always_inline enum reason flow_openN(struct __sk_buff *skb, struct work
 	f->state = FLOW_OPENING;
 
 	w->slot = slot;
-	for (__u32 try = 0; try < PORT_TRIES && claim == CLAIM_TAKEN; try++)
+	/* Where the port is fixed, or there is none, the second flow towards one server is one too many. */
+	for (__u32 try = 0; try < PORT_TRIES && claim == CLAIM_TAKEN && (!try || portsN(w->rev.proto)); try++)
 		claim = claim_portN(skb, try, now);
 	if (claim != CLAIM_OURS)
 		f->state = FLOW_FREE;

@@ -1,19 +1,28 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-or-later */
 /* For each family: turns a frame into its key and the few header fields that flows need, or into the reason to leave it
  * alone. */
+#define portsN           F(ports)
 #define transport_lenN   F(transport_len)
 #define parse_tcpN       F(parse_tcp)
 #define parse_udpN       F(parse_udp)
+#define parse_sctpN      F(parse_sctp)
 #define parse_icmpN      F(parse_icmp)
 #define parse_transportN F(parse_transport)
 #define parseN           F(parse)
 
-/* Bytes of the transport header that we need; 0 for protocols that have no ports, so no flow, but that a rule may drop.
- */
+/* Are there ports, or what stands for one, that may become others? */
+static __always_inline int portsN(__u8 proto)
+{
+	return has_ports(proto) || proto == ICMP_PROTON;
+}
+
+/* Bytes of the transport header that we need. */
 static __always_inline __u32 transport_lenN(__u8 proto)
 {
 	if (proto == IPPROTO_TCP)
 		return sizeof(struct tcphdr);
+	if (proto == IPPROTO_SCTP)
+		return sizeof(struct sctphdr);
 	return proto == IPPROTO_UDP || proto == ICMP_PROTON ? sizeof(struct udphdr) : 0;
 }
 
@@ -34,6 +43,15 @@ static __always_inline enum reason parse_udpN(const struct udphdr *udp, struct p
 	p->key.sport = udp->source;
 	p->key.dport = udp->dest;
 	p->unsummed = udp->check == 0;
+	return REASON_NONE;
+}
+
+/* Only an INIT is sent before the server has given its verification tag. */
+static __always_inline enum reason parse_sctpN(const struct sctphdr *sctp, struct packetN *p)
+{
+	p->key.sport = sctp->source;
+	p->key.dport = sctp->dest;
+	p->flags = sctp->vtag ? TCP_ACK : TCP_SYN;
 	return REASON_NONE;
 }
 
@@ -65,6 +83,8 @@ static __always_inline enum reason parse_transportN(struct __sk_buff *skb, enum 
 		return parse_udpN(l4, p);
 	if (p->key.proto == ICMP_PROTON)
 		return parse_icmpN(l4, dir, p);
+	if (p->key.proto == IPPROTO_SCTP)
+		return parse_sctpN(l4, p);
 	if (l4 + sizeof(struct tcphdr) > (void *)(long)skb->data_end)
 		return REASON_MALFORMED;
 	return parse_tcpN(l4, p);

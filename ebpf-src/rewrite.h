@@ -14,6 +14,7 @@
 #define sums_addressesN F(sums_addresses)
 #define check_offsetN   F(check_offset)
 #define fix_transportN  F(fix_transport)
+#define readdressN      F(readdress)
 #define rewriteN        F(rewrite)
 
 /* Where the checksum is in the transport header. */
@@ -49,6 +50,14 @@ static __always_inline long fix_transportN(struct __sk_buff *skb, const struct p
 	return bpf_l4_csum_replace(skb, at, ports, new_ports, sizeof(ports) | zero_stays);
 }
 
+/* An address becomes another one, and no checksum of a transport header knows. */
+static __always_inline long readdressN(struct __sk_buff *skb, enum dir dir, ipN from, ipN to)
+{
+	if (!HEADER_SUMMEDN)
+		csum_changed(skb, addr_changeN(from, to));
+	return set_addressN(skb, dir, from, to);
+}
+
 /* The packet becomes what a packet of key `to` would look like: forward the destination changes, reverse the source,
  * and the ports in both. 0, or -1 when the kernel refused, with the packet half done: drop it then. */
 static __always_inline int rewriteN(struct __sk_buff *skb, const struct packetN *p, enum dir dir, const struct keyN *to)
@@ -62,6 +71,8 @@ static __always_inline int rewriteN(struct __sk_buff *skb, const struct packetN 
 
 	if (addr_equalN(addr, new_addr) && ports == new_ports)
 		return 0;
+	if (!portsN(from->proto))
+		return readdressN(skb, dir, addr, new_addr);
 	if (fix_transportN(skb, p, addr, new_addr, ports, new_ports))
 		return -1;
 

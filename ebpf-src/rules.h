@@ -54,6 +54,8 @@ static __always_inline __u32 port_value(__u8 proto, __be16 port)
 		return CLASS_TCP << 16 | bpf_ntohs(port);
 	case IPPROTO_UDP:
 		return CLASS_UDP << 16 | bpf_ntohs(port);
+	case IPPROTO_SCTP:
+		return CLASS_SCTP << 16 | bpf_ntohs(port);
 	default:
 		return CLASS_OTHER << 16 | proto;
 	}

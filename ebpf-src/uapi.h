@@ -154,6 +154,7 @@ struct bpf_sock_tuple4 {
 #define IPPROTO_ICMP 1
 #define IPPROTO_TCP  6
 #define IPPROTO_UDP  17
+#define IPPROTO_SCTP 132
 
 struct iphdr {
 	__u8 version_ihl;
@@ -205,6 +206,15 @@ struct udphdr {
 	__u16 check;
 };
 _Static_assert(sizeof(struct udphdr) == 8, "udphdr");
+
+/* The common header of all packets. */
+struct sctphdr {
+	__be16 source;
+	__be16 dest;
+	__be32 vtag;
+	__u32 checksum;
+};
+_Static_assert(sizeof(struct sctphdr) == 12, "sctphdr");
 
 struct icmphdr {
 	__u8 type;

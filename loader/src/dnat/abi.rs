@@ -108,7 +108,7 @@ shared_struct! {
 
 shared_struct! {
     /// Frozen configuration in `.rodata`.
-    Cfg, "cfg", 72, {
+    Cfg, "cfg", 80, {
         /// [`SCHEMA`](super::codes::SCHEMA).
         schema: u32 = 0,
         /// `enum cfg_flags`.
@@ -145,6 +145,8 @@ shared_struct! {
         port_count: u32 = 64,
         /// How long a first fragment is remembered, in ticks.
         ip_frag: u32 = 68,
+        /// Idle time of SCTP and of protocols without ports, in ticks.
+        generic: u32 = 72,
     }
 }
 

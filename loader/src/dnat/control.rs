@@ -35,12 +35,14 @@ pub struct Options {
     pub icmp: u32,
     /// How long a first fragment is remembered, in seconds.
     pub ip_frag: u32,
+    /// Idle time of SCTP and of protocols without ports, in seconds.
+    pub generic: u32,
     /// Whether a TCP packet without flow opens one; by itself only where this machine does not forward.
     pub pickup: Option<bool>,
 }
 
 impl Default for Options {
-    /// Idle times of RFC 5382, RFC 4787 and RFC 5508.
+    /// Idle times of RFC 5382, RFC 4787 and RFC 5508; the last two are conntrack's.
     fn default() -> Self {
         Self {
             half_open: 4096,
@@ -51,6 +53,7 @@ impl Default for Options {
             udp: 300,
             icmp: 60,
             ip_frag: 30,
+            generic: 600,
             pickup: None,
         }
     }
@@ -139,6 +142,7 @@ fn cfg(options: &Options, facts: &Facts) -> Result<Cfg, ControlError> {
         port_first: PORT_FIRST,
         port_count: PORT_COUNT,
         ip_frag: idle(options.ip_frag),
+        generic: idle(options.generic),
     })
 }
 
@@ -162,6 +166,7 @@ fn settings(cfg: &Cfg) -> Vec<String> {
         ("port_first", cfg.port_first),
         ("port_count", cfg.port_count),
         ("ip_frag", cfg.ip_frag),
+        ("generic", cfg.generic),
     ];
     fields.iter().map(|(name, value)| format!("cfg.{name}={value}")).collect()
 }

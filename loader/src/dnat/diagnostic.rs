@@ -57,6 +57,8 @@ pub enum Reason {
     Conflict(&'static str),
     /// A target port without a protocol that has ports.
     PortWithoutProtocol,
+    /// A target port for SCTP.
+    SctpPort,
     /// Port 0 as a target.
     PortZero,
     /// An address that no server can have.
@@ -76,8 +78,6 @@ pub enum NotServed {
     Ipv6Match,
     /// IPv6 targets.
     Ipv6Target,
-    /// Protocols other than TCP, UDP and ICMP echo.
-    Protocol,
     /// The `reject` verdict.
     Reject,
     /// Rewriting of the source.
@@ -94,7 +94,7 @@ impl Reason {
             Self::Number(_) => Some("names of services are not looked up"),
             Self::Conflict(_) => Some("all conditions of a rule must hold at once; make two rules of it"),
             Self::NotServed(NotServed::Reject) => Some("`drop` throws away without telling the client"),
-            Self::NotServed(NotServed::Protocol) => Some("TCP, UDP and ICMP echo can be matched"),
+            Self::SctpPort => Some("make two rules of it, and leave out the port for SCTP"),
             _ => None,
         }
     }
@@ -142,6 +142,9 @@ impl fmt::Display for Reason {
             Self::PortWithoutProtocol => {
                 f.write_str("a port can only be rewritten in a protocol that has ports")
             }
+            Self::SctpPort => {
+                f.write_str("the port of SCTP stays as it is: its checksum would have to be computed anew")
+            }
             Self::PortZero => f.write_str("port 0 cannot be a target"),
             Self::NotUnicast => f.write_str("no server can have this address"),
             Self::NoClientPort => f.write_str("what was asked for is recorded without the client's port"),
@@ -149,9 +152,6 @@ impl fmt::Display for Reason {
             Self::NotServed(what) => f.write_str(match what {
                 NotServed::Ipv6Match => "IPv6 is passed untouched by this version, this would never match",
                 NotServed::Ipv6Target => "IPv6 targets are not rewritten by this version",
-                NotServed::Protocol => {
-                    "this protocol is passed untouched by this version, this would never match"
-                }
                 NotServed::Reject => "rejecting is not done by this version",
                 NotServed::Masquerade => "the source is not rewritten by this version",
             }),

@@ -7,13 +7,14 @@ use std::time::Duration;
 use super::abi::{Cfg, Flow4, Key4};
 use super::clock::Clock;
 use super::codes::{self, RULE_NONE};
-use super::rules::{ICMP, TCP, UDP};
+use super::rules::{ICMP, SCTP, TCP, UDP};
 use super::wire::Shared;
 
 /// An address and a port.
 pub type End = SocketAddr;
 
-/// A translation. Of an ICMP echo the client's port is the identifier and the other ports are 0.
+/// A translation. Of an ICMP echo the client's port is the identifier and the other ports are 0; of other protocols
+/// without ports all are 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// IPPROTO_*.
@@ -120,7 +121,8 @@ fn idle_ticks(slot: &Flow4, state: State, cfg: &Cfg) -> u32 {
         TCP if state == State::Confirmed => cfg.tcp_established,
         TCP => cfg.tcp_transitory,
         UDP => cfg.udp,
-        _ => cfg.icmp,
+        ICMP => cfg.icmp,
+        _ => cfg.generic,
     }
 }
 
@@ -128,9 +130,9 @@ fn address(number: u32) -> IpAddr {
     IpAddr::V4(Ipv4Addr::from_bits(number))
 }
 
-/// Whether the ports of a protocol mean something; of an echo, the client's is the identifier.
+/// Whether the protocol has ports.
 pub fn has_ports(protocol: u8) -> bool {
-    protocol != ICMP
+    matches!(protocol, TCP | UDP | SCTP)
 }
 
 #[cfg(test)]
@@ -158,6 +160,7 @@ mod tests {
         port_first: 0,
         port_count: 0,
         ip_frag: 0,
+        generic: 0,
     };
 
     fn slot(proto: u8, state: u8, last: u32) -> Flow4 {

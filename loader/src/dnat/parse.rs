@@ -253,6 +253,9 @@ fn verdict(words: &mut Words, word: Word, matches: &[Match], extent: Extent) -> 
     if rewrites_port && intersection(&allowed, &with_ports) != allowed {
         return fault(Reason::PortWithoutProtocol);
     }
+    if rewrites_port && allowed.iter().any(|interval| interval.contains(SCTP.into())) {
+        return fault(Reason::SctpPort);
+    }
     Ok(verdict)
 }
 
@@ -292,15 +295,8 @@ fn dnat(words: &mut Words, mut family: Option<rules::Family>) -> Result<Verdict,
 
 /// What the data path of this version leaves alone of a condition.
 fn unserved(condition: &Match) -> Option<NotServed> {
-    let served = [ICMP, TCP, UDP].map(|number| Interval::one(number.into()));
     match condition.field {
         Field::Address(rules::Family::V6, _) => Some(NotServed::Ipv6Match),
-        Field::Port(SCTP, _) => Some(NotServed::Protocol),
-        Field::Protocol
-            if !condition.negated && intersection(&condition.values(), &served) != condition.values() =>
-        {
-            Some(NotServed::Protocol)
-        }
         _ => None,
     }
 }

@@ -95,6 +95,8 @@ fn messages_name_the_place_and_the_reason() {
         ("tcp redirect to :0", "1:17-19: port 0 cannot be a target"),
         ("tcp redirect to :65536", "1:17-23: port 65536 is above 65535"),
         ("redirect to :80", "1:1-16: a port can only be rewritten in a protocol that has ports"),
+        ("sctp dport 5 dnat to 10.0.0.1:80", "1:14-33: the port of SCTP stays as it is: its checksum would have to be computed anew"),
+        ("meta l4proto { tcp, sctp } redirect to :80", "1:28-43: the port of SCTP stays as it is: its checksum would have to be computed anew"),
         ("meta l4proto { tcp, icmp } redirect to :80", "1:28-43: a port can only be rewritten in a protocol that has ports"),
         ("dnat 10.0.0.1", "1:6-14: expected to, found `10.0.0.1`"),
         ("dnat to", "1:8-8: the rule ends here, expected an address, such as 192.0.2.1:8080 or [2001:db8::1]:8080"),
@@ -125,21 +127,17 @@ fn refuses_what_this_version_leaves_alone() {
         ("tcp dnat to [fd00::2]:80", "r:1:5: IPv6 targets are not rewritten by this version"),
         ("reject", "r:1:1: rejecting is not done by this version"),
         ("dnat to 10.0.0.1 masquerade", "r:1:1: the source is not rewritten by this version"),
-        ("sctp drop", "r:1:1: this protocol is passed untouched by this version, this would never match"),
-        (
-            "sctp dport 1 drop",
-            "r:1:1: this protocol is passed untouched by this version, this would never match",
-        ),
-        (
-            "meta l4proto { tcp, 47 } drop",
-            "r:1:1: this protocol is passed untouched by this version, this would never match",
-        ),
     ] {
         assert_eq!(refused(text), Err(expect.to_owned()), "{text}");
     }
-    for text in
-        ["meta l4proto != 47 redirect", "meta l4proto { tcp, udp, icmp } redirect", "icmp drop", "redirect"]
-    {
+    for text in [
+        "meta l4proto { tcp, 47 } drop",
+        "sctp dport 1 redirect",
+        "meta l4proto != 47 redirect",
+        "meta l4proto { tcp, udp, icmp } redirect",
+        "icmp drop",
+        "redirect",
+    ] {
         assert!(refused(text).is_ok(), "{text}");
     }
 }

@@ -23,15 +23,16 @@ pub fn rule(random: &mut impl FnMut(usize) -> usize, v6: bool) -> String {
         text +=
             &format!("meta l4proto {} ", set(random, |random| protocols[random(2)][random(4)].to_owned()));
     }
+    let to_port = ports && protocol != "sctp"; // its ports stay
     let target = if v6 { "fd00::2" } else { "192.0.2.2" };
     text += &match random(7) {
         0 => "accept".to_owned(),
         1 => "drop".to_owned(),
         2 => "reject".to_owned(),
         3 => "redirect".to_owned(),
-        4 if ports => format!("redirect to :{}", 1 + random(65535)),
-        5 if ports && v6 => format!("dnat to [{target}]:{}", 1 + random(65535)),
-        5 if ports => format!("dnat to {target}:{}", 1 + random(65535)),
+        4 if to_port => format!("redirect to :{}", 1 + random(65535)),
+        5 if to_port && v6 => format!("dnat to [{target}]:{}", 1 + random(65535)),
+        5 if to_port => format!("dnat to {target}:{}", 1 + random(65535)),
         _ => format!("dnat to {target}"),
     };
     text

@@ -4,6 +4,7 @@
 use serde_json::{json, Value};
 
 use crate::dnat::flows::{has_ports, End, Flow};
+use crate::dnat::rules::{ICMP, ICMPV6};
 
 use super::paper::Paper;
 use super::text::{bytes, duration, protocol, table, Column};
@@ -34,6 +35,7 @@ fn row(flow: &Flow, generation: u32) -> Vec<String> {
     let end = |end: End| if has_ports(flow.protocol) { end.to_string() } else { end.ip().to_string() };
     let [there, back] = flow.packets;
     let [bytes_there, bytes_back] = flow.bytes.map(bytes);
+    let no_id = !has_ports(flow.protocol) && ![ICMP, ICMPV6].contains(&flow.protocol);
     // Worth a look only where the client's own port was taken.
     let seen_as = if flow.port_at_server == flow.client.port() {
         "-".to_owned()
@@ -42,7 +44,7 @@ fn row(flow: &Flow, generation: u32) -> Vec<String> {
     };
     vec![
         protocol(flow.protocol),
-        flow.client.to_string(),
+        if no_id { flow.client.ip().to_string() } else { flow.client.to_string() },
         end(flow.original),
         end(flow.server),
         seen_as,
@@ -82,7 +84,7 @@ fn flow_json(flow: &Flow) -> Value {
         json!({"address": end.ip().to_string(), "port": port})
     };
     let way = |i: usize| json!({"packets": flow.packets.get(i), "bytes": flow.bytes.get(i)});
-    let id = (!has_ports(flow.protocol)).then(|| flow.client.port());
+    let id = [ICMP, ICMPV6].contains(&flow.protocol).then(|| flow.client.port());
     json!({
         "protocol": protocol(flow.protocol),
         "client": end(flow.client),
