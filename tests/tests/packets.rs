@@ -150,7 +150,7 @@ fn what_is_not_ours_to_rewrite_passes_untouched() {
             ("ICMP unreachable", Packet::icmp(CLIENT, FAR, 3, 0, 0).payload(&to(FAR.octets(), 53).ip())),
             ("ICMP time exceeded", Packet::icmp(CLIENT, FAR, 11, 0, 0).payload(&to(FAR.octets(), 53).ip())),
             ("a ping's answer", Packet::icmp(CLIENT, FAR, 0, port, 1)),
-            ("GRE", Packet::other(CLIENT.into(), FAR.into(), 47).payload(&[0; 40])),
+            ("DCCP", Packet::other(CLIENT.into(), FAR.into(), 33).payload(&[0; 40])),
             ("IGMP", Packet::other(CLIENT.into(), [224, 0, 0, 22].into(), 2).payload(&[0; 8])),
             ("IPv6", Packet::tcp((doc6(1), port), (doc6(2), 80), SYN)),
         ] {
