@@ -151,7 +151,7 @@ fn less(line: &str, reason: &Reason) -> &'static str {
     match reason {
         Reason::Expected { found, .. } if found.is_empty() => "a rule without a verdict",
         Reason::Expected { expected: "to", .. } => "`dnat` without `to`",
-        Reason::Expected { found, .. } if found == "}" => "a comma before `}`",
+        Reason::Expected { found, .. } if found == "}" || found == "," => "a comma without an element",
         Reason::Expected { expected: "nothing more after the verdict", found } if found.starts_with(':') => {
             "a blank before a target's port"
         }
@@ -164,19 +164,20 @@ fn less(line: &str, reason: &Reason) -> &'static str {
         Reason::Address(..) => "names of hosts, addresses in another form than the usual",
         Reason::NotUnicast => "targets that no server can have",
         Reason::PortZero => "port 0 as a target",
+        Reason::SctpPort => "a target port for SCTP",
         Reason::Conflict(_) => "conditions that exclude each other",
         other => panic!("nft takes what we do not: {line}\n{other}"),
     }
 }
 
 /// All of the above.
-const DIFFERENCES: [&str; 15] = [
+const DIFFERENCES: [&str; 16] = [
     "a protocol's bare name",
     "`masquerade` after `dnat to`",
     "a target of the other family than the table's",
     "a rule without a verdict",
     "`dnat` without `to`",
-    "a comma before `}`",
+    "a comma without an element",
     "a blank before a target's port",
     "a redirection's port without a colon",
     "names of services, numbers in another form than plain decimal",
@@ -185,6 +186,7 @@ const DIFFERENCES: [&str; 15] = [
     "names of hosts, addresses in another form than the usual",
     "targets that no server can have",
     "port 0 as a target",
+    "a target port for SCTP",
     "conditions that exclude each other",
 ];
 
@@ -221,7 +223,7 @@ fn nft_and_we_agree_except_where_we_say_so() {
 }
 
 /// Each difference once, for chance may miss it.
-const ALWAYS: [&str; 15] = [
+const ALWAYS: [&str; 16] = [
     "tcp drop",
     "dnat to 192.0.2.1 masquerade",
     "dnat to fd00::2",
@@ -237,4 +239,5 @@ const ALWAYS: [&str; 15] = [
     "tcp dport 80 dnat to 192.0.2.1:0",
     "tcp dport 80 tcp dport != 80 drop",
     "ip saddr localhost drop",
+    "sctp dport 80 dnat to 192.0.2.1:80",
 ];
