@@ -76,8 +76,13 @@ pub fn open_for_kernel(args: &ArgMatches) -> Result<Named, Refusal> {
     let btf = args.try_get_one::<String>("btf").ok().flatten().map(String::as_str);
     named.reads = crate::compat::kernel::resolve(&mut named.object, btf)
         .map_err(|error| Refusal::from(error).about(&named.file))?;
-    if args.try_get_one::<bool>("no-btf").ok().flatten() == Some(&true) {
+    named.reads.extend(crate::load::modules::number(&mut named.object)?);
+    let flag = |name: &str| args.try_get_one::<bool>(name).ok().flatten() == Some(&true);
+    if flag("no-btf") {
         named.object.btf = None;
+    }
+    if flag("fd-array") {
+        named.object.name_maps_by_number();
     }
     Ok(named)
 }

@@ -15,6 +15,8 @@ enum Found {
     Value(u32),
     /// The kernel's BTF id of a variable or function.
     Type(u32),
+    /// The BTF id of a function in a module, and the module's number in calls.
+    Module(u32, i16),
     /// The address of a variable that has no type.
     Address(u64),
     /// Nothing, and it is weak.
@@ -44,7 +46,7 @@ fn is_untyped(object: &Object, wanted: &Extern) -> bool {
 /// A strong extern that is missing or of another type, in a program that loads by itself.
 pub fn fill(
     object: &mut Object,
-    target: Option<&Target>,
+    targets: &[Target],
     addresses: &BTreeMap<String, BTreeSet<u64>>,
     config: &Config,
 ) -> Result<(), ObjectError> {
@@ -64,7 +66,7 @@ pub fn fill(
             {
                 address(wanted, addresses)
             }
-            _ => typed(&btf, wanted, target),
+            _ => typed(&btf, wanted, targets),
         })
         .collect();
     let offsets = externs
@@ -118,6 +120,9 @@ fn fill_program(
             Found::Type(id) if is_call => {
                 replace(&mut program.insns, at, Insn { imm: *id as i32, off: 0, ..insn })
             }
+            Found::Module(id, module) => {
+                replace(&mut program.insns, at, Insn { imm: *id as i32, off: *module, ..insn });
+            }
             Found::Type(id) => load(&mut program.insns, at, insn.with_src(PSEUDO_BTF_ID), *id as i32, 0),
             Found::Address(address) => {
                 load(&mut program.insns, at, insn.with_src(0), *address as i32, (*address >> 32) as i32);
@@ -164,14 +169,21 @@ fn address(wanted: &Extern, addresses: &BTreeMap<String, BTreeSet<u64>>) -> Resu
     }
 }
 
-fn typed(btf: &Btf, wanted: &Extern, target: Option<&Target>) -> Result<Found, String> {
+/// Looks in the kernel itself first, then in its modules. The first target is the kernel, and the others are the object's
+/// modules in order.
+fn typed(btf: &Btf, wanted: &Extern, targets: &[Target]) -> Result<Found, String> {
     let kind = if wanted.origin == Origin::Function { Kind::Func } else { Kind::Var };
     let sort = if kind == Kind::Func { "kernel function" } else { "kernel variable with a type" };
     let name = essential(&wanted.name);
-    let Some(target) = target else { return missing(wanted, "no types of a kernel are known".to_owned()) };
-    let mut found = target.named(name).iter().filter_map(|id| target.btf.get(*id));
-    let Some(found) = found.find(|t| t.kind == kind && t.name() == name) else {
-        return missing(wanted, format!("is no {sort} in {}", target.name));
+    let Some(kernel) = targets.first() else {
+        return missing(wanted, "no types of a kernel are known".to_owned());
+    };
+    let found = targets.iter().enumerate().find_map(|(number, target)| {
+        let mut types = target.named(name).iter().filter_map(|id| target.btf.get(*id));
+        Some((number, target, types.find(|t| t.kind == kind && t.name() == name)?))
+    });
+    let Some((number, target, found)) = found else {
+        return missing(wanted, format!("is no {sort} in {}", kernel.name));
     };
     let ours = btf.get(wanted.type_id).map_or(0, |t| t.type_id());
     let ours = btf.strip(ours).map_or(0, |t| t.id);
@@ -179,7 +191,15 @@ fn typed(btf: &Btf, wanted: &Extern, target: Option<&Target>) -> Result<Found, S
     if !alike::compatible(btf, ours, &target.btf, theirs)? {
         return missing(wanted, format!("is declared with another type than in {}", target.name));
     }
-    target.kernel_id(found.id).map(Found::Type).ok_or_else(|| "has no id".to_owned())
+    let id = target.kernel_id(found.id).ok_or("has no id")?;
+    match (number, kind) {
+        (0, _) => Ok(Found::Type(id)),
+        (_, Kind::Func) => {
+            Ok(Found::Module(id, i16::try_from(number).map_err(|_| "is in too many modules")?))
+        }
+        // Such a load names the module by a descriptor's number, so no tag could be told beforehand.
+        _ => Err(format!("is a variable of {}: only those of the kernel itself can be had", target.name)),
+    }
 }
 
 /// `.kconfig` becomes a section like those of data: its variables defined, at their places, in rising order.

@@ -8,8 +8,8 @@ use std::io::{BufRead, BufReader};
 use crate::compat::config::{self, Config};
 use crate::compat::gzip::gunzip;
 use crate::compat::target::Target;
-use crate::compat::{core, externs};
-use crate::object::{Object, ObjectError, Origin};
+use crate::compat::{core, externs, modules};
+use crate::object::{Module, Object, ObjectError, Origin};
 
 /// Where the running kernel shows its types.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -23,21 +23,25 @@ pub fn resolve(object: &mut Object, btf: Option<&str>) -> Result<Vec<String>, Ob
     let mut reads = Vec::new();
     let mut wanted = core::wanted(object);
     wanted.extend(externs::wanted(object));
-    let target = match wanted.is_empty() {
-        true => None,
-        false => {
-            let path = btf.unwrap_or(VMLINUX);
-            reads.push(format!("read({path})"));
-            Some(open(path).and_then(|file| Target::read(path, &file, &wanted))?)
+    let mut targets = Vec::new();
+    if !wanted.is_empty() {
+        let path = btf.unwrap_or(VMLINUX);
+        reads.push(format!("read({path})"));
+        let kernel = open(path)?;
+        let target = Target::read(path, &kernel, &wanted)?;
+        let missing = target.missing(&wanted);
+        targets.push(target);
+        if btf.is_none() && !missing.is_empty() {
+            targets.extend(modules::read(&kernel, &missing, &mut reads)?);
         }
-    };
-    if let Some(target) = &target {
-        core::relocate(object, target)?;
+        let called = targets.iter().skip(1).map(|t| Module { name: t.name.clone(), btf_id: 0 });
+        object.modules = called.collect();
+        core::relocate(object, &targets)?;
     }
     if !object.externs.is_empty() {
         let addresses = addresses(&externs::untyped(object), &mut reads)?;
         let config = configuration(object, &mut reads)?;
-        externs::fill(object, target.as_ref(), &addresses, &config)?;
+        externs::fill(object, &targets, &addresses, &config)?;
     }
     Ok(reads)
 }
@@ -50,7 +54,7 @@ fn open(path: &str) -> Result<File, ObjectError> {
     })
 }
 
-fn unreadable(path: &str, error: std::io::Error) -> ObjectError {
+pub(super) fn unreadable(path: &str, error: std::io::Error) -> ObjectError {
     ObjectError::Resolve { program: String::new(), about: path.to_owned(), what: error.to_string() }
 }
 

@@ -26,6 +26,7 @@ pub mod core;
 pub mod externs;
 mod gzip;
 pub mod kernel;
+mod modules;
 mod source;
 pub mod target;
 

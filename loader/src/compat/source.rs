@@ -17,12 +17,84 @@ impl Source for File {
     }
 }
 
+/// The first `N` words of 32 bits.
+pub fn words<const N: usize>(bytes: &[u8]) -> Option<[u32; N]> {
+    let mut words = [0; N];
+    for (word, chunk) in words.iter_mut().zip(bytes.get(..const { N * 4 })?.chunks_exact(4)) {
+        *word = u32::from_le_bytes(chunk.try_into().ok()?);
+    }
+    Some(words)
+}
+
 impl Source for Vec<u8> {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let from = usize::try_from(offset).unwrap_or(usize::MAX);
         let bytes = self.get(from..).and_then(|rest| rest.get(..buffer.len()));
         buffer.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
+    }
+}
+
+/// A module's types behind those of the kernel, on which they build: ids and offsets of names go on where the kernel's end,
+/// so both together read as one file.
+pub struct Split<'a> {
+    header: [u8; 24],
+    /// Pieces of the files in order: which file, from where, how long.
+    parts: [(&'a dyn Source, u64, u64); 4],
+}
+
+impl<'a> Split<'a> {
+    pub fn new(base: &'a dyn Source, module: &'a dyn Source) -> io::Result<Split<'a>> {
+        let ([types, strings], [more_types, more_strings]) = (parts(base)?, parts(module)?);
+        let length = |a: (u64, u64), b: (u64, u64)| {
+            u32::try_from(a.1.saturating_add(b.1)).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
+        };
+        let (type_len, str_len) = (length(types, more_types)?, length(strings, more_strings)?);
+        let mut header = [0; 24];
+        let words = [0x0001_eb9f, 24, 0, type_len, type_len, str_len];
+        for (place, word) in header.chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        let of = |source, (from, length)| (source, from, length);
+        let parts = [of(base, types), of(module, more_types), of(base, strings), of(module, more_strings)];
+        Ok(Split { header, parts })
+    }
+}
+
+/// Where the types and the strings of a file lie, and how long they are (`struct btf_header`).
+fn parts(source: &dyn Source) -> io::Result<[(u64, u64); 2]> {
+    let mut header = [0; 24];
+    source.read_at(&mut header, 0)?;
+    let [magic, hdr_len, type_off, type_len, str_off, str_len] =
+        words(&header).ok_or(io::ErrorKind::UnexpectedEof)?;
+    if magic & 0x00ff_ffff != 0x0001_eb9f {
+        return Err(io::Error::other("not BTF of version 1, little-endian"));
+    }
+    let part = |offset: u32, length: u32| (u64::from(hdr_len).saturating_add(offset.into()), length.into());
+    Ok([part(type_off, type_len), part(str_off, str_len)])
+}
+
+impl Source for Split<'_> {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let header = (&self.header.to_vec() as &dyn Source, 0, 24);
+        let (mut buffer, mut at) = (buffer, offset);
+        for (source, from, length) in std::iter::once(header).chain(self.parts) {
+            if at >= length {
+                at = at.saturating_sub(length);
+                continue;
+            }
+            let here = usize::try_from(length.saturating_sub(at)).unwrap_or(usize::MAX).min(buffer.len());
+            let (now, rest) = buffer.split_at_mut_checked(here).ok_or(io::ErrorKind::InvalidData)?;
+            source.read_at(now, from.saturating_add(at))?;
+            (buffer, at) = (rest, 0);
+            if buffer.is_empty() {
+                return Ok(());
+            }
+        }
+        match buffer.is_empty() {
+            true => Ok(()),
+            false => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
     }
 }
 

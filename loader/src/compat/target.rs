@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 
-use crate::compat::source::{Source, Window};
+use crate::compat::source::{words, Source, Window};
 use crate::object::{Btf, Kind, ObjectError};
 
 /// A part of a kernel's types.
@@ -58,6 +58,11 @@ impl Target {
     /// The types of this name, which is without flavour.
     pub fn named(&self, name: &str) -> &[u32] {
         self.named.get(name).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The names of `wanted` that are not here.
+    pub fn missing(&self, wanted: &BTreeSet<String>) -> BTreeSet<String> {
+        wanted.iter().filter(|name| !self.named.contains_key(*name)).cloned().collect()
     }
 
     fn new_id(&self, kernel_id: u32) -> Option<u32> {
@@ -349,14 +354,6 @@ impl Raw {
         self.vlen = 0;
         self
     }
-}
-
-fn words<const N: usize>(bytes: &[u8]) -> Option<[u32; N]> {
-    let mut words = [0; N];
-    for (word, chunk) in words.iter_mut().zip(bytes.get(..const { N * 4 })?.chunks_exact(4)) {
-        *word = u32::from_le_bytes(chunk.try_into().ok()?);
-    }
-    Some(words)
 }
 
 fn bit(length: usize) -> u64 {

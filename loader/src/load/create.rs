@@ -5,7 +5,7 @@ use crate::load::home;
 use crate::load::record::Record;
 use crate::load::shared::Shared;
 use crate::load::step::{Arg, Blob, Bpf, Expect, Hole, Step};
-use crate::object::{Btf, LineInfo, MapRef, MapSpec, Object, Program, Slot};
+use crate::object::{Btf, Insn, LineInfo, MapRef, MapSpec, Module, Object, Program, Slot};
 use detour_sys::commands;
 
 /// The symbol of the record's map; no C name can hold an `@`.
@@ -71,6 +71,10 @@ pub fn create(object: &Object, creation: &Creation, machine: &Machine) -> Vec<St
         fill(&mut steps, map, creation);
     }
     let programs: Vec<&Program> = loaded(object, &creation.programs);
+    // Numbers of maps go on where those of modules end.
+    if programs.iter().any(|program| program.modules() || fd_array(object, program).is_some()) {
+        steps.extend(object.modules.iter().map(module));
+    }
     for program in &programs {
         steps.push(prog_load(object, program, creation));
         steps.push(prog_info(program));
@@ -191,6 +195,30 @@ pub fn slot_update(map: &MapSpec, index: u32, symbol: &str) -> Step {
     Step::update(&map_symbol(map), index.to_ne_bytes().to_vec(), value)
 }
 
+fn module_symbol(module: &Module) -> String {
+    format!("%@{}", module.name)
+}
+
+/// The descriptor by which a program's calls name a module's functions.
+fn module(module: &Module) -> Step {
+    let args = vec![("btf_id", Arg::Num(module.btf_id.into()))];
+    Bpf::new(&commands::BTF_GET_FD_BY_ID, args).gives(module_symbol(module)).into()
+}
+
+/// `fd_array`: modules and maps by the numbers that instructions have for them; None where they have none. Number 0 stands
+/// for the kernel itself and is never looked at.
+fn fd_array(object: &Object, program: &Program) -> Option<Blob> {
+    let by_number = program.refs.iter().any(|r| program.insns.get(r.insn).is_some_and(|i| !i.is_map_load()));
+    if !program.modules() && !by_number {
+        return None;
+    }
+    let maps = program.maps().into_iter().filter(|_| by_number).filter_map(|map| object.maps.get(map));
+    let symbols = object.modules.iter().map(module_symbol).chain(maps.map(map_symbol));
+    let hole = |(n, symbol): (usize, String)| Hole { at: n.saturating_mul(4), symbol };
+    let holes: Vec<Hole> = (1usize..).zip(symbols).map(hole).collect();
+    Some(Blob { bytes: vec![0; holes.len().saturating_add(1).saturating_mul(4)], holes, part: None })
+}
+
 fn prog_load(object: &Object, program: &Program, creation: &Creation) -> Step {
     let blob = |kind: &str, holes| {
         let part = format!("{kind}/{}", program.name);
@@ -198,7 +226,8 @@ fn prog_load(object: &Object, program: &Program, creation: &Creation) -> Step {
         Arg::Bytes(Blob { bytes, holes, part: Some(format!("{}/{part}", creation.file)) })
     };
     let hole = |r: &MapRef| {
-        let map = object.maps.get(r.map)?;
+        let map =
+            object.maps.get(r.map).filter(|_| program.insns.get(r.insn).is_some_and(Insn::is_map_load))?;
         // The descriptor is the `imm` of the first half: bytes 4 to 7.
         Some(Hole { at: r.insn.checked_mul(8)?.checked_add(4)?, symbol: map_symbol(map) })
     };
@@ -218,6 +247,7 @@ fn prog_load(object: &Object, program: &Program, creation: &Creation) -> Step {
             args.push(("line_info", blob("line_info", Vec::new())));
         }
     }
+    args.extend(fd_array(object, program).map(|array| ("fd_array", Arg::Bytes(array))));
     Step::prog_load(Bpf::new(&commands::PROG_LOAD, args).gives(prog_symbol(&program.name)))
 }
 

@@ -33,6 +33,8 @@ pub mod field;
 pub mod gather;
 pub mod home;
 pub mod message;
+#[cfg(feature = "compat")]
+pub mod modules;
 pub mod netlink;
 #[cfg(feature = "operate")]
 pub mod nft;

@@ -10,6 +10,12 @@ pub const CALL: u8 = 0x85;
 pub const PSEUDO_MAP_FD: u8 = 1;
 /// `src_reg` of an `ld_imm64`: as above, and the second `imm` is an offset in the value of element 0.
 pub const PSEUDO_MAP_VALUE: u8 = 2;
+/// `src_reg` of an `ld_imm64`: as PSEUDO_MAP_FD, but `imm` is the number of the descriptor in `fd_array` (Linux 5.14).
+#[cfg(feature = "compat")]
+pub const PSEUDO_MAP_IDX: u8 = 5;
+/// `src_reg` of an `ld_imm64`: as PSEUDO_MAP_VALUE, by a number in `fd_array`.
+#[cfg(feature = "compat")]
+pub const PSEUDO_MAP_IDX_VALUE: u8 = 6;
 /// `src_reg` of an `ld_imm64`: `imm` is the distance to a function of this program.
 pub const PSEUDO_FUNC: u8 = 4;
 /// `src_reg` of a call: `imm` is the distance to a function of this program.
@@ -66,7 +72,7 @@ impl Insn {
     }
 
     /// Whether `imm` is to become a map's descriptor.
-    pub const fn is_map_load(self) -> bool {
+    pub const fn is_map_load(&self) -> bool {
         self.is_ld_imm64() && matches!(self.src(), PSEUDO_MAP_FD | PSEUDO_MAP_VALUE)
     }
 

@@ -81,6 +81,8 @@ pub struct Object {
     pub variables: Vec<Variable>,
     /// What the kernel shall provide; empty again once it has (`compat::resolve`).
     pub externs: Vec<Extern>,
+    /// Modules whose functions are called, in the order in which calls name them (`off`, from 1); see [`Program::modules`].
+    pub modules: Vec<Module>,
     /// What is odd but not wrong, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -115,6 +117,15 @@ pub struct Program {
     pub poisoned: Vec<(usize, String)>,
     /// Why this one cannot be loaded, though the object is sound; `insns` is empty then. Never with `SchedCls` and `autoload`.
     pub defect: Option<ObjectError>,
+}
+
+/// A module of the kernel, with types of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// As in /sys/kernel/btf.
+    pub name: String,
+    /// The id of its types in this kernel, which only lives as long as the module is in; 0 while nobody has asked for it.
+    pub btf_id: u32,
 }
 
 /// What a section's name says about the programs in it.
@@ -249,6 +260,17 @@ impl Program {
         self.defect = Some(why);
     }
 
+    /// The maps it refers to, by rising index, each once.
+    pub fn maps(&self) -> Vec<usize> {
+        let maps: std::collections::BTreeSet<usize> = self.refs.iter().map(|r| r.map).collect();
+        maps.into_iter().collect()
+    }
+
+    /// Whether it calls functions of modules: `off` says of which, an index of BPF_PROG_LOAD's `fd_array`.
+    pub fn modules(&self) -> bool {
+        self.insns.iter().any(|i| i.code == CALL && i.src() == insn::PSEUDO_KFUNC_CALL && i.off != 0)
+    }
+
     /// For tc, and not marked to be left out.
     pub fn loads_by_itself(&self) -> bool {
         self.kind == ProgramKind::SchedCls && self.autoload
@@ -308,6 +330,27 @@ impl Object {
             return Err(fault(reference.insn, name, "is extern and has not been looked up in a kernel"));
         }
         Ok(())
+    }
+
+    /// Makes instructions name maps by their number in BPF_PROG_LOAD's `fd_array` (Linux 5.14) instead of by descriptors: what
+    /// the kernel gets is then byte for byte what a plan shows, and the tag counts the numbers in. A program's numbers
+    /// follow its modules', from 1, in the order of [`Object::maps`].
+    #[cfg(feature = "compat")]
+    pub fn name_maps_by_number(&mut self) {
+        let modules = self.modules.len();
+        for program in &mut self.programs {
+            let maps = program.maps();
+            for reference in &program.refs {
+                let place = maps.binary_search(&reference.map).unwrap_or(0);
+                let number = place.saturating_add(modules).saturating_add(1);
+                let Some(insn) = program.insns.get_mut(reference.insn) else { continue };
+                let src = match reference.offset {
+                    Some(_) => insn::PSEUDO_MAP_IDX_VALUE,
+                    None => insn::PSEUDO_MAP_IDX,
+                };
+                *insn = Insn { imm: i32::try_from(number).unwrap_or(i32::MAX), ..insn.with_src(src) };
+            }
+        }
     }
 
     /// The program of this name.

@@ -51,6 +51,7 @@ pub fn parse(bytes: &[u8], old_maps: OldMaps) -> Result<Object, ObjectError> {
         btf,
         variables,
         externs: externs.all,
+        modules: Vec::new(),
         warnings,
     })
 }

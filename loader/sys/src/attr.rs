@@ -39,6 +39,9 @@ pub enum Kind {
         /// Bytes in one record; 1 where the kernel counts bytes.
         unit: usize,
     },
+    /// The address of 32-bit numbers of which the kernel reads those that the program's instructions name: one that is not
+    /// there is whatever lies behind, which it takes for a descriptor, or EFAULT.
+    Numbers,
     /// The address of a key or value, whose size only the map knows: see [`crate::Map`].
     Element,
 }
@@ -123,7 +126,7 @@ pub enum Value<'a> {
     Fd(BorrowedFd<'a>),
     /// For [`Kind::Name`] and [`Kind::Text`]; no NUL inside.
     Text(&'a str),
-    /// For [`Kind::Records`] (a multiple of the unit) and [`Kind::Element`].
+    /// For [`Kind::Records`] (a multiple of the unit), [`Kind::Numbers`] and [`Kind::Element`].
     Bytes(&'a [u8]),
     /// For [`Kind::Room`]: this many bytes, zeroed.
     Room(usize),
@@ -194,7 +197,10 @@ impl Attr {
                 self.put_u32(count, (n / unit) as u64)?;
                 self.buffer(field, vec![0; *n])?;
             }
-            (Kind::Element, Value::Bytes(b)) => self.buffer(field, b.to_vec())?,
+            (Kind::Numbers, Value::Bytes(b)) if b.len() % 4 != 0 => {
+                return Err("not a whole number of numbers")
+            }
+            (Kind::Element | Kind::Numbers, Value::Bytes(b)) => self.buffer(field, b.to_vec())?,
             _ => return Err("the field holds another kind of value"),
         }
         Ok(())

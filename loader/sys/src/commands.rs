@@ -3,7 +3,7 @@
 //!
 //! Read a line as: field, offset in bytes, what it holds. The offsets are those of include/uapi/linux/bpf.h.
 use crate::attr::{Command, Field, Kind};
-use Kind::{Element, Fd, Name, Records, Room, Text, Unit, U32, U64};
+use Kind::{Element, Fd, Name, Numbers, Records, Room, Text, Unit, U32, U64};
 
 macro_rules! commands {
     ($($(#[$doc:meta])* $name:ident = $number:literal gives_fd $gives_fd:literal {
@@ -35,12 +35,13 @@ commands! {
     MAP_DELETE_ELEM = 3 gives_fd false { map_fd at 0 Fd; key at 8 Element; }
     /// Linux 3.19.
     MAP_GET_NEXT_KEY = 4 gives_fd false { map_fd at 0 Fd; key at 8 Element; next_key at 16 Element; }
-    /// Linux 3.18, types 5.0, `log_true_size` 6.4; `bpf_prog_load()` in kernel/bpf/syscall.c.
+    /// Linux 3.18, types 5.0, `fd_array` 5.14, `log_true_size` 6.4; `bpf_prog_load()` in kernel/bpf/syscall.c.
     PROG_LOAD = 5 gives_fd true {
         prog_type at 0 U32; insns at 8 Records { count: 4, unit: 8 }; license at 16 Text;
         log_level at 24 U32; log_buf at 32 Room { count: 28, unit: 1 }; prog_name at 48 Name; prog_btf_fd at 72 Fd;
         func_info_rec_size at 76 Unit(8); func_info at 80 Records { count: 88, unit: 8 };
         line_info_rec_size at 92 Unit(16); line_info at 96 Records { count: 104, unit: 16 };
+        fd_array at 120 Numbers;
         core_relos at 128 Records { count: 116, unit: 16 }; core_relo_rec_size at 136 Unit(16);
         log_true_size at 140 U32;
     }
@@ -59,6 +60,8 @@ commands! {
         target_ifindex at 0 U32; attach_type at 4 U32; prog_ids at 16 Room { count: 24, unit: 4 }; count at 24 U32;
         link_ids at 40 Room { count: 24, unit: 4 }; revision at 56 U64;
     }
+    /// Linux 5.4: the id after this one; needs CAP_SYS_ADMIN.
+    BTF_GET_NEXT_ID = 23 gives_fd false { start_id at 0 U32; next_id at 4 U32; }
     /// Linux 4.13; needs CAP_SYS_ADMIN.
     PROG_GET_FD_BY_ID = 13 gives_fd true { prog_id at 0 U32; }
     /// Linux 4.18; needs CAP_SYS_ADMIN.

@@ -18,12 +18,16 @@ struct List {
     count: usize,
     pointer: usize,
     unit: usize,
+    /// Elements that the kernel writes besides those that it counts: the NUL behind text.
+    more: usize,
 }
 
 /// `nr_map_ids` and `map_ids` of `struct bpf_prog_info`.
-const MAP_IDS: List = List { count: 52, pointer: 56, unit: 4 };
+const MAP_IDS: List = List { count: 52, pointer: 56, unit: 4, more: 0 };
 /// `btf_size` and `btf` of `struct bpf_btf_info`.
-const BTF: List = List { count: 8, pointer: 0, unit: 1 };
+const BTF: List = List { count: 8, pointer: 0, unit: 1, more: 0 };
+/// `name_len` and `name` of `struct bpf_btf_info`.
+const BTF_NAME: List = List { count: 24, pointer: 16, unit: 1, more: 1 };
 
 /// Ids of the maps that a program uses or is bound to (Linux 4.15).
 pub fn program_maps(fd: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
@@ -36,6 +40,12 @@ pub fn btf_image(fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
     list(fd, &BTF)
 }
 
+/// Whose types they are: `vmlinux` or a module's name; empty for those of programs (Linux 5.11).
+pub fn btf_name(fd: BorrowedFd<'_>) -> io::Result<String> {
+    let name = list(fd, &BTF_NAME)?;
+    Ok(String::from_utf8_lossy(&name).into_owned())
+}
+
 /// Asks for the length first, then for the list. The records begin with these fields since they exist, and end with 64
 /// bytes here.
 fn list(fd: BorrowedFd<'_>, of: &List) -> io::Result<Vec<u8>> {
@@ -45,7 +55,7 @@ fn list(fd: BorrowedFd<'_>, of: &List) -> io::Result<Vec<u8>> {
         let count = record.get(of.count..of.count.saturating_add(4)).and_then(|b| b.try_into().ok());
         count.map(u32::from_ne_bytes).and_then(|n| usize::try_from(n).ok()).ok_or_else(invalid)
     };
-    let count = told(&info(fd, RECORD)?)?;
+    let count = told(&info(fd, RECORD)?)?.saturating_add(of.more);
     let size = count.checked_mul(of.unit).filter(|size| *size <= MOST).ok_or_else(invalid)?;
     let mut bytes = vec![0; size];
     let arguments = [("bpf_fd", Value::Fd(fd)), ("info", Value::Room(RECORD))];

@@ -28,15 +28,16 @@ pub fn wanted(object: &Object) -> BTreeSet<String> {
     names.filter(|name| !name.is_empty()).collect()
 }
 
-/// Makes all CO-RE relocations of an object. What does not exist in the kernel becomes a poisoned instruction.
+/// Makes all CO-RE relocations of an object. What does not exist in the kernel becomes a poisoned instruction. The first
+/// target is the kernel itself, those of modules follow: they are asked for what the kernel has no type of that name for.
 ///
 /// # Errors
 /// A damaged relocation, or one for which the kernel's types give more than one answer.
-pub fn relocate(object: &mut Object, target: &Target) -> Result<(), ObjectError> {
+pub fn relocate(object: &mut Object, targets: &[Target]) -> Result<(), ObjectError> {
     let Some(btf) = object.btf.take() else { return Ok(()) };
     let mut programs = std::mem::take(&mut object.programs);
     let result = programs.iter_mut().try_for_each(|program| {
-        let done = relocate_program(&btf, program, target);
+        let done = relocate_program(&btf, program, targets);
         let at = |insn: usize| {
             let upto = program.lines.partition_point(|l| usize::try_from(l.insn).is_ok_and(|i| i <= insn));
             let line = upto.checked_sub(1).and_then(|i| program.lines.get(i));
@@ -64,7 +65,7 @@ pub fn relocate(object: &mut Object, target: &Target) -> Result<(), ObjectError>
 /// Where, about what, what is wrong.
 type Fault = (usize, String, String);
 
-fn relocate_program(btf: &Btf, program: &mut Program, target: &Target) -> Result<(), Fault> {
+fn relocate_program(btf: &Btf, program: &mut Program, targets: &[Target]) -> Result<(), Fault> {
     for relo in std::mem::take(&mut program.core) {
         let fault = |about: &str, what: String| (relo.insn, about.to_owned(), what);
         let ask = Ask::from_number(relo.kind)
@@ -74,17 +75,21 @@ fn relocate_program(btf: &Btf, program: &mut Program, target: &Target) -> Result
         let local = Spec::read(btf, relo.type_id, access, ask)
             .map_err(|what| fault(&btf.describe(relo.type_id), format!("CO-RE path {access:?}: {what}")))?;
         let about = format!("{} ({})", local.describe(), ask.name());
-        let change = decide(&relo, &local, ask, target).map_err(|what| fault(&about, what))?;
+        let change = decide(&relo, &local, ask, targets).map_err(|what| fault(&about, what))?;
         let missing = patch::apply(&mut program.insns, relo.insn, &change);
         if let Some(why) = missing.map_err(|what| fault(&about, what.to_owned()))? {
-            program.poisoned.push((relo.insn, format!("{about} {why} {}", target.name)));
+            program.poisoned.push((relo.insn, format!("{about} {why} {}", name(targets))));
         }
     }
     Ok(())
 }
 
+fn name(targets: &[Target]) -> &str {
+    targets.first().map_or("the kernel", |target| &target.name)
+}
+
 /// Asks every type of the same name; all that fit must agree.
-fn decide(relo: &CoreRelo, local: &Spec<'_>, ask: Ask, target: &Target) -> Result<Change, String> {
+fn decide(relo: &CoreRelo, local: &Spec<'_>, ask: Ask, targets: &[Target]) -> Result<Change, String> {
     if ask == Ask::TypeIdLocal {
         return Ok(Change {
             old: Answer::number(relo.type_id.into()),
@@ -98,7 +103,9 @@ fn decide(relo: &CoreRelo, local: &Spec<'_>, ask: Ask, target: &Target) -> Resul
         return Err("a type without a name cannot be looked up in a kernel".to_owned());
     }
     let mut found: Option<(Spec<'_>, Option<Answer>)> = None;
-    for id in target.named(name) {
+    let own = targets.iter().take(1).any(|target| !target.named(name).is_empty());
+    let asked = targets.iter().take(if own { 1 } else { targets.len() });
+    for (target, id) in asked.flat_map(|target| target.named(name).iter().map(move |id| (target, id))) {
         let candidate = target.btf.get(*id).filter(|t| alike::same_kind(t.kind, root.kind));
         if candidate.is_none() {
             continue;
@@ -115,7 +122,7 @@ fn decide(relo: &CoreRelo, local: &Spec<'_>, ask: Ask, target: &Target) -> Resul
                 if first.bit_offset != spec.bit_offset || value(before) != value(&answer) {
                     return Err(format!(
                         "{} has several such types, which give different answers",
-                        target.name
+                        self::name(targets)
                     ));
                 }
             }

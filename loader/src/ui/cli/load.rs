@@ -82,7 +82,12 @@ pub(super) fn load() -> Command {
 fn with_btf(command: Command) -> Command {
     let help = "Types of the kernel, if not those of /sys/kernel/btf/vmlinux";
     let without = "Do not give the object's own types to the kernel: for a kernel that refuses them";
-    command.arg(option("btf", "FILE", ValueParser::string(), help)).arg(flag("no-btf", without))
+    let array =
+        "Instructions name maps by numbers, not descriptors (Linux 5.14): no byte differs from run to run";
+    command
+        .arg(option("btf", "FILE", ValueParser::string(), help))
+        .arg(flag("no-btf", without))
+        .arg(flag("fd-array", array))
 }
 
 #[cfg(not(feature = "compat"))]
