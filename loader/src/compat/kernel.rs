@@ -9,7 +9,7 @@ use crate::compat::config::{self, Config};
 use crate::compat::gzip::gunzip;
 use crate::compat::target::Target;
 use crate::compat::{core, externs, modules};
-use crate::object::{Module, Object, ObjectError, Origin};
+use crate::object::{Module, Object, ObjectError, Origin, Program};
 
 /// Where the running kernel shows its types.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -42,6 +42,10 @@ pub fn resolve(object: &mut Object, btf: Option<&str>) -> Result<Vec<String>, Ob
         let addresses = addresses(&externs::untyped(object), &mut reads)?;
         let config = configuration(object, &mut reads)?;
         externs::fill(object, &targets, &addresses, &config)?;
+    }
+    // Types that accesses depend on are not asked for again; functions are, in PROG_LOAD.
+    if !object.programs.iter().any(Program::modules) {
+        object.modules.clear();
     }
     Ok(reads)
 }

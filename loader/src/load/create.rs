@@ -63,7 +63,7 @@ pub fn id_symbol(name: &str) -> String {
 /// Types, maps, contents, programs, in this order; then each program's id and tag are asked for.
 pub fn create(object: &Object, creation: &Creation, machine: &Machine) -> Vec<Step> {
     let mut steps = Vec::new();
-    steps.extend(object.btf.as_ref().map(|btf| btf_load(creation, btf.image())));
+    steps.extend(object.btf.as_ref().map(|btf| btf_load(creation, btf)));
     for map in &object.maps {
         map_create(&mut steps, object, map, creation, machine);
     }
@@ -71,8 +71,7 @@ pub fn create(object: &Object, creation: &Creation, machine: &Machine) -> Vec<St
         fill(&mut steps, map, creation);
     }
     let programs: Vec<&Program> = loaded(object, &creation.programs);
-    // Numbers of maps go on where those of modules end.
-    if programs.iter().any(|program| program.modules() || fd_array(object, program).is_some()) {
+    if programs.iter().any(|program| program.modules()) {
         steps.extend(object.modules.iter().map(module));
     }
     for program in &programs {
@@ -106,11 +105,25 @@ pub fn pins(object: &Object, creation: &Creation, dir: &str) -> Vec<Step> {
     object.maps.iter().map(map).chain(programs.iter().map(program)).collect()
 }
 
-fn btf_load(creation: &Creation, image: Vec<u8>) -> Step {
-    let blob = Blob { bytes: image, part: Some(format!("{}/btf", creation.file)), holes: Vec::new() };
-    let call = Bpf::new(&commands::BTF_LOAD, vec![("btf", Arg::Bytes(blob))]).gives(BTF);
+fn btf_load(creation: &Creation, btf: &Btf) -> Step {
+    let call = |part: &str, bytes: Vec<u8>| {
+        let blob = Blob { bytes, part: Some(format!("{}/{part}", creation.file)), holes: Vec::new() };
+        Bpf::new(&commands::BTF_LOAD, vec![("btf", Arg::Bytes(blob))]).gives(BTF)
+    };
     let hear = vec![("btf_log_buf", Arg::Room(BTF_LOG)), ("btf_log_level", Arg::Num(1))];
-    Step { on_failure: vec![hear], ..Step::from(call) }
+    let instead = plain(btf).map(|image| call("btf_plain", image));
+    Step { instead, on_failure: vec![hear], ..Step::from(call("btf", btf.image())) }
+}
+
+/// The types without kinds that kernels may not know, if there are any.
+#[cfg(feature = "compat")]
+fn plain(btf: &Btf) -> Option<Vec<u8>> {
+    btf.plain_image()
+}
+
+#[cfg(not(feature = "compat"))]
+fn plain(_: &Btf) -> Option<Vec<u8>> {
+    None
 }
 
 fn map_create(steps: &mut Vec<Step>, object: &Object, map: &MapSpec, creation: &Creation, machine: &Machine) {
@@ -213,10 +226,13 @@ fn fd_array(object: &Object, program: &Program) -> Option<Blob> {
         return None;
     }
     let maps = program.maps().into_iter().filter(|_| by_number).filter_map(|map| object.maps.get(map));
-    let symbols = object.modules.iter().map(module_symbol).chain(maps.map(map_symbol));
-    let hole = |(n, symbol): (usize, String)| Hole { at: n.saturating_mul(4), symbol };
-    let holes: Vec<Hole> = (1usize..).zip(symbols).map(hole).collect();
-    Some(Blob { bytes: vec![0; holes.len().saturating_add(1).saturating_mul(4)], holes, part: None })
+    // Numbers of maps go on where those of modules end, whether this program calls any or not.
+    let first = object.modules.len().saturating_add(1);
+    let modules = (1usize..).zip(object.modules.iter().filter(|_| program.modules()).map(module_symbol));
+    let symbols = modules.chain((first..).zip(maps.map(map_symbol)));
+    let holes: Vec<Hole> = symbols.map(|(n, symbol)| Hole { at: n.saturating_mul(4), symbol }).collect();
+    let length = holes.last().map_or(0, |hole| hole.at.saturating_add(4));
+    Some(Blob { bytes: vec![0; length], holes, part: None })
 }
 
 fn prog_load(object: &Object, program: &Program, creation: &Creation) -> Step {
@@ -251,10 +267,13 @@ fn prog_load(object: &Object, program: &Program, creation: &Creation) -> Step {
     Step::prog_load(Bpf::new(&commands::PROG_LOAD, args).gives(prog_symbol(&program.name)))
 }
 
-/// The bytes of a part that a plan names: `btf`, `insns/PROGRAM`, `func_info/PROGRAM`, `line_info/PROGRAM`.
+/// The bytes of a part that a plan names: `btf`, `btf_plain`, `insns/PROGRAM`, `func_info/PROGRAM`, `line_info/PROGRAM`.
 pub fn part(object: &Object, name: &str) -> Option<Vec<u8>> {
     if name == "btf" {
         return object.btf.as_ref().map(Btf::image);
+    }
+    if name == "btf_plain" {
+        return object.btf.as_ref().and_then(plain);
     }
     let (kind, program) = name.split_once('/')?;
     let program = object.program(program)?;

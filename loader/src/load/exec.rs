@@ -233,6 +233,11 @@ fn bpf(step: &Step, call: &Bpf, symbols: &mut Symbols) -> Result<String, Cause> 
     }
     let answer = match attempt(call, &args, step.again) {
         Ok(answer) => answer,
+        Err(error) if step.instead.is_some() && error.kind() == io::ErrorKind::InvalidInput => {
+            drop(args);
+            let Some(other) = &step.instead else { return Err(Cause::Os(error)) };
+            return bpf(&Step { instead: None, ..step.clone() }, other, symbols);
+        }
         Err(error) if step.on_failure.is_empty() => return Err(Cause::Os(error)),
         Err(error) => return Err(Cause::Verifier(error, hear(step, call, symbols))),
     };

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Names of kernel modules to the ids of their types in this kernel; reads only.
 use crate::load::refusal::{Refusal, Stage};
-use crate::object::{Object, Program};
+use crate::object::Object;
 use detour_sys::{commands, Value};
 use std::io;
 use std::os::fd::AsFd;
 
-/// Finds the id of each module, if functions of modules are called; needs CAP_SYS_ADMIN. Returns what was read.
+/// Finds the id of each module whose functions are called; needs CAP_SYS_ADMIN. Returns what was read.
 pub fn number(object: &mut Object) -> Result<Vec<String>, Refusal> {
-    if !object.programs.iter().any(Program::modules) {
+    let modules = &mut object.modules;
+    if modules.is_empty() {
         return Ok(Vec::new());
     }
-    let modules = &mut object.modules;
     let refused = |e: io::Error| {
         let (stage, hint) = match e.raw_os_error().map(nix::errno::Errno::from_raw) {
             Some(nix::errno::Errno::EPERM) => (Stage::Permission, "functions of modules need CAP_SYS_ADMIN"),

@@ -51,6 +51,9 @@ fn step(step: &Step) -> Value {
     if let Some(undo) = &step.undo {
         value["undo"] = effect(undo);
     }
+    if let Some(instead) = &step.instead {
+        value["instead"] = bpf(instead);
+    }
     if !step.on_failure.is_empty() {
         value["on_failure"] = step.on_failure.iter().map(|args| arguments(args)).collect();
     }
@@ -75,6 +78,13 @@ fn read_step(value: &Value, parts: Parts<'_>) -> Option<Step> {
         Some(undo) => Some(read_effect(undo, parts)?),
         None => None,
     };
+    let instead = match optional("instead") {
+        Some(instead) => match read_effect(instead, parts)? {
+            Effect::Bpf(call) => Some(call),
+            _ => return None,
+        },
+        None => None,
+    };
     let on_failure = match optional("on_failure") {
         Some(list) => {
             let read = |args| read_arguments(command?, args, parts);
@@ -86,7 +96,7 @@ fn read_step(value: &Value, parts: Parts<'_>) -> Option<Step> {
         Some(n) => u8::try_from(n.as_u64()?).ok()?,
         None => 0,
     };
-    Some(Step { effect, expect, undo, on_failure, again })
+    Some(Step { effect, expect, undo, instead, on_failure, again })
 }
 
 fn read_expect(value: &Value) -> Option<Expect> {
@@ -108,18 +118,20 @@ pub fn tags(tags: &Tags) -> Value {
     json!({"sha256": hex(&tags.sha256), "sha1": hex(&tags.sha1)})
 }
 
-/// One effect: `{"do":"bpf","command":"MAP_CREATE","args":{…},"gives":"%flows"}`, `{"do":"mkdir","path":"…"}` …
 // Assigning to a key of an object made here inserts it; it cannot panic.
 #[allow(clippy::indexing_slicing)]
+fn bpf(call: &Bpf) -> Value {
+    let mut value = json!({"do": "bpf", "command": call.command.name, "args": arguments(&call.args)});
+    if let Some(symbol) = &call.gives {
+        value["gives"] = symbol.as_str().into();
+    }
+    value
+}
+
+/// One effect: `{"do":"bpf","command":"MAP_CREATE","args":{…},"gives":"%flows"}`, `{"do":"mkdir","path":"…"}` …
 pub fn effect(effect: &Effect) -> Value {
     match effect {
-        Effect::Bpf(call) => {
-            let mut value = json!({"do": "bpf", "command": call.command.name, "args": arguments(&call.args)});
-            if let Some(symbol) = &call.gives {
-                value["gives"] = symbol.as_str().into();
-            }
-            value
-        }
+        Effect::Bpf(call) => bpf(call),
         Effect::Netlink(message) => json!({"do": "netlink", "message": message.to_json()}),
         Effect::Mkdir(path) => json!({"do": "mkdir", "path": path, "mode": "0700"}),
         Effect::Rmdir(path) => json!({"do": "rmdir", "path": path}),

@@ -142,6 +142,8 @@ pub struct Step {
     pub expect: Option<Expect>,
     /// What takes it back when a later step fails.
     pub undo: Option<Effect>,
+    /// When the kernel calls a bpf call invalid (EINVAL): this one in its place.
+    pub instead: Option<Bpf>,
     /// When a bpf call fails: the same call again with these arguments in addition, one after the other, to hear why.
     pub on_failure: Vec<Vec<(&'static str, Arg)>>,
     /// How often the call is made again when a signal interrupted it (EAGAIN).
@@ -150,7 +152,7 @@ pub struct Step {
 
 impl From<Effect> for Step {
     fn from(effect: Effect) -> Step {
-        Step { effect, expect: None, undo: None, on_failure: Vec::new(), again: 0 }
+        Step { effect, expect: None, undo: None, instead: None, on_failure: Vec::new(), again: 0 }
     }
 }
 

@@ -40,6 +40,9 @@ pub fn step(step: &Step, detail: Detail) -> String {
         }
         None => {}
     }
+    if let Some(instead) = &step.instead {
+        let _ = write!(text, "\n      if invalid, instead  {}", bpf(instead));
+    }
     if detail.undo {
         if let Some(undo) = &step.undo {
             let _ = write!(text, "\n      undo  {}", effect(undo));
@@ -61,10 +64,7 @@ pub fn step(step: &Step, detail: Detail) -> String {
 /// One effect in one line.
 pub fn effect(effect: &Effect) -> String {
     match effect {
-        Effect::Bpf(call) => {
-            let gives = call.gives.as_ref().map(|s| format!(" -> {s}")).unwrap_or_default();
-            format!("bpf     {} {}{gives}", call.command.name, arguments(Some(call), &call.args))
-        }
+        Effect::Bpf(call) => format!("bpf     {}", bpf(call)),
         Effect::Netlink(message) => format!("netlink {message}"),
         Effect::Mkdir(path) => format!("mkdir   {path} 0700"),
         Effect::Rmdir(path) => format!("rmdir   {path}"),
@@ -75,6 +75,11 @@ pub fn effect(effect: &Effect) -> String {
         Effect::Unmount(path) => format!("umount  {path}"),
         Effect::Memlock => "rlimit  RLIMIT_MEMLOCK infinity".to_string(),
     }
+}
+
+fn bpf(call: &Bpf) -> String {
+    let gives = call.gives.as_ref().map(|s| format!(" -> {s}")).unwrap_or_default();
+    format!("{} {}{gives}", call.command.name, arguments(Some(call), &call.args))
 }
 
 fn attr_of(effect: &Effect) -> Option<&Bpf> {

@@ -6,6 +6,7 @@
 
 use super::btf_type::{Kind, Type};
 use super::error::ObjectError;
+use super::words::words;
 
 /// Types and strings. Type ids count from 1; 0 is `void`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct Btf {
     strings: Vec<u8>,
     /// Where type id 1, 2, … begins in `types`.
     starts: Vec<u32>,
+    /// `struct btf_layout` of each kind, where the file has them: bytes behind a type, bytes for each of its parts.
+    layout: Vec<[u8; 4]>,
 }
 
 impl Btf {
@@ -30,26 +33,41 @@ impl Btf {
         if strings.first() != Some(&0) || strings.last() != Some(&0) {
             return Err(blob("the strings do not begin and end with NUL"));
         }
-        Btf::from_parts(types.to_vec(), strings.to_vec())
+        let layout = header.layout(bytes).ok_or(blob("the sizes of kinds lie outside"))?;
+        Btf::with_layout(types.to_vec(), strings.to_vec(), layout)
     }
 
     /// Types as they lie in memory, and the strings that they name by offset.
     pub(crate) fn from_parts(types: Vec<u8>, strings: Vec<u8>) -> Result<Btf, ObjectError> {
-        let mut btf = Btf { types, strings, starts: Vec::new() };
+        Btf::with_layout(types, strings, Vec::new())
+    }
+
+    fn with_layout(types: Vec<u8>, strings: Vec<u8>, layout: Vec<[u8; 4]>) -> Result<Btf, ObjectError> {
+        let mut btf = Btf { types, strings, starts: Vec::new(), layout };
         btf.starts = btf.index()?;
         Ok(btf)
     }
 
     /// The bytes for BPF_BTF_LOAD: header, types, strings.
     pub fn image(&self) -> Vec<u8> {
+        self.whole(&self.types)
+    }
+
+    /// The same with other types.
+    #[cfg(feature = "compat")]
+    pub(crate) fn image_of(&self, words: &[u32]) -> Vec<u8> {
+        self.whole(&words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>())
+    }
+
+    fn whole(&self, types: &[u8]) -> Vec<u8> {
         let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let (type_len, str_len) = (length(&self.types), length(&self.strings));
+        let (type_len, str_len) = (length(types), length(&self.strings));
         let header = [HEADER_LEN, 0, type_len, type_len, str_len];
         let mut image = Vec::new();
         image.extend(MAGIC.to_le_bytes());
         image.extend([VERSION, 0]);
         image.extend(header.iter().flat_map(|word| word.to_le_bytes()));
-        image.extend_from_slice(&self.types);
+        image.extend_from_slice(types);
         image.extend_from_slice(&self.strings);
         image
     }
@@ -149,6 +167,12 @@ impl Btf {
         format!("?{suffix}")
     }
 
+    /// Bytes behind the common words of a type whose kind only the file knows.
+    pub(super) fn layout(&self, kind: u32, vlen: usize) -> Option<usize> {
+        let [fixed, each, ..] = self.layout.get(usize::try_from(kind).ok()?)?;
+        usize::from(*each).checked_mul(vlen)?.checked_add(usize::from(*fixed)).filter(|bytes| bytes % 4 == 0)
+    }
+
     /// Overwrites a word of a type: `word` counts from the type's own first word (its name).
     pub(crate) fn patch(&mut self, id: u32, word: usize, value: u32) -> Option<()> {
         let start = usize::try_from(*self.starts.get(usize::try_from(id).ok()?.checked_sub(1)?)?).ok()?;
@@ -218,6 +242,16 @@ impl Header {
         Ok(Header { hdr_len: next(), type_off: next(), type_len: next(), str_off: next(), str_len: next() })
     }
 
+    /// Later headers name one part more, of `struct btf_layout { u8 info_sz, elem_sz; u16 flags; }` for each kind.
+    fn layout(&self, bytes: &[u8]) -> Option<Vec<[u8; 4]>> {
+        if self.hdr_len < LAYOUT_HEADER_LEN {
+            return Some(Vec::new());
+        }
+        let [offset, length] = words(bytes.get(usize::try_from(HEADER_LEN).ok()?..)?)?;
+        let kinds = self.part(bytes, offset, length)?.chunks_exact(4).take(MAX_KINDS);
+        Some(kinds.filter_map(|kind| kind.try_into().ok()).collect())
+    }
+
     fn part<'a>(&self, bytes: &'a [u8], offset: u32, length: u32) -> Option<&'a [u8]> {
         let from = self.hdr_len.max(HEADER_LEN).checked_add(offset)?;
         let to = from.checked_add(length)?;
@@ -232,5 +266,8 @@ fn blob(what: &'static str) -> ObjectError {
 const MAGIC: u16 = 0xeb9f;
 const VERSION: u8 = 1;
 const HEADER_LEN: u32 = 24;
+const LAYOUT_HEADER_LEN: u32 = 32;
+/// As many as fit the five bits of a type's kind.
+const MAX_KINDS: usize = 32;
 /// As in the kernel's `MAX_RESOLVE_DEPTH` (kernel/bpf/btf.c).
 const MAX_DEPTH: usize = 32;

@@ -9,6 +9,8 @@ use super::words::words;
 #[repr(u8)]
 #[allow(missing_docs)]
 pub enum Kind {
+    /// A later one, whose size the BTF itself tells.
+    Unknown = 0,
     Int = 1,
     Ptr = 2,
     Array = 3,
@@ -155,10 +157,19 @@ pub struct IntEncoding {
 impl<'a> Type<'a> {
     pub(super) fn decode(btf: &'a Btf, id: u32, bytes: &'a [u8]) -> Option<Type<'a>> {
         let [name_off, info, size_or_type] = words(bytes)?;
-        let kind = Kind::from_info(info)?;
-        let extra = kind.extra_words(usize::try_from(info & 0xffff).ok()?)?.checked_mul(4)?;
+        let vlen = usize::try_from(info & 0xffff).ok()?;
+        let (kind, extra) = match Kind::from_info(info) {
+            Some(kind) => (kind, kind.extra_words(vlen)?.checked_mul(4)?),
+            None => (Kind::Unknown, btf.layout(info >> 24 & 31, vlen)?),
+        };
         let extra = bytes.get(COMMON..COMMON.checked_add(extra)?)?;
         Some(Type { btf, id, kind, name_off, info, size_or_type, extra })
+    }
+
+    /// The type as it lies in its section.
+    pub(super) fn words(&self) -> Vec<u32> {
+        let extra = self.extra.chunks_exact(4).filter_map(|w| w.try_into().ok()).map(u32::from_le_bytes);
+        [self.name_off, self.info, self.size_or_type].into_iter().chain(extra).collect()
     }
 
     /// Bytes this type takes in its section.

@@ -25,6 +25,8 @@ mod body;
 mod btf;
 mod btf_ext;
 mod btf_fixup;
+#[cfg(feature = "compat")]
+mod btf_plain;
 mod btf_type;
 mod data;
 mod digest;
