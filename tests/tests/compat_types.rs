@@ -63,7 +63,8 @@ fn numbers_in_place_of_descriptors() {
     let ns = Netns::new();
     // The bytes that two runs give to the kernel, as strace saw them.
     let insns = |name: &str, rest: &[&str]| {
-        let load = [&["load", &fixture(name), "--no-attach"], rest].concat();
+        let file = fixture(name);
+        let load = [&["load", &file, "--no-attach"], rest].concat();
         // One descriptor more than in other runs moves all that follow.
         let mut command = Command::new("sh");
         let line = "exec 9</dev/null; shift $1; exec \"$0\" \"$@\"";
@@ -81,7 +82,8 @@ fn numbers_in_place_of_descriptors() {
         assert!(!one.is_empty() && one == other, "{name}: {one:?}");
     }
     let plan = |rest: &[&str]| {
-        let load = [&["plan", "load", &fixture("maps"), "--no-attach"], rest].concat();
+        let file = fixture("maps");
+        let load = [&["plan", "load", &file, "--no-attach"], rest].concat();
         detour::run(&ns, &load).done().stdout
     };
     // The same plan twice, with and without.

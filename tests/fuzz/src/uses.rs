@@ -8,6 +8,9 @@ pub fn object(bytes: &[u8]) {
     #[cfg(feature = "compat")]
     let parsed = Object::parse_legacy(bytes);
     #[cfg(not(feature = "compat"))]
+    #[cfg(feature = "compat")]
+    let parsed = Object::parse_legacy(bytes);
+    #[cfg(not(feature = "compat"))]
     let parsed = Object::parse(bytes);
     let Ok(mut object) = parsed else { return };
     for program in &object.programs {
@@ -55,8 +58,8 @@ pub fn resolve(object: &mut Object, types: &[u8]) {
     let Ok(target) = Target::read("types", bytes, &wanted) else { return };
     assert!(target.btf.image().len() <= types.len() * 2 + 4096, "more types than there are");
     let config = Config::read("CONFIG_HZ=250\nCONFIG_BPF=m\nCONFIG_CC_VERSION_TEXT=\"gcc\"\n", |_| true);
-    let _ = core::relocate(object, &target);
-    let _ = externs::fill(object, Some(&target), &Default::default(), &config);
+    let _ = core::relocate(object, std::slice::from_ref(&target));
+    let _ = externs::fill(object, std::slice::from_ref(&target), &Default::default(), &config);
     for program in &object.programs {
         program.tags();
     }
