@@ -21,7 +21,10 @@ SHOW_STRUCT(asked_key);
 SHOW_STRUCT(asked);
 SHOW_STRUCT(asked_client);
 SHOW_STRUCT(asked_others);
+SHOW_STRUCT(event_control);
+SHOW_STRUCT(event_state);
 SHOW_STRUCT(event);
+SHOW_STRUCT(event_packet);
 SHOW_STRUCT(record);
 /* Too large for a constant of its own: a pointer shows the type as well, and its members with it. */
 const struct rules *const abi_rules = 0;
@@ -35,3 +38,5 @@ SHOW_ENUM(rule_class);
 SHOW_ENUM(verdict);
 SHOW_ENUM(reason);
 SHOW_ENUM(event_kind);
+SHOW_ENUM(packet_stage);
+SHOW_ENUM(served);

@@ -157,6 +157,7 @@ ABI_SIZE(struct frag, 24);
 enum cfg_flags {
 	CFG_PICKUP = 1 << 0,      /* a TCP packet without flow opens one: only where the device does not forward */
 	CFG_SYN_TRACKED = 1 << 1, /* each SYN to a target address was seen: a SYN-ACK without flow is dropped */
+	CFG_MONITOR = 1 << 6,     /* nothing is translated, dropped or refused, everything is recorded */
 };
 
 /* A tick is 2^tick_shift jiffies. User space computes the present tick from the monotonic clock:
@@ -278,6 +279,13 @@ struct asked_key {
 };
 ABI_SIZE(struct asked_key, 40);
 
+/* Is anyone listening where the packet goes in the end? */
+enum served {
+	SERVED_UNKNOWN = 0, /* not on this machine, or not TCP or UDP */
+	SERVED_YES = 1,
+	SERVED_NO = 2,
+};
+
 struct asked {
 	__u64 packets; /* packets that open something or match nothing; what follows in a flow is counted there */
 	__u64 bytes;
@@ -287,8 +295,10 @@ struct asked {
 	__u16 rule;   /* of the newest packet; index in rules.actions of that generation, or RULE_NONE */
 	__u8 verdict; /* enum verdict */
 	__u8 reason;  /* enum reason: REASON_NONE when translated */
+	__u8 served;  /* enum served, of the newest packet */
+	__u8 pad[7];
 };
-ABI_SIZE(struct asked, 32);
+ABI_SIZE(struct asked, 40);
 
 /* Key of asked_clients: the client's address, 16 bytes as above. */
 struct asked_client {
@@ -340,21 +350,40 @@ enum reason {
 	REASON_FULL = 24,          /* translated, stays half-open: no confirmed slot was free */
 	REASON_FRAGMENT_LOST = 25, /* dropped: later fragment, and the first one has not been seen */
 	REASON_FRAGMENT_DROP = 26, /* dropped: later fragment, as the first one was */
-	REASON_COUNT = 27,
+	REASON_MONITOR = 27,       /* passed: nothing is translated on this device, only recorded */
+	REASON_COUNT = 28,
 };
 #define REASONS_MAX 64 /* entries of `reasons`: room for later versions */
 
-/* ---- events (ring buffer; the layout is fixed here, nothing writes it yet) ------------------------------------------
+/* ---- events (ring buffer) -------------------------------------------------------------------------------------------
  */
 
 enum event_kind {
 	EVENT_FLOW_NEW = 1,
 	EVENT_FLOW_CONFIRMED = 2,
-	EVENT_FLOW_CLOSED = 3,
-	EVENT_REFUSED = 4, /* reason says why */
-	EVENT_DENIED = 5,  /* a rule's drop or reject */
-	EVENT_FULL = 6,
+	EVENT_FLOW_CLOSED = 3, /* FIN from both sides, or RST; a flow that only falls silent has no event */
+	EVENT_REFUSED = 4,     /* reason says why */
+	EVENT_DENIED = 5,      /* a rule's drop or reject */
+	EVENT_FULL = 6,        /* no confirmed slot is free; once a tick and CPU */
+	EVENT_ASKED = 7,       /* something new was asked for that no rule translates */
+	EVENT_PACKET = 8,      /* struct event_packet: a packet, before and after it is translated */
+	EVENT_DNS = 9,         /* struct event_packet: a datagram that leaves from port 53 */
 };
+
+/* What a reader wants. It writes it anew every few seconds: a reader that was killed costs nothing after that. */
+struct event_control {
+	__u32 wanted; /* 1 << enum event_kind */
+	__u32 until;  /* tick */
+};
+ABI_SIZE(struct event_control, 8);
+
+/* Of each CPU. */
+struct event_state {
+	__u64 lost; /* events that found no room in the ring buffer */
+	__u32 full; /* tick of the newest EVENT_FULL */
+	__u32 pad;
+};
+ABI_SIZE(struct event_state, 16);
 
 struct event {
 	__u32 kind; /* enum event_kind */
@@ -363,7 +392,7 @@ struct event {
 	__u32 rules_generation;
 	__u8 client[16]; /* IPv4 as ::ffff:a.b.c.d */
 	__u8 dst[16];
-	__u8 server[16];
+	__u8 server[16]; /* 0 where there is none */
 	__be16 client_port;
 	__be16 dst_port;
 	__be16 server_port;
@@ -376,6 +405,27 @@ struct event {
 	__u64 bytes[2];
 };
 ABI_SIZE(struct event, 112);
+
+#define EVENT_SNAP 1536
+
+/* What a packet is. */
+enum packet_stage {
+	STAGE_IN = 0,      /* as it arrived */
+	STAGE_IN_DONE = 1, /* translated, towards the server */
+	STAGE_OUT = 2,     /* as the server sent it */
+	STAGE_OUT_DONE = 3,
+};
+
+struct event_packet {
+	struct event event;
+	__u64 time;   /* nanoseconds since the machine started */
+	__u32 length; /* of the packet */
+	__u32 kept;   /* bytes of it here */
+	__u8 stage;   /* enum packet_stage */
+	__u8 pad[7];
+	__u8 data[EVENT_SNAP]; /* the frame */
+};
+ABI_SIZE(struct event_packet, 1672);
 
 /* ---- record: written by the loader for each instance (also of foreign objects), read by the next command ------------
  */

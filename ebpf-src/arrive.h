@@ -5,6 +5,7 @@
 #define excludedN      F(excluded)
 #define opens_directN  F(opens_direct)
 #define arriveN        F(arrive)
+#define tell_arrivedN  F(tell_arrived)
 
 /* The answer of a server that is behind this same device, on its way to be rewritten at egress. */
 static __always_inline int reply_arrivesN(const struct packetN *p, __u32 now)
@@ -74,6 +75,26 @@ static __always_inline int opens_directN(struct workN *w, __u32 dst)
 	return 1;
 }
 
+/* What a reader hears of a packet that opened a flow, or something that was not asked for before. */
+static __always_inline void tell_arrivedN(struct __sk_buff *skb, struct workN *w, __u32 now, int news)
+{
+	enum reason reason = w->outcome.reason;
+	enum event_kind kind = EVENT_ASKED;
+
+	if (!reason)
+		kind = EVENT_FLOW_NEW;
+	else if (w->outcome.verdict == VERDICT_DROP || w->outcome.verdict == VERDICT_REJECT)
+		kind = EVENT_DENIED;
+	else if (reason > REASON_DROP && reason != REASON_MONITOR)
+		kind = EVENT_REFUSED;
+	if (!(news || !reason) || !wanted(kind, now))
+		return;
+	if (kind == EVENT_FLOW_NEW)
+		tell_flowN(skb, w->slot, kind);
+	else
+		tell_askedN(skb, kind);
+}
+
 /* A packet without flow: may it open one? */
 static __always_inline int arriveN(struct __sk_buff *skb, struct workN *w, __u32 now)
 {
@@ -83,7 +104,7 @@ static __always_inline int arriveN(struct __sk_buff *skb, struct workN *w, __u32
 	struct asked_key asked;
 	enum reason reason;
 	struct keyN to;
-	int flow;
+	int flow, news = 0;
 
 	if (!opens && (!(cfg.flags & CFG_PICKUP) || (p->flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_ACK))
 		return pass(REASON_NO_FLOW);
@@ -95,23 +116,33 @@ static __always_inline int arriveN(struct __sk_buff *skb, struct workN *w, __u32
 	w->marks = opens ? 0 : MARK_PICKED_UP;
 	w->outcome = (struct outcome){.rule = RULE_NONE, .reason = REASON_OWN};
 	flow = !(dst & LOCAL_OWN) && decideN(skb, w, now);
-	if (flow || opens_directN(w, dst)) {
+	if (cfg.flags & CFG_MONITOR) {
+		w->outcome.reason = REASON_MONITOR;
+	} else if (flow || opens_directN(w, dst)) {
 		reason = flow_openN(skb, w, now);
 		to = key_mirrorN(&w->rev);
+		if (wanted(EVENT_PACKET, now))
+			tell_packetN(skb, EVENT_PACKET, STAGE_IN);
 		if (!reason && rewriteN(skb, p, DIR_FORWARD, &to))
 			reason = REASON_REWRITE;
+		if (!reason && wanted(EVENT_PACKET, now))
+			tell_packetN(skb, EVENT_PACKET, STAGE_IN_DONE);
 		if (reason)
 			w->outcome.reason = flow || reason == REASON_REWRITE ? reason : REASON_DIRECT;
 	}
 	if (opens) {
+		w->outcome.served = servedN(skb);
 		asked = (struct asked_key){.dport = p->key.dport, .proto = p->key.proto};
 		addr_mappedN(asked.client, p->key.src);
 		addr_mappedN(asked.dst, p->key.dst);
-		asked_count(&asked, skb->len, now, &w->outcome);
+		news = asked_count(&asked, skb->len, now, &w->outcome);
 	}
+	tell_arrivedN(skb, w, now, news);
 	if (!w->outcome.reason)
 		return TC_ACT_UNSPEC;
 	count_reason(w->outcome.reason);
+	if (w->outcome.reason == REASON_MONITOR)
+		return TC_ACT_UNSPEC;
 	/* From here on the reasons are those to drop (enum reason). */
 	return w->outcome.reason >= REASON_DROP ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }

@@ -11,6 +11,8 @@ struct outcome {
 	__u16 rule;   /* or RULE_NONE */
 	__u8 verdict; /* enum verdict */
 	__u8 reason;  /* enum reason */
+	__u8 served;  /* enum served */
+	__u8 pad[7];
 };
 
 static __always_inline void asked_add(struct asked *row, __u32 bytes, __u32 now, const struct outcome *outcome)
@@ -22,6 +24,7 @@ static __always_inline void asked_add(struct asked *row, __u32 bytes, __u32 now,
 	row->rule = outcome->rule;
 	row->verdict = outcome->verdict;
 	row->reason = outcome->reason;
+	row->served = outcome->served;
 }
 
 static __always_inline void others_add(struct asked_client *client, __u32 bytes, __u32 now)
@@ -56,8 +59,7 @@ static __always_inline struct asked_client *client_of(const struct asked_key *ke
 	return bpf_map_lookup_elem(&asked_clients, key->client);
 }
 
-static __always_inline void asked_new(const struct asked_key *key, __u32 bytes, __u32 now,
-                                      const struct outcome *outcome)
+static __always_inline int asked_new(const struct asked_key *key, __u32 bytes, __u32 now, const struct outcome *outcome)
 {
 	struct asked_client *client = client_of(key);
 	struct asked row = {
@@ -69,28 +71,33 @@ static __always_inline void asked_new(const struct asked_key *key, __u32 bytes, 
 		.rule = outcome->rule,
 		.verdict = outcome->verdict,
 		.reason = outcome->reason,
+		.served = outcome->served,
 	};
 
 	if (!client) {
 		overflow_add(bytes);
-		return;
+		return 0;
 	}
 	if (client->rows >= cfg.asked_rows || bpf_map_update_elem(&asked, key, &row, BPF_NOEXIST)) {
 		others_add(client, bytes, now);
-		return;
+		return 0;
 	}
 	__sync_fetch_and_add(&client->rows, 1);
+	return 1;
 }
 
-static __always_inline void asked_count(const struct asked_key *key, __u32 bytes, __u32 now,
-                                        const struct outcome *outcome)
+/* Counts it. 1 if nobody had asked for it before, or if something else becomes of it now. */
+static __always_inline int asked_count(const struct asked_key *key, __u32 bytes, __u32 now,
+                                       const struct outcome *outcome)
 {
 	struct asked *row = bpf_map_lookup_elem(&asked, key);
+	int news;
 
-	if (row)
-		asked_add(row, bytes, now, outcome);
-	else
-		asked_new(key, bytes, now, outcome);
+	if (!row)
+		return asked_new(key, bytes, now, outcome);
+	news = row->reason != outcome->reason || row->verdict != outcome->verdict;
+	asked_add(row, bytes, now, outcome);
+	return news;
 }
 
 #endif

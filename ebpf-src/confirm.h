@@ -86,7 +86,8 @@ static __always_inline void repointN(const struct keyN *key, __u32 from, __u32 t
 /* Called with the found flow in state FLOW_ANSWERED. Two CPUs may try at once, and the ring may come round meanwhile:
  * one wins, under the lock of the half-open slot. That slot keeps its keys in state FLOW_MOVED for readers who looked
  * up the index before. */
-static __always_inline void flow_confirmN(const struct foundN *found, const struct keyN *fwd, __u32 now)
+static __always_inline void flow_confirmN(struct __sk_buff *skb, const struct foundN *found, const struct keyN *fwd,
+                                          __u32 now)
 {
 	struct flowN *half = found->flow;
 	struct flowN *f;
@@ -97,6 +98,8 @@ static __always_inline void flow_confirmN(const struct foundN *found, const stru
 	f = confirmed_slotN(&slot, now);
 	if (!f) {
 		count_reason(REASON_FULL);
+		if (wanted(EVENT_FULL, now) && full_is_news(now))
+			tell_flowN(skb, found->slot, EVENT_FULL);
 		return;
 	}
 	bpf_spin_lock(&half->lock);
@@ -127,6 +130,8 @@ static __always_inline void flow_confirmN(const struct foundN *found, const stru
 	repointN(fwd, found->slot, slot);
 	rev = index_keyN(&f->rev, f->marks);
 	repointN(&rev, found->slot, slot);
+	if (wanted(EVENT_FLOW_CONFIRMED, now))
+		tell_flowN(skb, slot, EVENT_FLOW_CONFIRMED);
 }
 
 /* A SYN on a flow that is closing begins a new one: the rules are asked again. One CPU wins; 1 if the flow is gone. */

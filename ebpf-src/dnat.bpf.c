@@ -9,6 +9,7 @@
  * A packet that has no flow is never changed. Later filters on the hook always run, except after a drop.
  */
 #include "asked.h"
+#include "events.h"
 #include "maps.h"
 #include "names.h"
 #include "rules.h"

@@ -8,11 +8,13 @@
 #endif
 #include "packet.h"
 #include "flow.h"
+#include "tell.h"
 #include "confirm.h"
 #include "open.h"
 #include "match.h"
 #include "rewrite.h"
 #include "errors.h"
+#include "served.h"
 #include "arrive.h"
 #include "frag.h"
 #include "nat.h"

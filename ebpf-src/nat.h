@@ -16,10 +16,16 @@ static __always_inline int arrivesN(struct __sk_buff *skb, struct workN *w, __u3
 		return arriveN(skb, w, now);
 	flow_countN(skb, found.flow, DIR_FORWARD, now);
 	flow_tcpN(found.flow, &w->packet, DIR_FORWARD);
+	if (found.state == FLOW_CONFIRMED && found.flow->state == FLOW_CLOSING && wanted(EVENT_FLOW_CLOSED, now))
+		tell_flowN(skb, found.slot, EVENT_FLOW_CLOSED);
 	if (found.state == FLOW_ANSWERED && client_heardN(found.flow, &w->packet))
-		flow_confirmN(&found, &w->packet.key, now);
+		flow_confirmN(skb, &found, &w->packet.key, now);
 	to = key_mirrorN(&found.other);
-	return rewriteN(skb, &w->packet, DIR_FORWARD, &to) ? drop(REASON_REWRITE) : TC_ACT_UNSPEC;
+	show_packetN(skb, w, &found, now, STAGE_IN);
+	if (rewriteN(skb, &w->packet, DIR_FORWARD, &to))
+		return drop(REASON_REWRITE);
+	show_packetN(skb, w, &found, now, STAGE_IN_DONE);
+	return TC_ACT_UNSPEC;
 }
 
 /* A packet that arrives. */
@@ -55,8 +61,9 @@ static __always_inline int lost_flowN(const struct packetN *p)
 	       !excludedN(&syn, server);
 }
 
-static __always_inline int leavesN(struct __sk_buff *skb, const struct packetN *p, __u32 now)
+static __always_inline int leavesN(struct __sk_buff *skb, struct workN *w, __u32 now)
 {
+	const struct packetN *p = &w->packet;
 	struct foundN found;
 	struct keyN key, to;
 
@@ -68,11 +75,22 @@ static __always_inline int leavesN(struct __sk_buff *skb, const struct packetN *
 	}
 	flow_countN(skb, found.flow, DIR_REVERSE, now);
 	flow_tcpN(found.flow, p, DIR_REVERSE);
+	if (found.state == FLOW_CONFIRMED && found.flow->state == FLOW_CLOSING && wanted(EVENT_FLOW_CLOSED, now))
+		tell_flowN(skb, found.slot, EVENT_FLOW_CLOSED);
 	flow_answeredN(found.flow, p);
 	to = key_mirrorN(&found.other);
 	if (found.marks & MARK_DIRECT) /* from whichever address the server answers: the client chose to ask us */
 		to.src = p->key.src;
-	return rewriteN(skb, p, DIR_REVERSE, &to) ? drop(REASON_REWRITE) : TC_ACT_UNSPEC;
+	show_packetN(skb, w, &found, now, STAGE_OUT);
+	if (rewriteN(skb, p, DIR_REVERSE, &to))
+		return drop(REASON_REWRITE);
+	show_packetN(skb, w, &found, now, STAGE_OUT_DONE);
+	if (to.proto == IPPROTO_UDP && to.sport == bpf_htons(53) && wanted(EVENT_DNS, now)) {
+		w->rev = found.other;
+		w->slot = found.slot;
+		tell_packetN(skb, EVENT_DNS, STAGE_OUT_DONE);
+	}
+	return TC_ACT_UNSPEC;
 }
 
 /* A packet that leaves. */
@@ -90,6 +108,6 @@ static __always_inline int outN(struct __sk_buff *skb)
 		return frag_laterN(skb, DIR_REVERSE, now);
 	if (reason && reason != REASON_ICMP)
 		return pass(reason);
-	verdict = reason ? icmp_otherN(skb, DIR_REVERSE, now) : leavesN(skb, &w->packet, now);
+	verdict = reason ? icmp_otherN(skb, DIR_REVERSE, now) : leavesN(skb, w, now);
 	return w->packet.first ? frag_firstN(skb, DIR_REVERSE, verdict, now) : verdict;
 }

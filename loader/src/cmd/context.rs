@@ -99,6 +99,14 @@ impl Context {
         }
     }
 
+    /// Gives the lock back before the command ends: for those that go on looking.
+    #[cfg(feature = "operate")]
+    pub fn unlock(&mut self) {
+        if let Some(Err((lock, _))) = self.lock.take().map(Flock::unlock) {
+            std::mem::forget(lock);
+        }
+    }
+
     fn wait(&mut self, mut file: File, how: FlockArg) -> Result<(), Refusal> {
         let start = Instant::now();
         loop {

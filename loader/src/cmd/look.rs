@@ -157,7 +157,7 @@ pub fn asked(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal
 }
 
 /// What `up` made on the device.
-fn open(context: &mut Context, args: &ArgMatches) -> Result<(String, Look), Refusal> {
+pub fn open(context: &mut Context, args: &ArgMatches) -> Result<(String, Look), Refusal> {
     let device = args.get_one::<String>("dev").cloned().unwrap_or_default();
     context.lock_shared()?;
     let facts = context.facts(&device)?;

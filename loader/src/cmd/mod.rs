@@ -11,6 +11,8 @@ mod context;
 mod demo;
 #[cfg(feature = "operate")]
 mod doctor;
+#[cfg(feature = "operate")]
+mod events;
 mod inspect;
 mod list;
 mod look;
@@ -52,6 +54,8 @@ pub fn run(matches: &ArgMatches) -> Result<Answer, Refusal> {
         Some(("plan", args)) => plan::plan(&mut context, args),
         #[cfg(feature = "operate")]
         Some(("doctor", args)) => doctor::doctor(&mut context, args),
+        #[cfg(feature = "operate")]
+        Some(("events", args)) => events::events(&mut context, args),
         #[cfg(feature = "operate")]
         Some(("metrics", args)) => metrics::metrics(&mut context, args),
         #[cfg(feature = "demo")]

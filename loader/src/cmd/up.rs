@@ -157,6 +157,7 @@ pub fn options(args: &ArgMatches) -> Options {
         half_open: number("opening-max", default.half_open),
         asked: number("asked-max", default.asked),
         pickup,
+        monitor: args.get_flag("monitor"),
         ..default
     }
 }
@@ -211,12 +212,15 @@ fn same_programs(
     let rodata = object.maps.iter().find(|m| m.name == ".rodata").and_then(|m| m.contents.as_deref());
     let (wanted, is) = (cfg(object, rodata.unwrap_or_default()), cfg(object, &running.rodata));
     // Flags follow from the machine unless they were asked for; what runs keeps those that it was started with.
-    let flags = |c: Cfg| if options.pickup.is_some() { c } else { Cfg { flags: 0, ..c } };
+    let flags = |c: Cfg| if options.pickup.is_some() { c } else { Cfg { flags: c.flags & MONITOR, ..c } };
     if is.is_none() || wanted.map(flags) != is.map(flags) {
-        return refuse("other sizes, time-outs or pick-up");
+        return refuse("other sizes, time-outs, pick-up or --monitor");
     }
     Ok(())
 }
+
+/// A flag that is always asked for.
+const MONITOR: u32 = crate::dnat::codes::CFG_MONITOR;
 
 /// The configuration inside `.rodata`.
 fn cfg(object: &Object, rodata: &[u8]) -> Option<Cfg> {

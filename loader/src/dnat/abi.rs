@@ -222,7 +222,7 @@ shared_struct! {
 
 shared_struct! {
     /// Value of `asked`.
-    AskedRow, "asked", 32, {
+    AskedRow, "asked", 40, {
         /// Packets that open something or match nothing.
         packets: u64 = 0,
         /// Their bytes.
@@ -239,6 +239,8 @@ shared_struct! {
         verdict: u8 = 30,
         /// `enum reason`.
         reason: u8 = 31,
+        /// `enum served`.
+        served: u8 = 32,
     }
 }
 
@@ -267,6 +269,80 @@ shared_struct! {
         bytes: u64 = 8,
     }
 }
+
+shared_struct! {
+    /// The one element of `event_control`: what a reader wants, and until when.
+    EventControl, "event_control", 8, {
+        /// 1 << `enum event_kind`.
+        wanted: u32 = 0,
+        /// Tick.
+        until: u32 = 4,
+    }
+}
+
+shared_struct! {
+    /// `event_state` of one CPU.
+    EventState, "event_state", 16, {
+        /// Events that found no room.
+        lost: u64 = 0,
+        /// Tick of the newest `EVENT_FULL`.
+        full: u32 = 8,
+    }
+}
+
+shared_struct! {
+    /// A record of the ring buffer; addresses as in [`AskedKey`].
+    EventRecord, "event", 112, {
+        /// `enum event_kind`.
+        kind: u32 = 0,
+        /// Tick.
+        tick: u32 = 4,
+        /// Device.
+        ifindex: u32 = 8,
+        /// Generation of the rules that `rule` belongs to.
+        rules_generation: u32 = 12,
+        /// Who asked.
+        client: [u8; 16] = 16,
+        /// For which address.
+        dst: [u8; 16] = 32,
+        /// Who answers; 0 where nobody does.
+        server: [u8; 16] = 48,
+        /// The client's port.
+        client_port: Be16 = 64,
+        /// The port that was asked for.
+        dst_port: Be16 = 66,
+        /// The server's.
+        server_port: Be16 = 68,
+        /// The client's, as the server sees it.
+        server_client_port: Be16 = 70,
+        /// Index of the rule, or [`RULE_NONE`](super::codes::RULE_NONE).
+        rule: u16 = 72,
+        /// IPPROTO_*.
+        proto: u8 = 74,
+        /// `enum reason`.
+        reason: u8 = 75,
+        /// From the client, and to it.
+        packets: [u64; 2] = 80,
+        /// Likewise.
+        bytes: [u64; 2] = 96,
+    }
+}
+
+/// EVENT_SNAP: bytes of a packet that are kept.
+pub const EVENT_SNAP: usize = 1536;
+/// `struct event_packet`.
+pub const EVENT_PACKET: Layout = Layout {
+    name: "event_packet",
+    size: 1672,
+    fields: &[
+        ("event", 0, 112),
+        ("time", 112, 8),
+        ("length", 120, 4),
+        ("kept", 124, 4),
+        ("stage", 128, 1),
+        ("data", 136, EVENT_SNAP),
+    ],
+};
 
 /// RULES_MAX.
 pub const RULES_MAX: usize = 1024;
@@ -309,7 +385,7 @@ pub const RULES: Layout = Layout {
 };
 
 /// Every struct that the programs and this program share; `struct record` is read in `load`.
-pub const LAYOUTS: [Layout; 16] = [
+pub const LAYOUTS: [Layout; 20] = [
     Key4::LAYOUT,
     Key6::LAYOUT,
     Flow4::LAYOUT,
@@ -323,6 +399,10 @@ pub const LAYOUTS: [Layout; 16] = [
     AskedRow::LAYOUT,
     AskedClient::LAYOUT,
     AskedOthers::LAYOUT,
+    EventControl::LAYOUT,
+    EventState::LAYOUT,
+    EventRecord::LAYOUT,
+    EVENT_PACKET,
     RULE_DIM4,
     RULE_DIM6,
     RULES,

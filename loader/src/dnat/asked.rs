@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::abi::{AskedClient, AskedKey, AskedOthers, AskedRow};
 use super::clock::Clock;
+use super::codes;
 use super::counters::outcome;
 use super::flows::rule_number;
 use super::wire::{elements, Shared};
@@ -35,6 +36,8 @@ pub struct Asked {
     pub rules_generation: u32,
     /// What became of the newest: `dnat`, `accept`, `drop`, or the reason it was left alone, such as `no_rule`.
     pub outcome: &'static str,
+    /// Whether anyone on this machine listens where the newest packet goes in the end; `None` where that is not known.
+    pub served: Option<bool>,
 }
 
 /// What a client asked for beyond the rows that it may own, or what clients asked for that there was no room for.
@@ -65,6 +68,11 @@ pub fn asked(key: &[u8], value: &[u8], clock: &Clock) -> Option<Asked> {
         rule: rule_number(row.rule),
         rules_generation: row.rules_generation,
         outcome: outcome(row.verdict, row.reason),
+        served: match row.served {
+            codes::SERVED_YES => Some(true),
+            codes::SERVED_NO => Some(false),
+            _ => None,
+        },
     })
 }
 
@@ -102,7 +110,6 @@ fn address(octets: [u8; 16]) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::super::abi::Cfg;
-    use super::super::codes;
     use super::super::wire::Be16;
     use super::*;
 
@@ -127,12 +134,14 @@ mod tests {
             rule: 0,
             verdict: codes::VERDICT_DNAT,
             reason: 0,
+            served: codes::SERVED_NO,
         };
         let row = asked(&key.to_bytes(), &value.to_bytes(), &clock()).unwrap();
         assert_eq!((row.client, row.destination), ("10.0.0.1".parse().unwrap(), "8.8.8.8".parse().unwrap()));
         assert_eq!((row.protocol, row.port, row.packets, row.bytes), (17, 53, 2, 120));
         assert_eq!((row.first, row.last), (Duration::from_secs(40), Duration::from_secs(5)));
         assert_eq!((row.rule, row.rules_generation, row.outcome), (Some(1), 3, "dnat"));
+        assert_eq!(row.served, Some(false));
         let unmatched = AskedRow { rule: codes::RULE_NONE, verdict: 0, reason: 14, ..value };
         let row = asked(&key.to_bytes(), &unmatched.to_bytes(), &clock()).unwrap();
         assert_eq!((row.rule, row.outcome), (None, "no_rule"));

@@ -31,6 +31,11 @@ impl Clock {
         }
     }
 
+    /// The present tick.
+    pub fn tick(&self) -> u32 {
+        self.now
+    }
+
     /// How many ticks ago `tick` was; 0 when it is in the future, which is a tick that began since the clock was read.
     pub fn ticks_since(&self, tick: u32) -> u32 {
         let elapsed = self.now.wrapping_sub(tick);

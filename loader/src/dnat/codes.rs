@@ -44,6 +44,34 @@ enumerators! {
     CFG_PICKUP: u32 = 1 << 0;
     /// A SYN-ACK without flow is dropped.
     CFG_SYN_TRACKED: u32 = 1 << 1;
+    /// Nothing is translated, everything is recorded.
+    CFG_MONITOR: u32 = 1 << 6;
+
+    /// A flow was opened.
+    EVENT_FLOW_NEW: u32 = 1;
+    /// Its client heard the server.
+    EVENT_FLOW_CONFIRMED: u32 = 2;
+    /// It was closed by both sides or reset.
+    EVENT_FLOW_CLOSED: u32 = 3;
+    /// No flow could be opened.
+    EVENT_REFUSED: u32 = 4;
+    /// A rule drops or rejects.
+    EVENT_DENIED: u32 = 5;
+    /// No confirmed slot is free.
+    EVENT_FULL: u32 = 6;
+    /// Something new was asked for.
+    EVENT_ASKED: u32 = 7;
+    /// A packet.
+    EVENT_PACKET: u32 = 8;
+    /// A DNS answer.
+    EVENT_DNS: u32 = 9;
+
+    /// Nobody knows whether anyone listens.
+    SERVED_UNKNOWN: u8 = 0;
+    /// Somebody listens.
+    SERVED_YES: u8 = 1;
+    /// Nobody listens.
+    SERVED_NO: u8 = 2;
 
     /// Class of port values: neither TCP, UDP nor SCTP; the low bits are the protocol.
     CLASS_OTHER: u8 = 0;
@@ -72,7 +100,7 @@ pub const SCHEMA: u32 = 1;
 pub const RULE_NONE: u16 = 0xffff;
 
 /// `enum reason` by number: the name without `REASON_` in small letters, and what it means.
-pub const REASONS: [(&str, &str); 27] = [
+pub const REASONS: [(&str, &str); 28] = [
     ("none", "translated"),
     ("not_ip", "passed: neither IPv4 nor IPv6"),
     ("ipv6", "passed: IPv6 is not rewritten by this version"),
@@ -100,6 +128,7 @@ pub const REASONS: [(&str, &str); 27] = [
     ("full", "translated, half-open: no confirmed slot was free"),
     ("fragment_lost", "dropped: later fragment, and the first one has not been seen"),
     ("fragment_drop", "dropped: later fragment, as the first one was"),
+    ("monitor", "passed: nothing is translated on this device, only recorded"),
 ];
 
 /// Name and meaning of a reason; numbers of later versions have none.

@@ -39,6 +39,8 @@ pub struct Options {
     pub generic: u32,
     /// Whether a TCP packet without flow opens one; by itself only where this machine does not forward.
     pub pickup: Option<bool>,
+    /// Nothing is translated, dropped or refused; everything is recorded.
+    pub monitor: bool,
 }
 
 impl Default for Options {
@@ -55,6 +57,7 @@ impl Default for Options {
             ip_frag: 30,
             generic: 600,
             pickup: None,
+            monitor: false,
         }
     }
 }
@@ -117,15 +120,17 @@ fn cfg(options: &Options, facts: &Facts) -> Result<Cfg, ControlError> {
     }
     let (hz, tick_shift) = (facts.machine.hz, tick_shift(facts.machine.hz));
     let idle = |seconds| ticks(seconds, hz, tick_shift);
-    let pickup = options.pickup.unwrap_or(!facts.ip_forward);
+    let pickup = options.pickup.unwrap_or(!facts.ip_forward) && !options.monitor;
     // Only where no packet comes in elsewhere and leaves here was every SYN seen that is answered here.
     let elsewhere = |a: &Addr| a.ip.is_ipv4() && !a.ip.is_loopback() && a.index != facts.device.ifindex;
-    let syn_tracked = !facts.ip_forward && !facts.addresses.iter().any(elsewhere);
+    let syn_tracked = !options.monitor && !facts.ip_forward && !facts.addresses.iter().any(elsewhere);
     let flag = |on, flag| if on { flag } else { 0 };
     let arphrd = facts.device.arphrd;
     Ok(Cfg {
         schema: codes::SCHEMA,
-        flags: flag(pickup, codes::CFG_PICKUP) | flag(syn_tracked, codes::CFG_SYN_TRACKED),
+        flags: flag(options.monitor, codes::CFG_MONITOR)
+            | flag(pickup, codes::CFG_PICKUP)
+            | flag(syn_tracked, codes::CFG_SYN_TRACKED),
         l2_len: link::header_len(arphrd).map_err(|reason| ControlError::Device(arphrd, reason))?,
         hz,
         tick_shift,

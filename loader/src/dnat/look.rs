@@ -55,6 +55,16 @@ impl Look {
         Ok(Look { dir: dir.to_string(), cfg, clock: Clock::new(&cfg, now) })
     }
 
+    /// Where its pins are.
+    pub fn dir(&self) -> &str {
+        &self.dir
+    }
+
+    /// What it was configured with.
+    pub fn cfg(&self) -> &Cfg {
+        &self.cfg
+    }
+
     fn map(&self, name: &str) -> Result<Map, Refusal> {
         open_map(&format!("{}/{}", self.dir, map_pin(name)))
     }

@@ -29,11 +29,17 @@ pub mod counters;
 pub mod diagnosis;
 pub mod diagnostic;
 pub mod embedded;
+#[cfg(feature = "operate")]
+pub mod events;
 pub mod flows;
 pub mod in_force;
 pub mod link;
+#[cfg(feature = "operate")]
+pub mod listener;
 pub mod look;
 pub mod parse;
+#[cfg(feature = "operate")]
+pub mod pcapng;
 #[cfg(feature = "operate")]
 pub mod ranking;
 pub mod reload;

@@ -157,6 +157,7 @@ mod tests {
             rule: None,
             rules_generation: 1,
             outcome: "no_rule",
+            served: None,
         }
     }
 

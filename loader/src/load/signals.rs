@@ -2,6 +2,7 @@
 //! SIGINT, SIGTERM and SIGHUP to a question between two steps, so that what was begun is undone and not left.
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// While this lives, the three signals wait. Those that came meanwhile take effect when it is dropped, unless they were
 /// asked for.
@@ -19,6 +20,11 @@ impl Signals {
         let before = SigSet::thread_get_mask().ok().filter(|_| set.thread_block().is_ok());
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).ok();
         Signals { before, fd }
+    }
+
+    /// Readable when one has come.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(AsFd::as_fd)
     }
 
     /// A signal that came since.

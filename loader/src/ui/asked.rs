@@ -27,6 +27,7 @@ pub fn text(rows: &[Asked], others: &[Others], generation: u32, paper: &Paper) -
         Column::Right("FIRST"),
         Column::Right("LAST"),
         Column::Left("OUTCOME"),
+        Column::Left("SERVED"),
         Column::Left("RULE"),
     ];
     let cells = |row: &Asked| {
@@ -40,6 +41,7 @@ pub fn text(rows: &[Asked], others: &[Others], generation: u32, paper: &Paper) -
             duration(row.first),
             duration(row.last),
             row.outcome.to_owned(),
+            row.served.map_or("-", |served| if served { "yes" } else { "no" }).to_owned(),
             rule(row.rule, row.rules_generation, generation),
         ]
     };
@@ -76,6 +78,7 @@ pub fn json(device: &str, rows: &[Asked], others: &[Others], generation: u32, no
             "first_seen": time(row.first),
             "last_seen": time(row.last),
             "outcome": row.outcome,
+            "served": row.served,
             "rule": row.rule,
             "rules_generation": row.rules_generation,
         })
@@ -116,8 +119,10 @@ mod tests {
             rule: Some(2),
             rules_generation: 1,
             outcome: "dnat",
+            served: Some(false),
         };
-        let ping = Asked { protocol: 1, port: 0, packets: 1, rule: None, outcome: "no_rule", ..dns };
+        let ping =
+            Asked { protocol: 1, port: 0, packets: 1, rule: None, outcome: "no_rule", served: None, ..dns };
         [dns, ping]
     }
 
@@ -135,9 +140,9 @@ mod tests {
         assert_eq!(
             text(&rows(), &others(), 1, &Paper::default()),
             "\
-CLIENT      PROTO  DESTINATION  PORT  COUNT  BYTES  FIRST  LAST  OUTCOME  RULE
-192.0.2.51  udp    8.8.8.8        53     12  900 B   1h1m    2s  dnat     2
-192.0.2.51  icmp   8.8.8.8         -      1  900 B   1h1m    2s  no_rule  -
+CLIENT      PROTO  DESTINATION  PORT  COUNT  BYTES  FIRST  LAST  OUTCOME  SERVED  RULE
+192.0.2.51  udp    8.8.8.8        53     12  900 B   1h1m    2s  dnat     no      2
+192.0.2.51  icmp   8.8.8.8         -      1  900 B   1h1m    2s  no_rule  -       -
 and 7 packets (420 B) of 192.0.2.66 beyond the rows it may have, the last 5s ago
 and 1 packet (60 B) of clients that there was no room for
 "

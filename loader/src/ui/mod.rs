@@ -7,6 +7,8 @@ pub mod chart;
 pub mod cli;
 #[cfg(feature = "operate")]
 pub mod doctor;
+#[cfg(feature = "operate")]
+pub mod events;
 pub mod excerpt;
 pub mod flows;
 pub mod inspect;

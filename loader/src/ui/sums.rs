@@ -65,10 +65,12 @@ pub fn rows_csv(rows: &[Asked], now: Duration) -> String {
         let mut cells =
             vec![row.client.to_string(), protocol(row.protocol), row.destination.to_string(), port];
         cells.extend([row.packets.to_string(), row.bytes.to_string(), time(row.first), time(row.last)]);
-        cells.extend([row.outcome.to_owned(), row.rule.map_or(String::new(), |rule| rule.to_string())]);
+        let served = row.served.map_or("", |served| if served { "yes" } else { "no" });
+        let rule = row.rule.map_or(String::new(), |rule| rule.to_string());
+        cells.extend([row.outcome.to_owned(), served.to_owned(), rule]);
         cells
     };
-    csv(&[&head[..], &["outcome", "rule"]].concat(), rows.iter().map(cells))
+    csv(&[&head[..], &["outcome", "served", "rule"]].concat(), rows.iter().map(cells))
 }
 
 /// Sums as CSV.

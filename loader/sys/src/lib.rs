@@ -9,6 +9,7 @@
 //!   by the sizes that the kernel reported for that very descriptor.
 //! * [`info`] asks what a descriptor is; two records point to lists, whose room it allocates by the kernel's own count.
 //! * [`ethtool`] asks a driver for one number.
+//! * [`ring`] maps a ring buffer and copies its records out.
 //! * [`netns`] asks a socket for the number of its network namespace.
 pub mod attr;
 pub mod call;
@@ -17,6 +18,7 @@ pub mod ethtool;
 pub mod info;
 pub mod map;
 pub mod netns;
+pub mod ring;
 
 pub use attr::{Command, Field, Kind, Value};
 pub use call::{call, Answer};

@@ -23,7 +23,8 @@ pub(super) fn options() -> Vec<Arg> {
     let opening = option("opening-max", "N", small(), "Half-open flows at most, per CPU");
     let asked = option("asked-max", "N", small(), "Rows that 'asked' keeps at most");
     let sizes = [flows.default_value("65536"), opening.default_value("4096"), asked.default_value("16384")];
-    sizes.into_iter().chain(pickup()).collect()
+    let monitor = flag("monitor", "Translate nothing, drop nothing, record everything");
+    sizes.into_iter().chain(pickup()).chain([monitor]).collect()
 }
 
 fn pickup() -> [Arg; 2] {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! Looking at what runs: `status`, `asked`, `flows`, `rules`, `metrics`, `doctor`.
+//! Looking at what runs: `status`, `asked`, `flows`, `rules`, `events`, `metrics`, `doctor`.
 use super::args::{dev, selection};
 use clap::Command;
 
@@ -50,6 +50,25 @@ pub(super) fn flows() -> Command {
 
 pub(super) fn rules() -> Command {
     Command::new("rules").about("The rules in force, with their counters").arg(dev())
+}
+
+#[cfg(feature = "operate")]
+pub(super) fn events() -> Command {
+    use super::args::option;
+    use clap::builder::{PossibleValuesParser, ValueParser};
+    let kinds = PossibleValuesParser::new(crate::dnat::events::KINDS.map(|(_, _, name)| name));
+    let kind = option("kind", "KIND", kinds, "This kind of event; all but packet and dns otherwise");
+    Command::new("events")
+        .about("What happens on the device, a line each as it happens, until a signal ends it")
+        .arg(dev())
+        .arg(kind.action(clap::ArgAction::Append))
+        .arg(option("count", "N", clap::value_parser!(u64).range(1..), "End after N of them"))
+        .arg(option(
+            "pcap",
+            "FILE",
+            ValueParser::string(),
+            "Write translated packets as pcapng, before and after, each with its flow and rule",
+        ))
 }
 
 #[cfg(feature = "operate")]

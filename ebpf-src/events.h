@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-or-later */
+/* Tells a reader what has changed, through a ring buffer: only what it asked for, and only while there is one. */
+#ifndef DETOUR_EVENTS_H
+#define DETOUR_EVENTS_H
+
+#include "maps.h"
+
+/* Programs write, one reader takes; what it does not take in time is lost, and counted. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} events SEC(".maps");
+
+/* What the reader wants. It writes, programs read. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct event_control);
+} event_control SEC(".maps");
+
+/* What was lost. Programs add, user space reads; lives as long as the map. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct event_state);
+} event_state SEC(".maps");
+
+static __always_inline int wanted(enum event_kind kind, __u32 now)
+{
+	__u32 zero = 0;
+	const struct event_control *control = bpf_map_lookup_elem(&event_control, &zero);
+
+	return control && control->wanted & 1 << kind && (__s32)(control->until - now) >= 0;
+}
+
+static __always_inline void event_lost(void)
+{
+	__u32 zero = 0;
+	struct event_state *state = bpf_map_lookup_elem(&event_state, &zero);
+
+	if (state)
+		state->lost += 1;
+}
+
+/* Is it the first EVENT_FULL of this tick? A full table would tell of each packet. */
+static __always_inline int full_is_news(__u32 now)
+{
+	__u32 zero = 0;
+	struct event_state *state = bpf_map_lookup_elem(&event_state, &zero);
+
+	if (!state || state->full == now)
+		return 0;
+	state->full = now;
+	return 1;
+}
+
+/* All that is known without the packet. */
+static __always_inline void event_begin(struct event *e, struct __sk_buff *skb, enum event_kind kind)
+{
+	*e = (struct event){.kind = kind, .tick = now_tick(), .ifindex = skb->ifindex, .rule = RULE_NONE};
+}
+
+#endif

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-or-later */
+/* For each family: events about a flow, about what was asked for, and packets for a reader that wants to see them.
+ * Global functions, verified once, for they are rare. */
+#define event_keysN  F(event_keys)
+#define tell_flowN   F(tell_flow)
+#define tell_askedN  F(tell_asked)
+#define tell_packetN F(tell_packet)
+#define show_packetN F(show_packet)
+
+static __always_inline void event_keysN(struct event *e, const struct keyN *fwd, const struct keyN *rev)
+{
+	addr_mappedN(e->client, fwd->src);
+	addr_mappedN(e->dst, fwd->dst);
+	addr_mappedN(e->server, rev->src);
+	e->client_port = fwd->sport;
+	e->dst_port = fwd->dport;
+	e->server_port = rev->sport;
+	e->server_client_port = rev->dport;
+	e->proto = fwd->proto;
+}
+
+/* What has become of the flow in this slot. */
+__noinline int tell_flowN(struct __sk_buff *skb, __u32 slot, __u32 kind)
+{
+	struct flowN *f = slotN(slot);
+	struct event *e;
+
+	if (!f)
+		return 0;
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		event_lost();
+		return 0;
+	}
+	event_begin(e, skb, kind);
+	event_keysN(e, &f->fwd, &f->rev);
+	e->rules_generation = f->rules_generation;
+	e->rule = f->rule;
+	e->packets[DIR_FORWARD] = f->packets[DIR_FORWARD];
+	e->packets[DIR_REVERSE] = f->packets[DIR_REVERSE];
+	e->bytes[DIR_FORWARD] = f->bytes[DIR_FORWARD];
+	e->bytes[DIR_REVERSE] = f->bytes[DIR_REVERSE];
+	bpf_ringbuf_submit(e, 0);
+	return 0;
+}
+
+/* What has become of the packet at hand, which opens no flow. */
+__noinline int tell_askedN(struct __sk_buff *skb, __u32 kind)
+{
+	struct workN *w = this_workN();
+	struct event *e;
+
+	if (!w)
+		return 0;
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		event_lost();
+		return 0;
+	}
+	event_begin(e, skb, kind);
+	event_keysN(e, &w->packet.key, &w->rev);
+	e->rules_generation = w->outcome.rules_generation;
+	e->rule = w->outcome.rule;
+	e->reason = w->outcome.reason;
+	e->packets[DIR_FORWARD] = 1;
+	e->bytes[DIR_FORWARD] = skb->len;
+	bpf_ringbuf_submit(e, 0);
+	return 0;
+}
+
+/* The packet at hand as it is now, w->packet.key and w->rev being the keys of its flow, w->slot its place. */
+__noinline int tell_packetN(struct __sk_buff *skb, __u32 kind, __u32 stage)
+{
+	struct workN *w = this_workN();
+	struct event_packet *e;
+	__u32 kept = skb->len;
+	struct flowN *f;
+
+	if (!w)
+		return 0;
+	f = slotN(w->slot);
+	if (!f)
+		return 0;
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		event_lost();
+		return 0;
+	}
+	event_begin(&e->event, skb, kind);
+	if (stage == STAGE_IN || stage == STAGE_IN_DONE)
+		event_keysN(&e->event, &w->packet.key, &w->rev);
+	else
+		event_keysN(&e->event, &w->rev, &w->packet.key);
+	e->event.rules_generation = f->rules_generation;
+	e->event.rule = f->rule;
+	e->time = bpf_ktime_get_ns();
+	e->length = kept;
+	e->stage = stage;
+	__builtin_memset(e->pad, 0, sizeof(e->pad));
+	if (kept > EVENT_SNAP)
+		kept = EVENT_SNAP;
+	asm volatile("" : "+r"(kept)); /* the bound is checked on the register that is used */
+	if (kept == 0 || kept > EVENT_SNAP || bpf_skb_load_bytes(skb, 0, e->data, kept)) {
+		bpf_ringbuf_discard(e, 0);
+		return 0;
+	}
+	e->kept = kept;
+	bpf_ringbuf_submit(e, 0);
+	return 0;
+}
+
+/* For a reader that wants packets of the flow that was found. */
+static __always_inline void show_packetN(struct __sk_buff *skb, struct workN *w, const struct foundN *found, __u32 now,
+                                         enum packet_stage stage)
+{
+	if (!wanted(EVENT_PACKET, now))
+		return;
+	w->rev = found->other;
+	w->slot = found->slot;
+	tell_packetN(skb, EVENT_PACKET, stage);
+}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! `events DEV`: what happens as it happens, a line each, and packets into a capture; until a signal or `--count` ends it.
+use crate::cmd::{look, Answer, Context};
+use crate::dnat::abi::EVENT_SNAP;
+use crate::dnat::events::{Event, What, KINDS};
+use crate::dnat::listener::{Listener, LEASE};
+use crate::dnat::pcapng;
+use crate::load::exec;
+use crate::load::explain::explain;
+use crate::load::refusal::{Refusal, Stage};
+use crate::load::rtnl::ARPHRD_NONE;
+use crate::load::signals::Signals;
+use crate::load::symbols::Symbols;
+use crate::ui;
+use clap::ArgMatches;
+use nix::poll::{poll, PollFd, PollFlags};
+use nix::time::{clock_gettime, ClockId};
+use serde_json::json;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Listens; each line is written as it comes. The document at the end says how many there were and how many were lost.
+pub fn events(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
+    let (device, look) = look::open(context, args)?;
+    let (mut listener, symbols) = Listener::open(look.dir(), *look.cfg())?;
+    // Other commands may change the instance while this one listens.
+    context.unlock();
+    let mut capture = match args.get_one::<String>("pcap") {
+        Some(path) => Some(Capture::create(path, &device, context.facts(&device)?.device.arphrd)?),
+        None => None,
+    };
+    let kinds: Vec<&String> = args.get_many::<String>("kind").into_iter().flatten().collect();
+    let chosen = |what: What, name: &str| match kinds.is_empty() {
+        true => !matches!(what, What::Packet | What::Dns),
+        false => kinds.iter().any(|kind| *kind == name),
+    };
+    let shown =
+        KINDS.iter().filter(|(what, _, name)| chosen(*what, name)).fold(0, |bits, k| bits | k.0.bit());
+    let wanted = shown | capture.as_ref().map_or(0, |_| What::Packet.bit());
+    let most = args.get_one::<u64>("count").copied().unwrap_or(u64::MAX);
+
+    let signals = Signals::hold();
+    let mut lease = Lease { symbols: Some(symbols), until: None };
+    let (mut count, mut open) = (0_u64, true);
+    while open && count < most && signals.pending().is_none() {
+        lease.renew(&listener, wanted, context)?;
+        wait(&listener, &signals);
+        for event in listener.heard() {
+            if let (Some(capture), What::Packet) = (&mut capture, event.what) {
+                capture.add(&event)?;
+            }
+            if shown & event.what.bit() != 0 && count < most {
+                count = count.saturating_add(1);
+                open &= say(context.json, &device, &event);
+            }
+        }
+    }
+    lease.end(&listener, context)?;
+    let lost = listener.lost();
+    let text = match lost {
+        0 => String::new(),
+        lost => format!("note: {lost} events were lost: they came faster than they were read\n"),
+    };
+    let json = json!({"schema": "detour.events/1", "device": device, "events": count, "lost": lost});
+    Ok(Answer::done(text, json))
+}
+
+/// Until there is something to read, a signal came, or the lease has to be renewed.
+fn wait(listener: &Listener, signals: &Signals) {
+    let mut ready = vec![PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    ready.extend(signals.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+    // Interrupted or not: who waited looks at both anyway.
+    let _ = poll(&mut ready, 1000_u16);
+}
+
+/// One line; false when nobody reads any more.
+fn say(json: bool, device: &str, event: &Event) -> bool {
+    let now = since_1970();
+    let line = match json {
+        true => ui::json::document(&ui::events::json(device, event, now), false),
+        false => ui::events::text(event, now),
+    };
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+    !written.is_err_and(|e| e.kind() == ErrorKind::BrokenPipe)
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO)
+}
+
+/// The programs tell only as long as somebody says that he listens.
+#[derive(Debug)]
+pub struct Lease {
+    /// Holds `%event_control`.
+    pub symbols: Option<Symbols>,
+    /// When it was said last.
+    pub until: Option<Instant>,
+}
+
+impl Lease {
+    /// Says it again when a third of the time is over.
+    pub fn renew(&mut self, listener: &Listener, wanted: u32, context: &mut Context) -> Result<(), Refusal> {
+        if self.until.is_some_and(|until| until > Instant::now()) {
+            return Ok(());
+        }
+        self.until = Instant::now().checked_add(LEASE / 3);
+        self.write(listener, wanted, context)
+    }
+
+    /// Nobody listens any more.
+    pub fn end(&mut self, listener: &Listener, context: &mut Context) -> Result<(), Refusal> {
+        self.write(listener, 0, context)
+    }
+
+    fn write(&mut self, listener: &Listener, wanted: u32, context: &mut Context) -> Result<(), Refusal> {
+        let plan = listener.lease(wanted);
+        let symbols = self.symbols.take().unwrap_or_default();
+        let done = exec::run_with(symbols, &plan, context.socket()?, &mut |_| {});
+        self.symbols = Some(done.map_err(|failure| explain(&plan, &failure, None, false))?);
+        Ok(())
+    }
+}
+
+/// A pcapng file that grows.
+struct Capture {
+    file: File,
+    path: String,
+    /// What CLOCK_MONOTONIC showed at the beginning of 1970.
+    start: Duration,
+}
+
+impl Capture {
+    fn create(path: &str, device: &str, arphrd: u16) -> Result<Capture, Refusal> {
+        let link = if arphrd == ARPHRD_NONE { pcapng::RAW } else { pcapng::ETHERNET };
+        let head = pcapng::begin(device, link, u32::try_from(EVENT_SNAP).unwrap_or(u32::MAX));
+        let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
+        let start = since_1970().saturating_sub(monotonic);
+        let unwritable =
+            |e: std::io::Error| Refusal::new(Stage::Usage, format!("{}: {e}", path.escape_debug()), "");
+        let mut file = File::create(path).map_err(unwritable)?;
+        file.write_all(&head).map_err(unwritable)?;
+        Ok(Capture { file, path: path.to_owned(), start })
+    }
+
+    fn add(&mut self, event: &Event) -> Result<(), Refusal> {
+        let Some(frame) = &event.frame else { return Ok(()) };
+        let time = self.start.saturating_add(frame.time);
+        let block =
+            pcapng::packet(time, frame.length, &frame.bytes, frame.stage < 2, &ui::events::comment(event));
+        let failed = |e| Refusal::new(Stage::Kernel, format!("{}: {e}", self.path.escape_debug()), "");
+        self.file.write_all(&block).map_err(failed)
+    }
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! An event -> a line of text, a line of JSON, or the comment of a packet.
+use crate::dnat::events::{Event, What};
+use crate::dnat::flows::has_ports;
+use serde_json::{json, Value};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::text::{bytes, protocol, rfc3339};
+
+/// `2026-11-23T01:02:03Z new tcp 192.0.2.51:40000 -> 198.51.100.7:80 by 192.0.2.1:8080 rule 1`; `now` since 1970.
+pub fn text(event: &Event, now: Duration) -> String {
+    let time = rfc3339(now.saturating_sub(event.ago));
+    let [there, back] = event.bytes.map(bytes);
+    let more = match event.what {
+        What::Closed => format!(" {}/{} packets {there}/{back}", event.packets[0], event.packets[1]),
+        What::Refused | What::Denied | What::Asked => format!(" {}", event.reason),
+        What::Packet | What::Dns => {
+            event.frame.as_ref().map_or(String::new(), |f| format!(" {} bytes {}", f.length, stage(f.stage)))
+        }
+        _ => String::new(),
+    };
+    format!("{time} {} {}{more}\n", event.what.name(), flow(event))
+}
+
+/// Who asked for what, who answers, and by which rule.
+fn flow(event: &Event) -> String {
+    let end = |(ip, port): (IpAddr, u16)| match (has_ports(event.protocol), ip) {
+        (false, ip) => ip.to_string(),
+        (true, IpAddr::V4(ip)) => format!("{ip}:{port}"),
+        (true, IpAddr::V6(ip)) => format!("[{ip}]:{port}"),
+    };
+    let translated = !matches!(event.what, What::Refused | What::Denied | What::Asked);
+    let by = if translated { format!(" by {}", end(event.server)) } else { String::new() };
+    let seen_as = match translated && event.port_at_server != event.client.1 {
+        true => format!(" seen as port {}", event.port_at_server),
+        false => String::new(),
+    };
+    let rule = event.rule.map_or(String::new(), |rule| format!(" rule {rule}"));
+    let protocol = protocol(event.protocol);
+    format!("{protocol} {} -> {}{by}{seen_as}{rule}", end(event.client), end(event.destination))
+}
+
+/// What a packet is, `enum packet_stage`.
+fn stage(stage: u8) -> &'static str {
+    ["as it arrived", "translated, to the server", "as the server sent it", "translated, to the client"]
+        .get(usize::from(stage))
+        .copied()
+        .unwrap_or("?")
+}
+
+/// The comment of a packet in a capture.
+pub fn comment(event: &Event) -> String {
+    let stage = event.frame.as_ref().map_or("", |frame| stage(frame.stage));
+    format!("{stage}; flow {}", flow(event))
+}
+
+/// One object.
+pub fn json(device: &str, event: &Event, now: Duration) -> Value {
+    let port = |port: u16| has_ports(event.protocol).then_some(port);
+    let end = |(ip, number): (IpAddr, u16)| json!({"address": ip.to_string(), "port": port(number)});
+    let frame = event.frame.as_ref().map(|f| {
+        json!({"length": f.length, "stage": stage(f.stage), "bytes": crate::load::transcript::hex(&f.bytes)})
+    });
+    json!({
+        "schema": "detour.event/1", "device": device, "event": event.what.name(),
+        "time": rfc3339(now.saturating_sub(event.ago)), "protocol": protocol(event.protocol),
+        "client": end(event.client), "destination": end(event.destination),
+        "server": Some(end(event.server)).filter(|_| !matches!(event.what, What::Refused | What::Denied | What::Asked)),
+        "client_port_at_server": port(event.port_at_server), "rule": event.rule,
+        "rules_generation": event.rules_generation, "reason": event.reason,
+        "from_client": {"packets": event.packets[0], "bytes": event.bytes[0]},
+        "from_server": {"packets": event.packets[1], "bytes": event.bytes[1]},
+        "frame": frame,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dnat::events::Frame;
+
+    #[test]
+    fn an_event_is_one_line() {
+        let event = Event {
+            what: What::Closed,
+            ago: Duration::from_secs(3),
+            protocol: 6,
+            client: ("192.0.2.51".parse().unwrap(), 40000),
+            destination: ("198.51.100.7".parse().unwrap(), 80),
+            server: ("192.0.2.1".parse().unwrap(), 8080),
+            port_at_server: 61003,
+            rule: Some(1),
+            rules_generation: 1,
+            reason: "none",
+            packets: [5, 4],
+            bytes: [500, 4000],
+            frame: None,
+        };
+        let now = Duration::from_secs(1_795_395_726);
+        assert_eq!(
+            text(&event, now),
+            "2026-11-23T01:02:03Z closed tcp 192.0.2.51:40000 -> 198.51.100.7:80 by 192.0.2.1:8080 \
+             seen as port 61003 rule 1 5/4 packets 500 B/4.0 kB\n"
+        );
+        let value = json("eth0", &event, now);
+        assert_eq!((&value["event"], &value["from_server"]["bytes"]), (&json!("closed"), &json!(4000)));
+        let denied = Event { what: What::Denied, reason: "drop", ..event.clone() };
+        assert!(text(&denied, now).ends_with("198.51.100.7:80 rule 1 drop\n"), "{}", text(&denied, now));
+        assert_eq!(json("eth0", &denied, now)["server"], Value::Null);
+        let frame = Some(Frame { time: Duration::ZERO, length: 60, stage: 1, bytes: vec![1] });
+        let packet = Event { what: What::Packet, frame, port_at_server: 40000, ..event };
+        assert_eq!(
+            comment(&packet),
+            "translated, to the server; flow tcp 192.0.2.51:40000 -> 198.51.100.7:80 by 192.0.2.1:8080 rule 1"
+        );
+    }
+}

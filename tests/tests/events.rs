@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! `events`: every change is told once and losses are counted; a capture opens in tshark; nobody listening, nothing told.
+use e2e::detour::{self, code, up};
+use e2e::lab::{Lab, CLIENT, GATEWAY};
+use e2e::netns::Netns;
+use e2e::serve::Server;
+use e2e::{talk, tools, tools::Scratch};
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+
+/// A running `detour events`; told to end when it is dropped.
+struct Events(Child);
+
+impl Events {
+    /// Returns once the programs tell, as the control map says, and signals wait to be asked for.
+    fn start(ns: &Netns, device: &str, more: &[&str]) -> Events {
+        let mut command = detour::command(&[&["events", device], more].concat());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let events = Events(ns.within(|| command.spawn().unwrap()));
+        let holds_signals = || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", events.0.id())).unwrap();
+            let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:\t")).unwrap();
+            u64::from_str_radix(blocked, 16).unwrap() >> (Signal::SIGINT as u64 - 1) & 1 == 1
+        };
+        while wanted(ns) == 0 || !holds_signals() {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        events
+    }
+
+    /// Ends it and gives its lines; the last is the document.
+    fn end(mut self) -> Vec<Value> {
+        kill(Pid::from_raw(self.0.id() as i32), Signal::SIGINT).unwrap();
+        let mut text = String::new();
+        self.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        assert!(self.0.wait().unwrap().success(), "{text}");
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+            .collect()
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What the programs are asked to tell, as bpftool reads it.
+fn wanted(ns: &Netns) -> u64 {
+    let maps = ns.run("sh", &["-c", "ls /sys/fs/bpf/detour/*/up/map_event_control"]);
+    let dump = tools::json(ns, "bpftool", &["-j", "map", "dump", "pinned", maps.trim()]);
+    dump[0]["formatted"]["value"]["wanted"].as_u64().unwrap()
+}
+
+fn names(lines: &[Value]) -> Vec<&str> {
+    lines.iter().map(|line| line["event"].as_str().unwrap_or("end")).collect()
+}
+
+#[test]
+fn a_flow_is_told_from_its_beginning_to_its_end() {
+    let lab = Lab::new();
+    let ns = &lab.gateway;
+    up(ns, &lab.device, &["--rule", "tcp dport 80 redirect to :8080", "--rule", "udp dport 9 drop"]);
+    let _server = Server::http(ns, (GATEWAY, 8080), "hello");
+    let events = Events::start(ns, &lab.device, &["-j"]);
+    talk::curl(&lab.client, "http://198.51.100.7/");
+    let socket = talk::udp(&lab.client, 0);
+    // Told once each, however often it is asked.
+    for port in [9, 10, 9, 10] {
+        socket.send_to(b"x", ("198.51.100.7", port)).unwrap();
+    }
+    let second = detour::run(ns, &["events", &lab.device, "--count", "1"]);
+    second.refused(code::FOREIGN, &["already reads"]);
+    // The connection's last segment may still be on its way.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let lines = events.end();
+    assert_eq!(names(&lines), ["new", "confirmed", "closed", "denied", "asked", "end"], "{lines:#?}");
+    for flow in &lines[..3] {
+        assert_eq!(flow["client"]["address"], CLIENT.to_string());
+        assert_eq!(flow["destination"], serde_json::json!({"address": "198.51.100.7", "port": 80}));
+        assert_eq!(flow["server"], serde_json::json!({"address": GATEWAY.to_string(), "port": 8080}));
+        assert_eq!(flow["rule"], 1);
+    }
+    assert_eq!((&lines[3]["reason"], &lines[3]["rule"]), (&"drop".into(), &2.into()));
+    assert_eq!((&lines[4]["reason"], &lines[4]["destination"]["port"]), (&"no_rule".into(), &10.into()));
+    assert_eq!((&lines[5]["events"], &lines[5]["lost"]), (&5.into(), &0.into()));
+    assert_eq!(wanted(ns), 0, "who ended asks for nothing");
+}
+
+#[test]
+fn a_killed_reader_is_forgotten_and_losses_are_counted() {
+    let lab = Lab::new();
+    let ns = &lab.gateway;
+    up(ns, &lab.device, &["--rule", "udp redirect to :9"]);
+    let mut events = Events::start(ns, &lab.device, &["-j"]);
+    // It sleeps while more flows come than the ring buffer has room for.
+    kill(Pid::from_raw(events.0.id() as i32), Signal::SIGSTOP).unwrap();
+    let room = (1 << 20) / (112 + 8);
+    let socket = talk::udp(&lab.client, 0);
+    let sent = room + 500;
+    for n in 0..sent {
+        let to = std::net::SocketAddr::from(([198, 51, (n >> 8) as u8, n as u8], 7));
+        socket.send_to(b"x", to).unwrap();
+    }
+    kill(Pid::from_raw(events.0.id() as i32), Signal::SIGCONT).unwrap();
+    let mut reader = BufReader::new(events.0.stdout.take().unwrap());
+    let mut line = String::new();
+    // The ring is full: the first of them is read in any case.
+    reader.read_line(&mut line).unwrap();
+    kill(Pid::from_raw(events.0.id() as i32), Signal::SIGTERM).unwrap();
+    let mut rest = String::new();
+    reader.read_to_string(&mut rest).unwrap();
+    let end: Value = serde_json::from_str(rest.lines().last().unwrap()).unwrap();
+    let (heard, lost) = (end["events"].as_u64().unwrap(), end["lost"].as_u64().unwrap());
+    assert!(lost >= 500, "{end}");
+    assert_eq!(heard, rest.lines().count() as u64, "the first line and the last: {end}");
+    drop(events);
+
+    let events = Events::start(ns, &lab.device, &[]);
+    drop(events); // SIGKILL
+    let next = Events::start(ns, &lab.device, &["-j"]);
+    assert_eq!(names(&next.end()), ["end"], "what was told to another one is not told again");
+}
+
+#[test]
+fn a_capture_opens_in_tshark() {
+    let lab = Lab::new();
+    let ns = &lab.gateway;
+    up(ns, &lab.device, &["--rule", "udp dport 7 redirect to :7007"]);
+    let _server = Server::udp(ns, (GATEWAY, 7007));
+    let scratch = Scratch::new();
+    let path = scratch.path("lab.pcapng");
+    let path = path.to_str().unwrap();
+    let events = Events::start(ns, &lab.device, &["-j", "--pcap", path]);
+    let socket = talk::udp(&lab.client, 4000);
+    for word in ["one", "two"] {
+        talk::ask(&socket, "198.51.100.7:7".parse().unwrap(), word).unwrap();
+    }
+    assert_eq!(names(&events.end()), ["new", "confirmed", "end"]);
+    let fields = ["ip.src", "udp.srcport", "ip.dst", "udp.dstport", "frame.comment", "frame.interface_name"];
+    let mut tshark = Command::new("tshark");
+    tshark.args(["-r", path, "-T", "fields", "-E", "separator=|", "-o", "ip.check_checksum:TRUE"]);
+    tshark.args(fields.iter().flat_map(|field| ["-e", field]));
+    let output = tshark.output().expect("tshark, of the Debian package of that name");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let flow = "flow udp 192.168.178.51:4000 -> 198.51.100.7:7 by 192.168.178.2:7007";
+    let [client, server] = ["192.168.178.51|4000", "192.168.178.2|7007"];
+    let original = "198.51.100.7|7";
+    let once = [
+        format!("{client}|{original}|as it arrived; {flow} rule 1|eth0"),
+        format!("{client}|{server}|translated, to the server; {flow} rule 1|eth0"),
+        format!("{server}|{client}|as the server sent it; {flow} rule 1|eth0"),
+        format!("{original}|{client}|translated, to the client; {flow} rule 1|eth0"),
+    ];
+    assert_eq!(text.lines().collect::<Vec<_>>(), [&once[..], &once[..]].concat(), "{text}");
+    let check = Command::new("capinfos").arg(path).output().unwrap();
+    assert!(check.status.success(), "{check:?}");
+}
+
+#[test]
+fn a_monitor_changes_nothing_and_sees_everything() {
+    let lab = Lab::new();
+    let ns = &lab.gateway;
+    let server = lab.server();
+    let _real = Server::http(&server, (e2e::lab::SERVER, 80), "real");
+    let rules = ["--rule", "tcp dport 80 redirect to :8080", "--rule", "udp drop", "--monitor"];
+    up(ns, &lab.device, &rules);
+    let _fake = Server::http(ns, (GATEWAY, 8080), "fake");
+    let echo = Server::udp(&server, (e2e::lab::SERVER, 7));
+    let page = talk::curl(&lab.client, &format!("http://{}/", e2e::lab::SERVER));
+    assert!(page.starts_with("real"), "{page}");
+    let socket = talk::udp(&lab.client, 0);
+    talk::ask(&socket, (e2e::lab::SERVER, 7).into(), "x").unwrap();
+    assert_eq!(echo.heard().len(), 1);
+    let rows = detour::json(ns, &["asked", &lab.device])["rows"].as_array().unwrap().clone();
+    let row = |port: u64| rows.iter().find(|row| row["port"] == port).unwrap_or_else(|| panic!("{rows:#?}"));
+    assert_eq!((&row(80)["outcome"], &row(80)["rule"]), (&"dnat".into(), &1.into()));
+    assert_eq!((&row(7)["outcome"], &row(7)["rule"]), (&"drop".into(), &2.into()));
+    assert_eq!(detour::json(ns, &["flows", &lab.device])["flows"].as_array().unwrap().len(), 0);
+    let counters = detour::run(ns, &["status", &lab.device, "-j"]).done().json().to_string();
+    assert!(counters.contains("monitor"), "{counters}");
+    detour::run(ns, &["up", &lab.device, "--rule", "drop"]).refused(code::FOREIGN, &["--monitor"]);
+}
+
+#[test]
+fn asked_says_whether_anyone_listens() {
+    let lab = Lab::new();
+    let ns = &lab.gateway;
+    up(
+        ns,
+        &lab.device,
+        &["--rule", "tcp dport { 80, 81 } redirect", "--rule", "udp dport { 7, 8 } redirect"],
+    );
+    let _web = Server::http(ns, (GATEWAY, 80), "hello");
+    let _echo = Server::udp(ns, (std::net::Ipv4Addr::UNSPECIFIED, 7));
+    talk::curl(&lab.client, "http://198.51.100.7/");
+    let dial = talk::dial(&lab.client, 0, "198.51.100.7:81".parse().unwrap());
+    assert_eq!(dial.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+    let socket = talk::udp(&lab.client, 0);
+    for port in [7, 8, 9] {
+        socket.send_to(b"x", ("198.51.100.7", port)).unwrap();
+    }
+    let rows = detour::json(ns, &["asked", &lab.device])["rows"].as_array().unwrap().clone();
+    let served = |port: u64| rows.iter().find(|row| row["port"] == port).unwrap()["served"].clone();
+    for (port, expect) in
+        [(80, true.into()), (81, false.into()), (7, true.into()), (8, false.into()), (9, Value::Null)]
+    {
+        assert_eq!(served(port), expect, "port {port} of {rows:#?}");
+    }
+    // Somebody begins to listen: the newest packet tells.
+    let _late = Server::udp(ns, (GATEWAY, 8));
+    talk::udp(&lab.client, 0).send_to(b"x", ("198.51.100.7", 8)).unwrap();
+    let rows = detour::json(ns, &["asked", &lab.device])["rows"].as_array().unwrap().clone();
+    assert_eq!(rows.iter().find(|row| row["port"] == 8).unwrap()["served"], true);
+}
