@@ -3,9 +3,9 @@
 use super::abi::{EventRecord, EVENT_PACKET};
 use super::clock::Clock;
 use super::codes;
-use super::flows::rule_number;
+use super::flows::{rule_number, End};
 use super::wire::Shared;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 /// What happened. Names are those of the JSON.
@@ -67,11 +67,11 @@ pub struct Event {
     /// IPPROTO_*.
     pub protocol: u8,
     /// Who asked.
-    pub client: (IpAddr, u16),
+    pub client: End,
     /// For what.
-    pub destination: (IpAddr, u16),
+    pub destination: End,
     /// Who answers.
-    pub server: (IpAddr, u16),
+    pub server: End,
     /// The client's port as the server sees it.
     pub port_at_server: u16,
     /// Number of the rule, from 1, in the rules of `rules_generation`.
@@ -105,15 +105,15 @@ pub struct Frame {
 pub fn event(record: &[u8], clock: &Clock) -> Option<Event> {
     let e = EventRecord::read(record)?;
     let (what, ..) = KINDS.iter().find(|(_, number, _)| *number == e.kind)?;
-    let address = |octets: [u8; 16]| Ipv6Addr::from(octets).to_canonical();
+    let end = |octets: [u8; 16], port: u16| End::new(Ipv6Addr::from(octets).to_canonical(), port);
     let is_packet = matches!(what, What::Packet | What::Dns);
     Some(Event {
         what: *what,
         ago: clock.since(e.tick),
         protocol: e.proto,
-        client: (address(e.client), e.client_port.0),
-        destination: (address(e.dst), e.dst_port.0),
-        server: (address(e.server), e.server_port.0),
+        client: end(e.client, e.client_port.0),
+        destination: end(e.dst, e.dst_port.0),
+        server: end(e.server, e.server_port.0),
         port_at_server: e.server_client_port.0,
         rule: rule_number(e.rule),
         rules_generation: e.rules_generation,
@@ -165,7 +165,7 @@ mod tests {
             (read.what.name(), read.ago.as_secs(), read.rule, read.reason),
             ("denied", 5, Some(3), "drop")
         );
-        assert_eq!(read.client, ("10.0.0.1".parse().unwrap(), 4000));
+        assert_eq!(read.client, "10.0.0.1:4000".parse().unwrap());
         assert_eq!(event(&record.to_bytes()[..111], &clock()), None);
         assert_eq!(event(&EventRecord { kind: 99, ..record }.to_bytes(), &clock()), None);
         // A packet needs all of its record, and no more of it than is there.

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! An event -> a line of text, a line of JSON, or the comment of a packet.
 use crate::dnat::events::{Event, What};
-use crate::dnat::flows::has_ports;
+use crate::dnat::flows::{has_ports, End};
 use serde_json::{json, Value};
-use std::net::IpAddr;
 use std::time::Duration;
 
 use super::text::{bytes, protocol, rfc3339};
@@ -25,14 +24,10 @@ pub fn text(event: &Event, now: Duration) -> String {
 
 /// Who asked for what, who answers, and by which rule.
 fn flow(event: &Event) -> String {
-    let end = |(ip, port): (IpAddr, u16)| match (has_ports(event.protocol), ip) {
-        (false, ip) => ip.to_string(),
-        (true, IpAddr::V4(ip)) => format!("{ip}:{port}"),
-        (true, IpAddr::V6(ip)) => format!("[{ip}]:{port}"),
-    };
+    let end = |end: End| if has_ports(event.protocol) { end.to_string() } else { end.ip().to_string() };
     let translated = !matches!(event.what, What::Refused | What::Denied | What::Asked);
     let by = if translated { format!(" by {}", end(event.server)) } else { String::new() };
-    let seen_as = match translated && event.port_at_server != event.client.1 {
+    let seen_as = match translated && event.port_at_server != event.client.port() {
         true => format!(" seen as port {}", event.port_at_server),
         false => String::new(),
     };
@@ -58,7 +53,7 @@ pub fn comment(event: &Event) -> String {
 /// One object.
 pub fn json(device: &str, event: &Event, now: Duration) -> Value {
     let port = |port: u16| has_ports(event.protocol).then_some(port);
-    let end = |(ip, number): (IpAddr, u16)| json!({"address": ip.to_string(), "port": port(number)});
+    let end = |end: End| json!({"address": end.ip().to_string(), "port": port(end.port())});
     let frame = event.frame.as_ref().map(|f| {
         json!({"length": f.length, "stage": stage(f.stage), "bytes": crate::load::transcript::hex(&f.bytes)})
     });
@@ -86,9 +81,9 @@ mod tests {
             what: What::Closed,
             ago: Duration::from_secs(3),
             protocol: 6,
-            client: ("192.0.2.51".parse().unwrap(), 40000),
-            destination: ("198.51.100.7".parse().unwrap(), 80),
-            server: ("192.0.2.1".parse().unwrap(), 8080),
+            client: "192.0.2.51:40000".parse().unwrap(),
+            destination: "198.51.100.7:80".parse().unwrap(),
+            server: "192.0.2.1:8080".parse().unwrap(),
             port_at_server: 61003,
             rule: Some(1),
             rules_generation: 1,
