@@ -44,9 +44,11 @@ pub fn events(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusa
     let signals = Signals::hold();
     let mut lease = Lease { symbols: Some(symbols), until: None };
     let (mut count, mut open) = (0_u64, true);
-    while open && count < most && signals.pending().is_none() {
+    while open && count < most {
         lease.renew(&listener, wanted, context)?;
         wait(&listener, &signals);
+        // What was told before the signal came is still heard.
+        let last = signals.pending().is_some();
         for event in listener.heard() {
             if let (Some(capture), What::Packet) = (&mut capture, event.what) {
                 capture.add(&event)?;
@@ -56,6 +58,7 @@ pub fn events(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusa
                 open &= say(context.json, &device, &event);
             }
         }
+        open &= !last;
     }
     lease.end(&listener, context)?;
     let lost = listener.lost();
