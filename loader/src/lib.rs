@@ -66,6 +66,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "audit")]
+pub mod audit;
 pub mod cmd;
 #[cfg(feature = "compat")]
 pub mod compat;

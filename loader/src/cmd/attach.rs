@@ -123,6 +123,8 @@ pub fn config(named: &Named, args: &ArgMatches, facts: &Facts) -> Result<Config,
         }
         attach.push(Attach { program, place, anchor: Anchor::default() });
     }
+    #[cfg(feature = "audit")]
+    crate::cmd::admit::attaching(&attach, args)?;
     let programs = attach.iter().map(|a| a.program.clone()).collect();
     let shared = match args.get_one::<String>("pin-dir") {
         Some(dir) => {

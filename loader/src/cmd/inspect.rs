@@ -8,6 +8,10 @@ use clap::ArgMatches;
 /// Reads the object and lists its programs, maps and variables; with `--disasm` the instructions instead.
 pub fn inspect(args: &ArgMatches) -> Result<Answer, Refusal> {
     let named = objects::open(args)?;
+    #[cfg(feature = "audit")]
+    if let Some((path, policy)) = crate::cmd::admit::policy(args)? {
+        return Ok(judged(&path, &policy, &named));
+    }
     let only: Vec<&String> = args.get_many("program").into_iter().flatten().collect();
     for name in &only {
         named.object.program(name).ok_or_else(|| Refusal::no_program(name, &named.object))?;
@@ -18,4 +22,18 @@ pub fn inspect(args: &ArgMatches) -> Result<Answer, Refusal> {
         false => ui::inspect::text(&named.file, &named.object),
     };
     Ok(Answer::done(text, ui::inspect::json(&named.file, &named.object, disasm)))
+}
+
+/// What is against a policy, instead of what it holds. 1 if anything is.
+#[cfg(feature = "audit")]
+fn judged(path: &str, policy: &crate::audit::policy::Policy, named: &objects::Named) -> Answer {
+    use crate::cmd::admit;
+    let found = admit::violations(policy, named);
+    let text = match found.is_empty() {
+        true => format!("{}: nothing is against the policy\n", ui::text::escape(&named.file)),
+        false => admit::text(path, &found),
+    };
+    let json = serde_json::json!({"schema": "detour.policy/1", "file": named.file, "allowed": found.is_empty(),
+        "violations": admit::json(&found)});
+    Answer { text, json, code: u8::from(!found.is_empty()) }
 }

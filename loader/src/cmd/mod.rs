@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Parsed arguments to one answer: what each command does, over `load`, `dnat` and `ui`.
+#[cfg(feature = "audit")]
+mod admit;
 mod anchors;
 mod apply;
 #[cfg(feature = "operate")]

@@ -30,6 +30,11 @@ const MOST: u64 = 64 << 20;
 
 /// Reads, checks and links the object that FILE names, and sets the variables of `--set`.
 pub fn open(args: &ArgMatches) -> Result<Named, Refusal> {
+    Ok(with_bytes(args)?.0)
+}
+
+/// The same beside the file's bytes.
+fn with_bytes(args: &ArgMatches) -> Result<(Named, Vec<u8>), Refusal> {
     let path = args.get_one::<String>("file").map(String::as_str).unwrap_or_default();
     let (file, bytes) = match path.strip_prefix('@') {
         Some(name) => {
@@ -40,7 +45,7 @@ pub fn open(args: &ArgMatches) -> Result<Named, Refusal> {
     };
     let refused = |error: ObjectError| Refusal::from(error).about(path);
     let object = set(parse(&bytes, args).map_err(refused)?, args)?;
-    Ok(Named { file, object, reads: Vec::new() })
+    Ok((Named { file, object, reads: Vec::new() }, bytes))
 }
 
 /// The object with the variables of `--set`, where the command has that option.
@@ -68,10 +73,18 @@ fn parse(bytes: &[u8], _: &ArgMatches) -> Result<Object, ObjectError> {
     Object::parse(bytes)
 }
 
+/// The same, signed and allowed as the command line wants it.
+fn admitted(args: &ArgMatches) -> Result<Named, Refusal> {
+    let (named, _bytes) = with_bytes(args)?;
+    #[cfg(feature = "audit")]
+    crate::cmd::admit::object(&named, &_bytes, args)?;
+    Ok(named)
+}
+
 /// The same for an object that is to be loaded: what it leaves to the kernel is decided.
 #[cfg(feature = "compat")]
 pub fn open_for_kernel(args: &ArgMatches) -> Result<Named, Refusal> {
-    let mut named = open(args)?;
+    let mut named = admitted(args)?;
     // Not every command that loads has these options.
     let btf = args.try_get_one::<String>("btf").ok().flatten().map(String::as_str);
     named.reads = crate::compat::kernel::resolve(&mut named.object, btf)
@@ -90,7 +103,7 @@ pub fn open_for_kernel(args: &ArgMatches) -> Result<Named, Refusal> {
 /// The same for an object that is to be loaded. This build decides nothing for it: that is in the feature `compat`.
 #[cfg(not(feature = "compat"))]
 pub fn open_for_kernel(args: &ArgMatches) -> Result<Named, Refusal> {
-    open(args)
+    admitted(args)
 }
 
 /// An object as `load` would give it to this kernel: variables set, what it leaves open decided.

@@ -99,3 +99,9 @@ pub(super) fn recorded(command: Command) -> Command {
     let help = "Write every step to FILE as it is made, a JSON object a line";
     command.arg(option("transcript", "FILE", ValueParser::string(), help))
 }
+
+#[cfg(feature = "audit")]
+pub(super) fn policy() -> Arg {
+    let help = "What a program may use and how large it may be; what is against it is refused";
+    option("policy", "FILE", ValueParser::string(), help)
+}

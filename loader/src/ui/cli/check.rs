@@ -90,7 +90,11 @@ pub(super) fn inspect() -> Command {
         .arg(set())
         .arg(flag("disasm", "The instructions, with C source lines"))
         .arg(functions("program", "With --disasm: this program only").requires("disasm"));
-    reading(command)
+    let command = reading(command);
+    #[cfg(feature = "audit")]
+    let command =
+        command.arg(super::args::policy().help("Say what of it is against FILE; exit status 1 if anything"));
+    command
 }
 
 pub(super) fn verify() -> Command {

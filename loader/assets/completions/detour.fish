@@ -1,0 +1,506 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+# SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+function __fish_detour_global_optspecs
+    string join \n n/netns= j/json p/pretty color= v/verbose q/quiet h/help V/version
+end
+
+function __fish_detour_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_detour_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_detour_using_subcommand
+    set -l cmd (__fish_detour_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c detour -n "__fish_detour_needs_command" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_needs_command" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_needs_command" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_needs_command" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_needs_command" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_needs_command" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_needs_command" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_needs_command" -s V -l version -d 'Print version'
+complete -c detour -n "__fish_detour_needs_command" -f -a "up" -d 'Load, attach and apply rules, then leave; the kernel carries on'
+complete -c detour -n "__fish_detour_needs_command" -f -a "down" -d 'Detach and unpin what up made, and nothing else'
+complete -c detour -n "__fish_detour_needs_command" -f -a "status" -d 'Devices, programs, rules and their counters (the default)'
+complete -c detour -n "__fish_detour_needs_command" -f -a "asked" -d 'Which destinations and ports clients asked for, served or not'
+complete -c detour -n "__fish_detour_needs_command" -f -a "flows" -d 'Translations in force'
+complete -c detour -n "__fish_detour_needs_command" -f -a "rules" -d 'The rules in force, with their counters'
+complete -c detour -n "__fish_detour_needs_command" -f -a "load" -d 'Load tc programs of any object and attach them'
+complete -c detour -n "__fish_detour_needs_command" -f -a "unload" -d 'Detach and unpin an instance, and nothing else'
+complete -c detour -n "__fish_detour_needs_command" -f -a "list" -d 'Every filter and tcx program on a device, foreign ones too, in the order in which they run'
+complete -c detour -n "__fish_detour_needs_command" -f -a "plan" -d 'Print every bpf(2) call and netlink message that a command would make; changes nothing'
+complete -c detour -n "__fish_detour_needs_command" -f -a "apply" -d 'Do what a reviewed plan says, if planning again gives exactly that plan; otherwise nothing'
+complete -c detour -n "__fish_detour_needs_command" -f -a "check" -d 'Read rules and say what they mean'
+complete -c detour -n "__fish_detour_needs_command" -f -a "map" -d 'Look into the maps of an instance, by their types where they are known, and write elements'
+complete -c detour -n "__fish_detour_needs_command" -f -a "inspect" -d 'Programs, maps, variables and types of an object; needs no kernel and no privilege'
+complete -c detour -n "__fish_detour_needs_command" -f -a "test" -d 'Run a program on packets without a device (BPF_PROG_TEST_RUN): verdict and packet afterwards'
+complete -c detour -n "__fish_detour_needs_command" -f -a "verify" -d 'Objects against their manifest; with --live, what the kernel runs against the objects and the plan'
+complete -c detour -n "__fish_detour_needs_command" -f -a "metrics" -d 'What is up as numbers for Prometheus'
+complete -c detour -n "__fish_detour_needs_command" -f -a "doctor" -d 'What this kernel, this process and this device can do, each fault with its fix'
+complete -c detour -n "__fish_detour_needs_command" -f -a "demo" -d 'The main job in network namespaces of its own: nothing outside is touched'
+complete -c detour -n "__fish_detour_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c detour -n "__fish_detour_using_subcommand up" -l rule -d 'A rule, after those of the file; first match wins' -r
+complete -c detour -n "__fish_detour_using_subcommand up" -l prio -d 'Priority of the filters; lower ones run first' -r
+complete -c detour -n "__fish_detour_using_subcommand up" -l handle -d 'Handle of the filters, decimal or 0x…' -r
+complete -c detour -n "__fish_detour_using_subcommand up" -l flows-max -d 'Confirmed flows at most' -r
+complete -c detour -n "__fish_detour_using_subcommand up" -l opening-max -d 'Half-open flows at most, per CPU' -r
+complete -c detour -n "__fish_detour_using_subcommand up" -l asked-max -d 'Rows that \'asked\' keeps at most' -r
+complete -c detour -n "__fish_detour_using_subcommand up" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r
+complete -c detour -n "__fish_detour_using_subcommand up" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand up" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand up" -l pickup -d 'Open flows for TCP packets in mid-stream (the default where the device does not forward)'
+complete -c detour -n "__fish_detour_using_subcommand up" -l no-pickup -d 'Never do that'
+complete -c detour -n "__fish_detour_using_subcommand up" -l mount-bpffs -d 'Mount a BPF file system on /sys/fs/bpf where there is none'
+complete -c detour -n "__fish_detour_using_subcommand up" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand up" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand up" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand up" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand up" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand down" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r
+complete -c detour -n "__fish_detour_using_subcommand down" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand down" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand down" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand down" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand down" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand down" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand down" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand status" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand status" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand status" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand status" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand status" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand status" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand status" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand asked" -l sort -d 'What comes first (packets)' -r -f -a "packets\t''
+bytes\t''
+first\t''
+last\t''
+name\t''"
+complete -c detour -n "__fish_detour_using_subcommand asked" -l top -d 'Show at most N' -r
+complete -c detour -n "__fish_detour_using_subcommand asked" -l since -d 'Only what was asked for within TIME: 90s, 5m, 2h, 1d' -r
+complete -c detour -n "__fish_detour_using_subcommand asked" -l by -d 'Add up by client, port or destination' -r -f -a "client\t''
+port\t''
+dest\t''"
+complete -c detour -n "__fish_detour_using_subcommand asked" -l svg -d 'Write the bars as a picture' -r
+complete -c detour -n "__fish_detour_using_subcommand asked" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand asked" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand asked" -l chart -d 'As bars'
+complete -c detour -n "__fish_detour_using_subcommand asked" -l csv -d 'As comma-separated values'
+complete -c detour -n "__fish_detour_using_subcommand asked" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand asked" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand asked" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand asked" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand asked" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand flows" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand flows" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand flows" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand flows" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand flows" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand flows" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand flows" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand rules" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand rules" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand rules" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand rules" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand rules" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand rules" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand rules" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand load" -l name -d 'The instance\'s name; the file\'s name without ending otherwise' -r
+complete -c detour -n "__fish_detour_using_subcommand load" -l ingress -d 'Attach this function to ingress' -r
+complete -c detour -n "__fish_detour_using_subcommand load" -l egress -d 'Attach this function to egress' -r
+complete -c detour -n "__fish_detour_using_subcommand load" -l set -d 'Set a variable, VAR[.FIELD][[N]]=VALUE, before loading' -r
+complete -c detour -n "__fish_detour_using_subcommand load" -l prio -d 'Priority of the filters; lower ones run first' -r
+complete -c detour -n "__fish_detour_using_subcommand load" -l handle -d 'Handle of the filters, decimal or 0x…' -r
+complete -c detour -n "__fish_detour_using_subcommand load" -l before -d 'Before this program, by its id or the name of one of our instances' -r
+complete -c detour -n "__fish_detour_using_subcommand load" -l after -d 'After this program' -r
+complete -c detour -n "__fish_detour_using_subcommand load" -l revision -d 'Only if the hook still has this revision' -r
+complete -c detour -n "__fish_detour_using_subcommand load" -l pin-dir -d 'Share maps that ask to be pinned by name: take over those in DIR, pin new ones there' -r
+complete -c detour -n "__fish_detour_using_subcommand load" -l on-incompatible -d 'When DIR holds a map of another shape' -r -f -a "fail\t''
+recreate\t''"
+complete -c detour -n "__fish_detour_using_subcommand load" -l program -d 'With --no-attach: load this function only' -r
+complete -c detour -n "__fish_detour_using_subcommand load" -l type -d 'The type of functions named here whose section says nothing of one' -r -f -a "sched_cls\t''"
+complete -c detour -n "__fish_detour_using_subcommand load" -l policy -d 'What a program may use and how large it may be; what is against it is refused' -r
+complete -c detour -n "__fish_detour_using_subcommand load" -l require-signature -d 'Load only what the owner of this public key signed (minisign, Ed25519)' -r
+complete -c detour -n "__fish_detour_using_subcommand load" -l signature -d 'Where the signature is, if not in the object\'s FILE.minisig' -r
+complete -c detour -n "__fish_detour_using_subcommand load" -l btf -d 'Types of the kernel, if not those of /sys/kernel/btf/vmlinux' -r
+complete -c detour -n "__fish_detour_using_subcommand load" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r
+complete -c detour -n "__fish_detour_using_subcommand load" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand load" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand load" -l tcx -d 'Attach by tcx links (Linux 6.6), which run before all filters'
+complete -c detour -n "__fish_detour_using_subcommand load" -l first -d 'Before all others'
+complete -c detour -n "__fish_detour_using_subcommand load" -l last -d 'After all others (the default)'
+complete -c detour -n "__fish_detour_using_subcommand load" -l replace -d 'Take the place of a running instance of this name, without a gap; its maps go'
+complete -c detour -n "__fish_detour_using_subcommand load" -l no-attach -d 'Load every tc program, say what the verifier says, keep nothing'
+complete -c detour -n "__fish_detour_using_subcommand load" -l mount-bpffs -d 'Mount a BPF file system on /sys/fs/bpf where there is none'
+complete -c detour -n "__fish_detour_using_subcommand load" -l no-btf -d 'Do not give the object\'s own types to the kernel: for a kernel that refuses them'
+complete -c detour -n "__fish_detour_using_subcommand load" -l legacy-maps -d 'Read map definitions of the old forms, in sections \'maps\' and \'maps/…\''
+complete -c detour -n "__fish_detour_using_subcommand load" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand load" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand load" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand load" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand load" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand unload" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r
+complete -c detour -n "__fish_detour_using_subcommand unload" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand unload" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand unload" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand unload" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand unload" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand unload" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand unload" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand list" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand list" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand list" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand list" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand list" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand list" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand list" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -f -a "up" -d 'Load, attach and apply rules, then leave; the kernel carries on'
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -f -a "down" -d 'Detach and unpin what up made, and nothing else'
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -f -a "load" -d 'Load tc programs of any object and attach them'
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -f -a "unload" -d 'Detach and unpin an instance, and nothing else'
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -f -a "map" -d 'Write elements'
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l rule -d 'A rule, after those of the file; first match wins' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l prio -d 'Priority of the filters; lower ones run first' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l handle -d 'Handle of the filters, decimal or 0x…' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l flows-max -d 'Confirmed flows at most' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l opening-max -d 'Half-open flows at most, per CPU' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l asked-max -d 'Rows that \'asked\' keeps at most' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l facts -d 'Facts of another machine, as \'plan … --save-facts\' wrote them, or of none at all' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l save-facts -d 'Write the facts to a file' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l pcap -d 'Write the netlink messages to a file that Wireshark opens' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l against -d 'Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l pickup -d 'Open flows for TCP packets in mid-stream (the default where the device does not forward)'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l no-pickup -d 'Never do that'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l mount-bpffs -d 'Mount a BPF file system on /sys/fs/bpf where there is none'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l bytes -d 'Show the bytes of every call and message'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l undo -d 'Show what undoes each step, and what follows a failure'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l strace -d 'As \'strace -X raw\' shows the calls'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -l facts -d 'Facts of another machine, as \'plan … --save-facts\' wrote them, or of none at all' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -l save-facts -d 'Write the facts to a file' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -l pcap -d 'Write the netlink messages to a file that Wireshark opens' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -l against -d 'Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -l bytes -d 'Show the bytes of every call and message'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -l undo -d 'Show what undoes each step, and what follows a failure'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -l strace -d 'As \'strace -X raw\' shows the calls'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l name -d 'The instance\'s name; the file\'s name without ending otherwise' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l ingress -d 'Attach this function to ingress' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l egress -d 'Attach this function to egress' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l set -d 'Set a variable, VAR[.FIELD][[N]]=VALUE, before loading' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l prio -d 'Priority of the filters; lower ones run first' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l handle -d 'Handle of the filters, decimal or 0x…' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l before -d 'Before this program, by its id or the name of one of our instances' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l after -d 'After this program' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l revision -d 'Only if the hook still has this revision' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l pin-dir -d 'Share maps that ask to be pinned by name: take over those in DIR, pin new ones there' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l on-incompatible -d 'When DIR holds a map of another shape' -r -f -a "fail\t''
+recreate\t''"
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l program -d 'With --no-attach: load this function only' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l type -d 'The type of functions named here whose section says nothing of one' -r -f -a "sched_cls\t''"
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l policy -d 'What a program may use and how large it may be; what is against it is refused' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l require-signature -d 'Load only what the owner of this public key signed (minisign, Ed25519)' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l signature -d 'Where the signature is, if not in the object\'s FILE.minisig' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l btf -d 'Types of the kernel, if not those of /sys/kernel/btf/vmlinux' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l facts -d 'Facts of another machine, as \'plan … --save-facts\' wrote them, or of none at all' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l save-facts -d 'Write the facts to a file' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l pcap -d 'Write the netlink messages to a file that Wireshark opens' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l against -d 'Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l tcx -d 'Attach by tcx links (Linux 6.6), which run before all filters'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l first -d 'Before all others'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l last -d 'After all others (the default)'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l replace -d 'Take the place of a running instance of this name, without a gap; its maps go'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l no-attach -d 'Load every tc program, say what the verifier says, keep nothing'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l mount-bpffs -d 'Mount a BPF file system on /sys/fs/bpf where there is none'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l no-btf -d 'Do not give the object\'s own types to the kernel: for a kernel that refuses them'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l legacy-maps -d 'Read map definitions of the old forms, in sections \'maps\' and \'maps/…\''
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l bytes -d 'Show the bytes of every call and message'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l undo -d 'Show what undoes each step, and what follows a failure'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l strace -d 'As \'strace -X raw\' shows the calls'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -l facts -d 'Facts of another machine, as \'plan … --save-facts\' wrote them, or of none at all' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -l save-facts -d 'Write the facts to a file' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -l pcap -d 'Write the netlink messages to a file that Wireshark opens' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -l against -d 'Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -l bytes -d 'Show the bytes of every call and message'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -l undo -d 'Show what undoes each step, and what follows a failure'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -l strace -d 'As \'strace -X raw\' shows the calls'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from map" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from map" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from map" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from map" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from map" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from map" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from map" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from map" -f -a "set" -d 'Write one element'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from map" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "up" -d 'Load, attach and apply rules, then leave; the kernel carries on'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "down" -d 'Detach and unpin what up made, and nothing else'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "load" -d 'Load tc programs of any object and attach them'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "unload" -d 'Detach and unpin an instance, and nothing else'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "map" -d 'Write elements'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c detour -n "__fish_detour_using_subcommand apply" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r
+complete -c detour -n "__fish_detour_using_subcommand apply" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand apply" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand apply" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand apply" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand apply" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand apply" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand apply" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand check" -l rule -d 'A rule, after those of the file; first match wins' -r
+complete -c detour -n "__fish_detour_using_subcommand check" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand check" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand check" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand check" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand check" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand check" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand check" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set help" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set help" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set help" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set help" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set help" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set help" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set help" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set help" -f -a "list" -d 'The maps and their shapes'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set help" -f -a "dump" -d 'All elements of a map'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set help" -f -a "get" -d 'One element'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set help" -f -a "set" -d 'Write one element'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from list" -l types -d 'The object that the instance was loaded from: its types are used' -r
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from list" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from list" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from list" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from list" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from dump" -l types -d 'The object that the instance was loaded from: its types are used' -r
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from dump" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from dump" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from dump" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from dump" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from dump" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from dump" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from dump" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from get" -l types -d 'The object that the instance was loaded from: its types are used' -r
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from get" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from get" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from get" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from get" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from get" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from get" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from get" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from set" -l types -d 'The object that the instance was loaded from: its types are used' -r
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from set" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from set" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from set" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from set" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from set" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from set" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from set" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from help" -f -a "list" -d 'The maps and their shapes'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from help" -f -a "dump" -d 'All elements of a map'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from help" -f -a "get" -d 'One element'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from help" -f -a "set" -d 'Write one element'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c detour -n "__fish_detour_using_subcommand inspect" -l set -d 'Set a variable, VAR[.FIELD][[N]]=VALUE, before loading' -r
+complete -c detour -n "__fish_detour_using_subcommand inspect" -l program -d 'With --disasm: this program only' -r
+complete -c detour -n "__fish_detour_using_subcommand inspect" -l policy -d 'Say what of it is against FILE; exit status 1 if anything' -r
+complete -c detour -n "__fish_detour_using_subcommand inspect" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand inspect" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand inspect" -l disasm -d 'The instructions, with C source lines'
+complete -c detour -n "__fish_detour_using_subcommand inspect" -l legacy-maps -d 'Read map definitions of the old forms, in sections \'maps\' and \'maps/…\''
+complete -c detour -n "__fish_detour_using_subcommand inspect" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand inspect" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand inspect" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand inspect" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand inspect" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand test" -l packet -d 'Ethernet frames: a pcap file, or one as hex text; to 00:00:00:00:00:00 they are for us' -r
+complete -c detour -n "__fish_detour_using_subcommand test" -l out -d 'Write the packets afterwards as pcap' -r
+complete -c detour -n "__fish_detour_using_subcommand test" -l repeat -d 'Run N times, and tell the mean duration' -r
+complete -c detour -n "__fish_detour_using_subcommand test" -l set -d 'Set a variable, VAR[.FIELD][[N]]=VALUE, before loading' -r
+complete -c detour -n "__fish_detour_using_subcommand test" -l type -d 'The type of functions named here whose section says nothing of one' -r -f -a "sched_cls\t''"
+complete -c detour -n "__fish_detour_using_subcommand test" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand test" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand test" -l legacy-maps -d 'Read map definitions of the old forms, in sections \'maps\' and \'maps/…\''
+complete -c detour -n "__fish_detour_using_subcommand test" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand test" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand test" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand test" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand test" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand verify" -l live -d 'Look at what runs on DEV' -r
+complete -c detour -n "__fish_detour_using_subcommand verify" -l object -d 'The object that an instance was loaded from, where it is none of this program\'s' -r
+complete -c detour -n "__fish_detour_using_subcommand verify" -l set -d 'Set a variable, VAR[.FIELD][[N]]=VALUE, before loading' -r
+complete -c detour -n "__fish_detour_using_subcommand verify" -l rules -d 'The rules that should be in force' -r
+complete -c detour -n "__fish_detour_using_subcommand verify" -l rule -d 'A rule, after those of the file; first match wins' -r
+complete -c detour -n "__fish_detour_using_subcommand verify" -l flows-max -d 'Confirmed flows at most' -r
+complete -c detour -n "__fish_detour_using_subcommand verify" -l opening-max -d 'Half-open flows at most, per CPU' -r
+complete -c detour -n "__fish_detour_using_subcommand verify" -l asked-max -d 'Rows that \'asked\' keeps at most' -r
+complete -c detour -n "__fish_detour_using_subcommand verify" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand verify" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand verify" -l pickup -d 'Open flows for TCP packets in mid-stream (the default where the device does not forward)'
+complete -c detour -n "__fish_detour_using_subcommand verify" -l no-pickup -d 'Never do that'
+complete -c detour -n "__fish_detour_using_subcommand verify" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand verify" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand verify" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand verify" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand verify" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand metrics" -l file -d 'Replace this file as a whole, for the textfile collector of node_exporter' -r
+complete -c detour -n "__fish_detour_using_subcommand metrics" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand metrics" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand metrics" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand metrics" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand metrics" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand metrics" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand metrics" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand doctor" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand doctor" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand doctor" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand doctor" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand doctor" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand doctor" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand doctor" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand demo" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand demo" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand demo" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand demo" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand demo" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand demo" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand demo" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify metrics doctor demo help" -f -a "up" -d 'Load, attach and apply rules, then leave; the kernel carries on'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify metrics doctor demo help" -f -a "down" -d 'Detach and unpin what up made, and nothing else'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify metrics doctor demo help" -f -a "status" -d 'Devices, programs, rules and their counters (the default)'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify metrics doctor demo help" -f -a "asked" -d 'Which destinations and ports clients asked for, served or not'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify metrics doctor demo help" -f -a "flows" -d 'Translations in force'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify metrics doctor demo help" -f -a "rules" -d 'The rules in force, with their counters'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify metrics doctor demo help" -f -a "load" -d 'Load tc programs of any object and attach them'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify metrics doctor demo help" -f -a "unload" -d 'Detach and unpin an instance, and nothing else'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify metrics doctor demo help" -f -a "list" -d 'Every filter and tcx program on a device, foreign ones too, in the order in which they run'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify metrics doctor demo help" -f -a "plan" -d 'Print every bpf(2) call and netlink message that a command would make; changes nothing'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify metrics doctor demo help" -f -a "apply" -d 'Do what a reviewed plan says, if planning again gives exactly that plan; otherwise nothing'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify metrics doctor demo help" -f -a "check" -d 'Read rules and say what they mean'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify metrics doctor demo help" -f -a "map" -d 'Look into the maps of an instance, by their types where they are known, and write elements'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify metrics doctor demo help" -f -a "inspect" -d 'Programs, maps, variables and types of an object; needs no kernel and no privilege'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify metrics doctor demo help" -f -a "test" -d 'Run a program on packets without a device (BPF_PROG_TEST_RUN): verdict and packet afterwards'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify metrics doctor demo help" -f -a "verify" -d 'Objects against their manifest; with --live, what the kernel runs against the objects and the plan'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify metrics doctor demo help" -f -a "metrics" -d 'What is up as numbers for Prometheus'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify metrics doctor demo help" -f -a "doctor" -d 'What this kernel, this process and this device can do, each fault with its fix'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify metrics doctor demo help" -f -a "demo" -d 'The main job in network namespaces of its own: nothing outside is touched'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify metrics doctor demo help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from plan" -f -a "up" -d 'Load, attach and apply rules, then leave; the kernel carries on'
+complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from plan" -f -a "down" -d 'Detach and unpin what up made, and nothing else'
+complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from plan" -f -a "load" -d 'Load tc programs of any object and attach them'
+complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from plan" -f -a "unload" -d 'Detach and unpin an instance, and nothing else'
+complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from plan" -f -a "map" -d 'Write elements'
+complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from map" -f -a "list" -d 'The maps and their shapes'
+complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from map" -f -a "dump" -d 'All elements of a map'
+complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from map" -f -a "get" -d 'One element'
+complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from map" -f -a "set" -d 'Write one element'

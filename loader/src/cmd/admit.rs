@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! `--require-signature` and `--policy` to a refusal, before anything of an object is planned.
+use crate::audit::policy::{Policy, Violation};
+use crate::audit::signature;
+use crate::cmd::objects::{self, Named};
+use crate::load::plan::Attach;
+use crate::load::refusal::{Refusal, Stage};
+use crate::load::tc::EGRESS;
+use crate::load::tcx;
+use crate::ui::map_type::map_type;
+use crate::ui::text::escape;
+use clap::ArgMatches;
+use serde_json::{json, Value};
+
+/// The policy of `--policy`, if the command has one.
+pub fn policy(args: &ArgMatches) -> Result<Option<(String, Policy)>, Refusal> {
+    let Some(path) = given(args, "policy") else { return Ok(None) };
+    let text = text_of(path)?;
+    let fault = |what: String| {
+        Refusal::new(
+            Stage::Usage,
+            format!("{}:{what}", path.escape_debug()),
+            "see 'inspect --policy' in detour(8)",
+        )
+    };
+    Policy::parse(&text).map(|policy| Some((path.clone(), policy))).map_err(fault)
+}
+
+/// What of an object is against the policy.
+pub fn violations(policy: &Policy, named: &Named) -> Vec<Violation> {
+    policy.violations(&named.object, &map_type)
+}
+
+/// Refuses an object that is not signed as it has to be, or that the policy does not allow.
+pub fn object(named: &Named, bytes: &[u8], args: &ArgMatches) -> Result<(), Refusal> {
+    if let Some(key) = given(args, "require-signature") {
+        signed(bytes, key, args)?;
+    }
+    match policy(args)? {
+        Some((path, policy)) => refuse(&path, violations(&policy, named)),
+        None => Ok(()),
+    }
+}
+
+/// The same for where its programs go.
+pub fn attaching(attach: &[Attach], args: &ArgMatches) -> Result<(), Refusal> {
+    let Some((path, policy)) = policy(args)? else { return Ok(()) };
+    let hook = |a: &Attach| match a.place.parent {
+        EGRESS => "egress",
+        tcx::EGRESS => "tcx-egress",
+        tcx::INGRESS => "tcx-ingress",
+        _ => "ingress",
+    };
+    refuse(&path, attach.iter().filter_map(|a| policy.attaching(&a.program, hook(a))).collect())
+}
+
+fn signed(bytes: &[u8], key: &str, args: &ArgMatches) -> Result<(), Refusal> {
+    let file = given(args, "file").cloned().unwrap_or_default();
+    let hint = "sign it: minisign -S -s KEY -m FILE; nothing was loaded";
+    if file.starts_with('@') && given(args, "signature").is_none() {
+        let what = format!("{file} lies in this program: --signature FILE has to say where its signature is");
+        return Err(Refusal::new(Stage::Usage, what, "'detour verify' compares it with the manifest"));
+    }
+    let path = given(args, "signature").cloned().unwrap_or(format!("{file}.minisig"));
+    let no = |what: String| Refusal::new(Stage::Object, format!("{}: {what}", escape(&file)), hint);
+    let signature = text_of(&path).map_err(|e| no(format!("it is not signed: {}", e.what)))?;
+    signature::check(bytes, &signature, &text_of(key)?).map(|_| ()).map_err(no)
+}
+
+fn refuse(path: &str, found: Vec<Violation>) -> Result<(), Refusal> {
+    if found.is_empty() {
+        return Ok(());
+    }
+    let what = format!("{} things are against the policy", found.len());
+    let hint = "'detour inspect --policy' says the same without loading; nothing was loaded";
+    Err(Refusal { details: text(path, &found), ..Refusal::new(Stage::Object, what, hint) })
+}
+
+/// One line each.
+pub fn text(path: &str, found: &[Violation]) -> String {
+    let line =
+        |v: &Violation| format!("{}:{}: {} {}\n", escape(path), v.line, escape(&v.about), escape(&v.what));
+    found.iter().map(line).collect()
+}
+
+/// `[{"line":…,"about":…,"what":…}]`
+pub fn json(found: &[Violation]) -> Value {
+    found.iter().map(|v| json!({"line": v.line, "about": v.about, "what": v.what})).collect()
+}
+
+fn given<'a>(args: &'a ArgMatches, name: &str) -> Option<&'a String> {
+    args.try_get_one::<String>(name).ok().flatten()
+}
+
+fn text_of(path: &str) -> Result<String, Refusal> {
+    let not_text = |_| Refusal::new(Stage::Usage, format!("{} is not text", path.escape_debug()), "");
+    String::from_utf8(objects::read(path)?).map_err(not_text)
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Objects that are let in or not: signatures by `minisign`, policies of a site.
+use e2e::detour::{self, code};
+use e2e::lab::Lab;
+use e2e::netns::Netns;
+use e2e::tools::{self, Scratch};
+
+const DEVICE: &str = "eth0";
+
+#[test]
+fn only_what_the_owner_of_the_key_signed() {
+    let lab = Lab::new();
+    let ns = &lab.gateway;
+    let scratch = Scratch::new();
+    let path = |name: &str| scratch.path(name).display().to_string();
+    let object = scratch.write("drop.bpf.o", std::fs::read(tools::project().join("elf/drop.bpf.o")).unwrap());
+    for owner in ["ours", "theirs"] {
+        ns.run("minisign", &["-G", "-W", "-p", &path(&format!("{owner}.pub")), "-s", &path(owner)]);
+    }
+    let sign = |owner: &str| ns.run("minisign", &["-S", "-s", &path(owner), "-m", &object]);
+    let (key, signature) = (path("ours.pub"), path("drop.bpf.o.minisig"));
+    let load = |rest: &[&str]| {
+        let run = detour::run(ns, &[&["load", &object, DEVICE, "--require-signature", &key], rest].concat());
+        if run.code == Some(code::DONE) {
+            detour::run(ns, &["unload", DEVICE]).done();
+        }
+        run
+    };
+    load(&[]).refused(code::OBJECT, &["not signed", "drop.bpf.o.minisig"]);
+    sign("ours");
+    load(&[]).done();
+    // Elsewhere, and older kinds of signature: signify's, without hashing first.
+    std::fs::rename(&signature, path("elsewhere")).unwrap();
+    load(&["--signature", &path("elsewhere")]).done();
+    sign("theirs");
+    load(&[]).refused(code::OBJECT, &["another key"]);
+    // Theirs, under the number of our key.
+    let forged = std::fs::read_to_string(&signature).unwrap();
+    let mut lines: Vec<String> = forged.lines().map(str::to_string).collect();
+    let ours = std::fs::read_to_string(path("elsewhere")).unwrap();
+    let number = ours.lines().nth(1).unwrap()[..13].to_string();
+    lines[1].replace_range(..13, &number);
+    std::fs::write(&signature, lines.join("\n") + "\n").unwrap();
+    let run = load(&[]);
+    assert_eq!(run.code, Some(code::OBJECT), "{run:?}");
+    // One bit of the object.
+    sign("ours");
+    let mut bytes = std::fs::read(&object).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    std::fs::write(&object, &bytes).unwrap();
+    let run = load(&[]);
+    assert!(run.code == Some(code::OBJECT), "{run:?}");
+    detour::run(ns, &["load", "@drop", DEVICE, "--require-signature", &key])
+        .refused(code::USAGE, &["--signature"]);
+    assert!(tools::filters(ns, DEVICE, "ingress").is_empty(), "nothing of it was loaded");
+}
+
+#[test]
+fn only_what_the_policy_allows() {
+    let lab = Lab::new();
+    let ns = &lab.gateway;
+    let scratch = Scratch::new();
+    let strict = scratch.write("strict", "# no printing\nhelper deny trace_*\nattach allow ingress\n");
+    let run = detour::run(ns, &["inspect", "@trace", "--policy", &strict]).ends(code::NO);
+    assert!(run.stdout.contains("strict:2: program trace calls bpf_trace_printk, "), "{}", run.stdout);
+    let document = detour::run(ns, &["inspect", "@trace", "--policy", &strict, "-j"]).ends(code::NO).json();
+    assert_eq!((&document["allowed"], &document["violations"][0]["line"]), (&false.into(), &2.into()));
+    for line in [
+        &["load", "@trace", DEVICE][..],
+        &["plan", "load", "@trace", DEVICE],
+        &["load", "@trace", "--no-attach"],
+    ] {
+        detour::run(ns, &[line, &["--policy", &strict]].concat())
+            .refused(code::OBJECT, &["strict:2", "trace_printk", "nothing was loaded"]);
+    }
+    detour::run(ns, &["inspect", "@drop", "--policy", &strict]).done();
+    detour::run(ns, &["load", "@drop", DEVICE, "--policy", &strict]).done();
+    detour::run(ns, &["unload", DEVICE]).done();
+    let egress = ["load", "@drop", DEVICE, "--egress", "drop", "--policy", &strict];
+    detour::run(ns, &egress).refused(code::OBJECT, &["strict:3", "is for egress"]);
+    detour::run(ns, &["load", "@drop", DEVICE, "--tcx", "--policy", &strict])
+        .refused(code::OBJECT, &["strict:3", "tcx-ingress"]);
+    let wrong = scratch.write("wrong", "\nhelper permit x\n");
+    detour::run(ns, &["inspect", "@drop", "--policy", &wrong]).refused(code::USAGE, &["wrong:2:", "allow"]);
+}
+
+/// The policy speaks of what bpftool would say that the kernel got.
+#[test]
+fn kernel_functions_are_seen_before_a_kernel_is_asked() {
+    let ns = Netns::new();
+    let scratch = Scratch::new();
+    let none = scratch.write("none", "kfunc allow\n");
+    let object = tools::project().join("elf/fixtures/ksyms.bpf.o").display().to_string();
+    let run = detour::run(&ns, &["inspect", &object, "--policy", &none]).ends(code::NO);
+    assert!(run.stdout.contains("none:1: program") && run.stdout.contains("calls bpf_"), "{}", run.stdout);
+    let all = scratch.write("all", "kfunc allow bpf_* no_such_*\n");
+    detour::run(&ns, &["inspect", &object, "--policy", &all]).done();
+}

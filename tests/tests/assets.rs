@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Man pages, completions and service files, judged by those who will read them: man, the shells, systemd.
+use e2e::tools;
+use std::process::Command;
+
+/// Runs a program on a file of loader/assets; it has to succeed and have nothing to complain of.
+fn content(program: &str, arguments: &[&str], file: &str) -> String {
+    let path = tools::project().join("loader/assets").join(file);
+    let output = Command::new(program).args(arguments).arg(path).env("LC_ALL", "C.UTF-8").output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
+    let (text, complaint) =
+        (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && complaint.trim().is_empty(), "{program} {file}: {text}{complaint}");
+    text
+}
+
+#[test]
+fn man_pages_are_well_formed() {
+    for (file, words) in [("man/detour.8", "--require-signature"), ("man/detour.rules.5", "redirect")] {
+        let page = content("man", &["--warnings", "-E", "UTF-8", "-l"], file);
+        assert!(page.contains(words) && page.contains("NAME"), "{page}");
+    }
+}
+
+#[test]
+fn shells_read_their_completions() {
+    content("bash", &["-n"], "completions/detour.bash");
+    content("zsh", &["-n"], "completions/_detour");
+    content("fish", &["--no-execute"], "completions/detour.fish");
+    content("sh", &["-n"], "init/detour.openrc");
+    content("sh", &["-n"], "init/rcS.busybox");
+}
+
+/// 0 is no exposure, 10 the worst; the threshold is given in tenths.
+#[test]
+fn units_expose_little() {
+    for unit in ["systemd/detour@.service"] {
+        let report =
+            content("systemd-analyze", &["security", "--offline=true", "--no-pager", "--threshold=20"], unit);
+        assert!(report.contains("Overall exposure level"), "{report}");
+    }
+}
