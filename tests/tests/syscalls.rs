@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Every system call that each command makes, as strace saw it, to loader/docs/syscalls.md: it has to be current.
+//!
+//! `BLESS=1 cargo test -p e2e --test syscalls` writes it anew. A call that nobody has given a reason for fails the test.
+use e2e::detour;
+use e2e::lab::Lab;
+use e2e::netns::Netns;
+use e2e::tools::{self, Scratch};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::process::Command;
+
+const DEVICE: &str = "eth0";
+
+/// Why each call is made.
+const REASONS: [(&str, &str); 52] = [
+    ("access", "start of the C library"),
+    ("arch_prctl", "start of the C library: thread-local memory"),
+    ("bind", "the netlink socket gets its port"),
+    ("bpf", "maps, programs, types, pins; read or made"),
+    ("brk", "memory"),
+    ("clock_getres", "the length of a jiffy"),
+    ("clock_gettime", "how long a lock is waited for; the age of flows"),
+    ("clock_nanosleep", "between two attempts at a lock"),
+    ("close", "descriptors"),
+    ("connect", "a socket of netlink"),
+    ("execve", "the program itself"),
+    ("exit", "a thread's end"),
+    ("exit_group", "the end"),
+    ("fcntl", "start of the Rust library: are 0, 1 and 2 open"),
+    ("fdatasync", "a file is on the disk"),
+    ("flock", "one command at a time changes /sys/fs/bpf"),
+    ("fstat", "size and kind of a file"),
+    ("fstatfs", "kind of a file system"),
+    ("futex", "locks inside the program"),
+    ("getdents64", "names in our folders"),
+    ("geteuid", "who owns our folders"),
+    ("getrandom", "start of the C library"),
+    ("getsockname", "the netlink socket's port"),
+    ("getsockopt", "SO_NETNS_COOKIE: the namespace's number"),
+    ("ioctl", "is this a terminal"),
+    ("lseek", "reading a file"),
+    ("madvise", "memory"),
+    ("mkdir", "our folders in /sys/fs/bpf"),
+    ("mmap", "memory"),
+    ("mprotect", "memory, less of it writable"),
+    ("mremap", "memory"),
+    ("munmap", "memory"),
+    ("newfstatat", "whether a file is there, and whose"),
+    ("openat", "files, folders"),
+    ("poll", "waiting for an answer"),
+    ("prctl", "start of the C library"),
+    ("prlimit64", "start of the Rust library: size of the stack"),
+    ("read", "files"),
+    ("readlink", "start of the C library"),
+    ("readlinkat", "start of the C library"),
+    ("recvfrom", "answers of rtnetlink"),
+    ("rename", "the commit of `up` and `load`"),
+    ("renameat2", "the commit of `load --replace`"),
+    ("rmdir", "our folders"),
+    ("rseq", "start of the C library"),
+    ("rt_sigaction", "start of the Rust library; SIGPIPE"),
+    ("rt_sigprocmask", "a signal waits until a step is done"),
+    ("rt_sigtimedwait", "has one come"),
+    ("rt_sigpending", "has one come"),
+    ("sched_getaffinity", "start of the Rust library"),
+    ("sendto", "requests to rtnetlink"),
+    ("set_robust_list", "start of the C library"),
+];
+
+/// More of them, for which there was no room in one screen.
+const MORE: [(&str, &str); 12] = [
+    ("set_tid_address", "start of the C library"),
+    ("setns", "-n"),
+    ("setsockopt", "extended acks, strict checks"),
+    ("sigaltstack", "start of the Rust library: a stack for the overflow of the stack"),
+    ("socket", "NETLINK_ROUTE"),
+    ("stat", "whether a file is there, and whose"),
+    ("statfs", "is /sys/fs/bpf a BPF file system"),
+    ("statx", "size and kind of a file, and whose"),
+    ("sysinfo", "start of the C library"),
+    ("uname", "start of the C library"),
+    ("unlink", "our pins"),
+    ("write", "the answer"),
+];
+
+/// What strace saw of a command that has to end well.
+fn calls(ns: &Netns, line: &[&str]) -> BTreeSet<String> {
+    let scratch = Scratch::new();
+    let log = scratch.write("strace", "");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-e", "signal=none", "-o", &log]).arg(detour::path()).args(line);
+    let output = ns.output(&mut strace);
+    assert!(
+        output.status.code().is_some_and(|c| c < 2),
+        "{line:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let log = std::fs::read_to_string(&log).unwrap();
+    let name = |line: &str| Some(line.split_once(' ')?.1.trim_start().split_once('(')?.0.to_string());
+    let is_name = |name: &String| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    log.lines().filter_map(name).filter(is_name).collect()
+}
+
+fn page(seen: &BTreeMap<&str, BTreeSet<String>>) -> String {
+    let all: BTreeSet<&String> = seen.values().flatten().collect();
+    let mut page = String::from(
+        "<!-- SPDX-License-Identifier: MIT OR GPL-2.0-or-later -->\n# System calls\n\n\
+         What strace saw; made by tests/tests/syscalls.rs, which also fails where a command makes a call that is not here.\n\
+         x86-64, static glibc; the first table is what every command does.\n\n",
+    );
+    let _ = writeln!(page, "Together: {} system calls.\n\n## Why\n\n| call | why |\n|---|---|", all.len());
+    for call in &all {
+        let _ = writeln!(page, "| `{call}` | {} |", reason(call).unwrap_or("?"));
+    }
+    let mut common = seen.values().next().cloned().unwrap_or_default();
+    seen.values().for_each(|calls| common.retain(|call| calls.contains(call)));
+    let list =
+        |calls: &BTreeSet<String>| calls.iter().map(|c| format!("`{c}`")).collect::<Vec<_>>().join(" ");
+    let _ = writeln!(
+        page,
+        "\n## Every command\n\n{}\n\n## Besides\n\n| command | calls |\n|---|---|",
+        list(&common)
+    );
+    for (command, calls) in seen {
+        let _ = writeln!(page, "| `{command}` | {} |", list(&calls.difference(&common).cloned().collect()));
+    }
+    page
+}
+
+fn reason(call: &str) -> Option<&'static str> {
+    REASONS.iter().chain(&MORE).find(|(name, _)| *name == call).map(|(_, why)| *why)
+}
+
+#[test]
+fn every_call_is_listed_with_its_reason() {
+    let lab = Lab::new();
+    let ns = &lab.gateway;
+    let scratch = Scratch::new();
+    let rules = scratch.write("a.rules", "tcp dport 80 redirect to :8080\n");
+    let mut seen: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for (name, line) in [
+        ("check", &["check", &rules][..]),
+        ("inspect", &["inspect", "@trace"]),
+        ("verify", &["verify"]),
+        ("plan up", &["plan", "up", DEVICE]),
+        ("up", &["up", DEVICE, &rules]),
+        ("status", &["status"]),
+        ("asked", &["asked", DEVICE]),
+        ("flows", &["flows", DEVICE]),
+        ("rules", &["rules", DEVICE]),
+        ("list", &["list", DEVICE]),
+        ("map", &["map", "list", DEVICE, "up"]),
+        ("verify --live", &["verify", "--live", DEVICE]),
+        ("up (reload)", &["up", DEVICE, "--rule", "drop"]),
+        ("load", &["load", "@trace", DEVICE]),
+        ("load --replace", &["load", "@trace", DEVICE, "--replace"]),
+        ("unload", &["unload", DEVICE, "trace"]),
+        ("down", &["down", DEVICE]),
+    ] {
+        seen.insert(name, calls(ns, line));
+    }
+    let unknown: BTreeSet<&String> = seen.values().flatten().filter(|call| reason(call).is_none()).collect();
+    assert!(unknown.is_empty(), "without a reason: {unknown:?}");
+    let path = tools::project().join("loader/docs/syscalls.md");
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&path, page(&seen)).unwrap();
+    }
+    let listed = std::fs::read_to_string(&path).unwrap_or_default();
+    let common =
+        listed.split("## Every command").nth(1).unwrap_or_default().lines().nth(2).unwrap_or_default();
+    for (command, calls) in &seen {
+        let row =
+            listed.lines().find(|line| line.starts_with(&format!("| `{command}` |"))).unwrap_or_default();
+        let missing: Vec<&String> =
+            calls.iter().filter(|call| !format!("{common} {row}").contains(&format!("`{call}`"))).collect();
+        assert!(missing.is_empty(), "{command} makes {missing:?}: BLESS=1 cargo test -p e2e --test syscalls");
+    }
+}
