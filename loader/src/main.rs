@@ -52,6 +52,11 @@ fn usage(error: &clap::Error) -> ExitCode {
         let _ = std::io::stderr().write_all(detour::ui::json::document(&refusal.json(), false).as_bytes());
         return ExitCode::from(Stage::Usage as u8);
     }
+    let long = |a: &str| a == "--verbose" || a.starts_with('-') && !a.starts_with("--") && a.contains('v');
+    if error.kind() == clap::error::ErrorKind::DisplayVersion && std::env::args().skip(1).any(|a| long(&a)) {
+        let _ = std::io::stdout().write_all(detour::ui::version::text().as_bytes());
+        return ExitCode::SUCCESS;
+    }
     let _ = error.print();
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }

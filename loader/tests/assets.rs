@@ -81,6 +81,11 @@ need CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; the other commands that read or cha
 and
 .B demo
 CAP_SYS_ADMIN.
+From Linux 5.19 on, only
+.B up
+and
+.B load
+need CAP_BPF, and only what attaches or detaches needs CAP_NET_ADMIN.
 /sys/fs/bpf belongs to root: be root, or have CAP_DAC_OVERRIDE.
 .SH FILES
 .TP

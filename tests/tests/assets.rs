@@ -38,3 +38,14 @@ fn units_expose_little() {
     let report = content("systemd-analyze", &judge, "systemd/detour@.service");
     assert!(report.contains("Overall exposure level"), "{report}");
 }
+
+/// The threat model names tests: they have to be there.
+#[test]
+fn the_tests_of_the_threat_model_exist() {
+    let page = std::fs::read_to_string(tools::project().join("loader/docs/threat-model.md")).unwrap();
+    let named = page.split('`').filter(|word| word.ends_with(".rs") || word.starts_with("scripts/"));
+    let folders = ["tests/tests", "", "loader/src/dnat"];
+    let is_there = |name: &&str| folders.iter().any(|f| tools::project().join(f).join(name).exists());
+    let missing: Vec<&str> = named.filter(|name| !is_there(name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}

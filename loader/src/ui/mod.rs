@@ -26,3 +26,4 @@ pub mod sums;
 pub mod text;
 pub mod value;
 pub mod verify;
+pub mod version;

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! The tree, its commit and its compiler to what `detour -V -v` prints. Reads only; the same tree gives the same lines.
+use std::path::Path;
+use std::process::Command;
+
+/// What a program prints, if it is there and content.
+fn said(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_string()).filter(|text| !text.is_empty())
+}
+
+/// How many there are, by the word and its brace; comments aside.
+fn unsafe_blocks(folder: &Path) -> usize {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let text = files.filter_map(|path| std::fs::read_to_string(path).ok()).collect::<String>();
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    code.filter(|line| line.contains("unsafe {")).count()
+}
+
+fn main() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default();
+    // A tree without git (a release) says which commit it is of.
+    let stated = std::fs::read_to_string(root.join(".commit")).ok().map(|text| text.trim().to_string());
+    // Only a release says it: otherwise each commit would build everything again.
+    let release = std::env::var("PROFILE").is_ok_and(|profile| profile == "release");
+    let asked = || said("git", &["rev-parse", "HEAD"]).filter(|_| release);
+    let commit = stated.or_else(asked).unwrap_or_else(|| "not stated in this build".into());
+    let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
+    let compiler = said(&rustc, &["--version"]).unwrap_or_else(|| "unknown".into());
+    println!("cargo::rustc-env=DETOUR_COMMIT={commit}");
+    println!("cargo::rustc-env=DETOUR_RUSTC={compiler}");
+    println!("cargo::rustc-env=DETOUR_TARGET={}", std::env::var("TARGET").unwrap_or_default());
+    println!("cargo::rustc-env=DETOUR_UNSAFE={}", unsafe_blocks(&root.join("loader/sys/src")));
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=sys/src");
+    println!("cargo::rerun-if-changed=../.commit");
+    if let Some(head) = said("git", &["rev-parse", "--git-path", "logs/HEAD"]).filter(|_| release) {
+        println!("cargo::rerun-if-changed={head}");
+    }
+}
