@@ -35,6 +35,9 @@ _detour() {
             detour,down)
                 cmd="detour__subcmd__down"
                 ;;
+            detour,events)
+                cmd="detour__subcmd__events"
+                ;;
             detour,flows)
                 cmd="detour__subcmd__flows"
                 ;;
@@ -94,6 +97,9 @@ _detour() {
                 ;;
             detour__subcmd__help,down)
                 cmd="detour__subcmd__help__subcmd__down"
+                ;;
+            detour__subcmd__help,events)
+                cmd="detour__subcmd__help__subcmd__events"
                 ;;
             detour__subcmd__help,flows)
                 cmd="detour__subcmd__help__subcmd__flows"
@@ -255,7 +261,7 @@ _detour() {
 
     case "${cmd}" in
         detour)
-            opts="-n -j -p -v -q -h -V --netns --json --pretty --color --verbose --quiet --help --version up down status asked flows rules load unload list plan apply check map inspect test verify metrics doctor demo help"
+            opts="-n -j -p -v -q -h -V --netns --json --pretty --color --verbose --quiet --help --version up down status asked flows rules load unload list plan apply check map inspect test verify events metrics doctor demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -468,6 +474,44 @@ _detour() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        detour__subcmd__events)
+            opts="-n -j -p -v -q -h --kind --count --pcap --netns --json --pretty --color --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --kind)
+                    COMPREPLY=($(compgen -W "new confirmed closed refused denied full asked packet dns" -- "${cur}"))
+                    return 0
+                    ;;
+                --count)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pcap)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --netns)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         detour__subcmd__flows)
             opts="-n -j -p -v -q -h --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -495,7 +539,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__help)
-            opts="up down status asked flows rules load unload list plan apply check map inspect test verify metrics doctor demo help"
+            opts="up down status asked flows rules load unload list plan apply check map inspect test verify events metrics doctor demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -579,6 +623,20 @@ _detour() {
             return 0
             ;;
         detour__subcmd__help__subcmd__down)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        detour__subcmd__help__subcmd__events)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -993,7 +1051,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__load)
-            opts="-n -j -p -v -q -h --name --ingress --egress --set --prio --handle --tcx --before --after --first --last --revision --replace --pin-dir --on-incompatible --no-attach --program --type --mount-bpffs --policy --require-signature --signature --btf --no-btf --legacy-maps --transcript --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --name --ingress --egress --set --prio --handle --tcx --before --after --first --last --revision --replace --pin-dir --on-incompatible --no-attach --program --type --mount-bpffs --policy --require-signature --signature --btf --no-btf --fd-array --legacy-maps --transcript --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1535,7 +1593,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__plan__subcmd__load)
-            opts="-n -j -p -v -q -h --name --ingress --egress --set --prio --handle --tcx --before --after --first --last --revision --replace --pin-dir --on-incompatible --no-attach --program --type --mount-bpffs --policy --require-signature --signature --btf --no-btf --legacy-maps --bytes --undo --facts --save-facts --strace --pcap --against --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --name --ingress --egress --set --prio --handle --tcx --before --after --first --last --revision --replace --pin-dir --on-incompatible --no-attach --program --type --mount-bpffs --policy --require-signature --signature --btf --no-btf --fd-array --legacy-maps --bytes --undo --facts --save-facts --strace --pcap --against --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1801,7 +1859,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__plan__subcmd__up)
-            opts="-n -j -p -v -q -h --rule --prio --handle --flows-max --opening-max --asked-max --pickup --no-pickup --mount-bpffs --bytes --undo --facts --save-facts --strace --pcap --against --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --rule --prio --handle --flows-max --opening-max --asked-max --pickup --no-pickup --monitor --mount-bpffs --bytes --undo --facts --save-facts --strace --pcap --against --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1995,7 +2053,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__up)
-            opts="-n -j -p -v -q -h --rule --prio --handle --flows-max --opening-max --asked-max --pickup --no-pickup --mount-bpffs --transcript --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --rule --prio --handle --flows-max --opening-max --asked-max --pickup --no-pickup --monitor --mount-bpffs --transcript --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2049,7 +2107,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__verify)
-            opts="-n -j -p -v -q -h --live --object --set --rules --rule --flows-max --opening-max --asked-max --pickup --no-pickup --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --live --object --set --rules --rule --flows-max --opening-max --asked-max --pickup --no-pickup --monitor --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
