@@ -174,7 +174,7 @@ impl Packet {
         let piece = |(n, bytes): (usize, &[u8])| {
             let (more, offset) = (n < last, (n * size) as u16);
             if self.src.is_ipv4() {
-                let fragment = offset / 8 | if more { 0x2000 } else { 0 };
+                let fragment = (offset / 8) | if more { 0x2000 } else { 0 };
                 let inner = Inner::Other(self.protocol());
                 return Packet { fragment, inner, payload: bytes.to_vec(), ..self.clone() };
             }

@@ -79,7 +79,7 @@ fn wait(listener: &Listener, signals: &Signals) {
 }
 
 /// One line; false when nobody reads any more.
-fn say(json: bool, device: &str, event: &Event) -> bool {
+pub fn say(json: bool, device: &str, event: &Event) -> bool {
     let now = since_1970();
     let line = match json {
         true => ui::json::document(&ui::events::json(device, event, now), false),
@@ -90,7 +90,8 @@ fn say(json: bool, device: &str, event: &Event) -> bool {
     !written.is_err_and(|e| e.kind() == ErrorKind::BrokenPipe)
 }
 
-fn since_1970() -> Duration {
+/// The present.
+pub fn since_1970() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO)
 }
 

@@ -24,6 +24,8 @@ mod metrics;
 mod objects;
 mod plan;
 mod recorder;
+#[cfg(feature = "operate")]
+mod run;
 mod select;
 mod selection;
 mod shadows;
@@ -46,6 +48,8 @@ pub fn run(matches: &ArgMatches) -> Result<Answer, Refusal> {
         Some(("asked", args)) => look::asked(&mut context, args),
         Some(("rules", args)) => look::rules(&mut context, args),
         Some(("up", args)) => up::up(&mut context, args),
+        #[cfg(feature = "operate")]
+        Some(("run", args)) => run::run(&mut context, args),
         Some(("down", args)) => up::down(&mut context, args),
         Some(("load", args)) => attach::load(&mut context, args),
         Some(("unload", args)) => attach::unload(&mut context, args),

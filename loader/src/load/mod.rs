@@ -22,6 +22,8 @@
 )]
 
 pub mod ack;
+#[cfg(feature = "operate")]
+pub mod changes;
 pub mod compare;
 pub mod create;
 pub mod exchange;
@@ -39,6 +41,8 @@ pub mod netlink;
 #[cfg(feature = "operate")]
 pub mod nft;
 pub mod nla;
+#[cfg(feature = "operate")]
+pub mod notify;
 pub mod packets;
 pub mod plan;
 pub mod plan_json;

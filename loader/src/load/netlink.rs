@@ -43,7 +43,7 @@ impl NetlinkError {
         Self { request, errno: errno as i32, text: Some(text.to_string()), attribute: None, answered: false }
     }
 
-    fn io(request: &'static str, error: &io::Error) -> Self {
+    pub(super) fn io(request: &'static str, error: &io::Error) -> Self {
         let errno = error.raw_os_error().unwrap_or(Errno::EIO as i32);
         Self { request, errno, text: None, attribute: None, answered: false }
     }

@@ -35,7 +35,11 @@ pub fn command() -> Command {
         .subcommand(check::test())
         .subcommand(check::verify());
     #[cfg(feature = "operate")]
-    let command = command.subcommand(see::events()).subcommand(see::metrics()).subcommand(see::doctor());
+    let command = command
+        .subcommand(run::run())
+        .subcommand(see::events())
+        .subcommand(see::metrics())
+        .subcommand(see::doctor());
     #[cfg(feature = "demo")]
     let command = command.subcommand(run::demo());
     command

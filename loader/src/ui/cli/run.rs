@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! Running the DNAT: `up`, `down`, `demo`.
+//! Running the DNAT: `up`, `run`, `down`, `demo`.
 use super::args::{dev, flag, handle, mount, option, prio, rules};
 use clap::{value_parser, Arg, Command};
 
@@ -7,12 +7,28 @@ pub(super) fn up() -> Command {
     Command::new("up")
         .about("Load, attach and apply rules, then leave; the kernel carries on")
         .after_help("Without rules, everything goes to the device's own address: the rule 'redirect'.")
-        .arg(dev())
-        .args(rules())
-        .arg(prio("100"))
-        .arg(handle().default_value("0xd370"))
-        .args(options())
-        .arg(mount())
+        .args(wanted())
+}
+
+/// What is to be up, and how.
+fn wanted() -> Vec<Arg> {
+    let mut all = vec![dev(), prio("100"), handle().default_value("0xd370"), mount()];
+    all.extend(rules());
+    all.extend(options());
+    all
+}
+
+#[cfg(feature = "operate")]
+pub(super) fn run() -> Command {
+    let file = clap::builder::ValueParser::string();
+    Command::new("run")
+        .about("up in the foreground: tells events, reloads rules on SIGHUP, follows addresses")
+        .after_help(
+            "SIGINT and SIGTERM end it, and the kernel carries on. Speaks sd_notify: Type=notify-reload.",
+        )
+        .args(wanted())
+        .arg(option("metrics-file", "FILE", file, "Replace this file every 15 s, for Prometheus"))
+        .arg(flag("down-on-exit", "Detach and unpin at the end"))
 }
 
 /// What the programs are configured with; `verify` takes the same.
