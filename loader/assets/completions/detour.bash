@@ -65,6 +65,9 @@ _detour() {
             detour,rules)
                 cmd="detour__subcmd__rules"
                 ;;
+            detour,run)
+                cmd="detour__subcmd__run"
+                ;;
             detour,status)
                 cmd="detour__subcmd__status"
                 ;;
@@ -127,6 +130,9 @@ _detour() {
                 ;;
             detour__subcmd__help,rules)
                 cmd="detour__subcmd__help__subcmd__rules"
+                ;;
+            detour__subcmd__help,run)
+                cmd="detour__subcmd__help__subcmd__run"
                 ;;
             detour__subcmd__help,status)
                 cmd="detour__subcmd__help__subcmd__status"
@@ -261,7 +267,7 @@ _detour() {
 
     case "${cmd}" in
         detour)
-            opts="-n -j -p -v -q -h -V --netns --json --pretty --color --verbose --quiet --help --version up down status asked flows rules load unload list plan apply check map inspect test verify events metrics doctor demo help"
+            opts="-n -j -p -v -q -h -V --netns --json --pretty --color --verbose --quiet --help --version up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -539,7 +545,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__help)
-            opts="up down status asked flows rules load unload list plan apply check map inspect test verify events metrics doctor demo help"
+            opts="up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -903,6 +909,20 @@ _detour() {
             return 0
             ;;
         detour__subcmd__help__subcmd__rules)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        detour__subcmd__help__subcmd__run)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1859,21 +1879,21 @@ _detour() {
             return 0
             ;;
         detour__subcmd__plan__subcmd__up)
-            opts="-n -j -p -v -q -h --rule --prio --handle --flows-max --opening-max --asked-max --pickup --no-pickup --monitor --mount-bpffs --bytes --undo --facts --save-facts --strace --pcap --against --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --prio --handle --mount-bpffs --rule --flows-max --opening-max --asked-max --pickup --no-pickup --monitor --bytes --undo --facts --save-facts --strace --pcap --against --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
-                --rule)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --prio)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --handle)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rule)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1931,6 +1951,60 @@ _detour() {
                 return 0
             fi
             case "${prev}" in
+                --netns)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        detour__subcmd__run)
+            opts="-n -j -p -v -q -h --prio --handle --mount-bpffs --rule --flows-max --opening-max --asked-max --pickup --no-pickup --monitor --metrics-file --down-on-exit --netns --json --pretty --color --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --prio)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --handle)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rule)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --flows-max)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --opening-max)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --asked-max)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --metrics-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --netns)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -2053,21 +2127,21 @@ _detour() {
             return 0
             ;;
         detour__subcmd__up)
-            opts="-n -j -p -v -q -h --rule --prio --handle --flows-max --opening-max --asked-max --pickup --no-pickup --monitor --mount-bpffs --transcript --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --prio --handle --mount-bpffs --rule --flows-max --opening-max --asked-max --pickup --no-pickup --monitor --transcript --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
-                --rule)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --prio)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --handle)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rule)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
