@@ -10,7 +10,8 @@ use crate::load::plan::Plan;
 use crate::load::plan_json::unhex;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::step::{Arg, Bpf, Step};
-use crate::object::{MapSpec, Object};
+use crate::load::types::{of_map, MapTypes};
+use crate::object::{Btf, MapSpec, Object};
 use crate::ui::maps::{self, Row, Typed};
 use crate::ui::text::escape;
 use clap::ArgMatches;
@@ -36,7 +37,8 @@ pub fn map(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> 
     let path = here.path(name)?;
     let map = open_map(&path)?;
     let info = info(&map, name)?;
-    let (key, value) = here.types(name, &map, &info);
+    let kernels = here.kernels(name, &map);
+    let (key, value) = here.types(name, &map, &info, kernels.as_ref());
     let elements = match what {
         "dump" => entries(&map)?,
         "get" => {
@@ -62,7 +64,8 @@ pub fn set_plan(args: &ArgMatches, facts: &Facts) -> Result<Plan, Refusal> {
     let name = text(args, "map");
     let path = here.path(name)?;
     let map = open_map(&path)?;
-    let (key, value) = here.types(name, &map, &info(&map, name)?);
+    let kernels = here.kernels(name, &map);
+    let (key, value) = here.types(name, &map, &info(&map, name)?, kernels.as_ref());
     Ok(write(&path, &wanted(args, &map, key, value)?))
 }
 
@@ -142,18 +145,32 @@ impl Here {
         self.names().map(row).collect()
     }
 
-    /// The types of keys and values, where the object has them; a per-CPU map's value has one record for each CPU.
-    fn types(&self, name: &str, map: &Map, info: &Row) -> (Typed<'_>, Typed<'_>) {
-        let typed = |id: fn(&MapSpec) -> u32| {
-            let id = self.spec(&map_pin(name)).map(id).filter(|id| *id != 0)?;
-            Some((self.object.as_ref()?.btf.as_ref()?, id))
+    /// The types that the kernel keeps, where no object is at hand; asking for them needs CAP_SYS_ADMIN.
+    fn kernels(&self, name: &str, map: &Map) -> Option<MapTypes> {
+        match self.spec(&map_pin(name)) {
+            Some(_) => None,
+            None => of_map(map.as_fd()).ok().flatten(),
+        }
+    }
+
+    /// The types of keys and values, from the object or the kernel; a per-CPU map's value has one record for each CPU.
+    fn types<'a>(
+        &'a self,
+        name: &str,
+        map: &Map,
+        info: &Row,
+        kernels: Option<&'a MapTypes>,
+    ) -> (Typed<'a>, Typed<'a>) {
+        let object = || Some((self.object.as_ref()?.btf.as_ref()?, self.spec(&map_pin(name))?));
+        let (key, value) = match (object(), kernels) {
+            (Some((btf, spec)), _) => (Some((btf, spec.key_type_id)), Some((btf, spec.value_type_id))),
+            (None, Some(types)) => (Some((&types.btf, types.key)), Some((&types.btf, types.value))),
+            (None, None) => (None, None),
         };
-        let value = usize::try_from(info.value_size).unwrap_or(0);
-        let stride = if map.value_size() == value { 0 } else { value.next_multiple_of(8) };
-        (
-            Typed { btf: typed(|m| m.key_type_id), stride: 0 },
-            Typed { btf: typed(|m| m.value_type_id), stride },
-        )
+        let some = |typed: Option<(&'a Btf, u32)>| typed.filter(|(_, id)| *id != 0);
+        let size = usize::try_from(info.value_size).unwrap_or(0);
+        let stride = if map.value_size() == size { 0 } else { size.next_multiple_of(8) };
+        (Typed { btf: some(key), stride: 0 }, Typed { btf: some(value), stride })
     }
 }
 

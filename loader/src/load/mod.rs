@@ -64,4 +64,5 @@ pub mod tc;
 pub mod tcx;
 pub mod testrun;
 pub mod transcript;
+pub mod types;
 pub mod verify;

@@ -182,7 +182,8 @@ fn pinning(object: &Object, creation: &Creation) -> Vec<String> {
             format!("map {} asks to be pinned by name: without --pin-dir it is this instance's own", map.name)
         }
     };
-    object.maps.iter().filter(|m| m.pinning == 1).map(note).collect()
+    let notes = object.maps.iter().filter(|m| m.pinning == 1).map(note);
+    notes.chain(creation.shared.iter().filter_map(|shared| shared.unseen.clone())).collect()
 }
 
 /// A program that was only asked for by name may be one that cannot be loaded, though its object is sound. And none is

@@ -5,11 +5,13 @@
 use crate::load::gather::open_map;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::step::{Arg, Bpf, Effect, Step};
-use crate::object::Object;
-use detour_sys::commands;
+use crate::load::types::of_map;
+use crate::object::{MapSpec, Object};
+use detour_sys::{commands, Map, Value};
 use nix::sys::statfs::{statfs, BPF_FS_MAGIC};
 use std::fs;
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 
 /// A map that the object wants pinned by name, and what is there already.
@@ -21,6 +23,10 @@ pub struct Shared {
     pub path: String,
     /// The map that is pinned there.
     pub there: Option<Shape>,
+    /// How its keys, values or inner maps mean something else than the object's, in words.
+    pub differences: Vec<String>,
+    /// What of that could not be seen.
+    pub unseen: Option<String>,
     /// Whether one of another shape is replaced; otherwise that is refused.
     pub recreate: bool,
 }
@@ -53,9 +59,9 @@ pub fn gather(object: &Object, dir: &str, recreate: bool) -> Result<Vec<Shared>,
     if !meta.is_dir() || meta.uid() != nix::unistd::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
         return Err(refused("others may write to it"));
     }
-    let look = |map: &str| {
+    let look = |spec: &MapSpec| {
         // bpffs takes no dots.
-        let path = format!("{}/{}", dir.trim_end_matches('/'), map.replace('.', "_"));
+        let path = format!("{}/{}", dir.trim_end_matches('/'), spec.name.replace('.', "_"));
         let there = match fs::symlink_metadata(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
             Ok(meta) if !meta.is_file() => {
@@ -65,17 +71,57 @@ pub fn gather(object: &Object, dir: &str, recreate: bool) -> Result<Vec<Shared>,
                     "choose another --pin-dir",
                 ));
             }
-            _ => Some(shape(&path)?),
+            _ => Some(open_map(&path)?),
         };
-        Ok(Shared { map: map.to_string(), path, there, recreate })
+        let map = spec.name.clone();
+        let mut shared = Shared { map, path, there: None, differences: Vec::new(), unseen: None, recreate };
+        let Some(there) = there else { return Ok(shared) };
+        let unreadable =
+            |e: io::Error| Refusal::new(Stage::Kernel, format!("{}: {e}", shared.path), "it is not a map");
+        shared.there = Some(shape(there.as_fd()).map_err(unreadable)?);
+        match types(object, spec, &there) {
+            Ok(differences) => shared.differences = differences,
+            Err(e) => shared.unseen = Some(format!("map {}: the pinned one's types: {e}", spec.name)),
+        }
+        Ok(shared)
     };
-    object.maps.iter().filter(|m| m.pinning == 1).map(|m| look(&m.name)).collect()
+    object.maps.iter().filter(|m| m.pinning == 1).map(look).collect()
 }
 
-fn shape(path: &str) -> Result<Shape, Refusal> {
-    let map = open_map(path)?;
-    let info = detour_sys::info(map.as_fd(), INFO)
-        .map_err(|e| Refusal::new(Stage::Kernel, format!("{path}: {e}"), "it is not a map"))?;
+/// How keys, values and the shape of inner maps differ, as far as both sides tell of them. An empty map of maps does not
+/// say what it takes.
+fn types(object: &Object, spec: &MapSpec, there: &Map) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    let theirs = of_map(there.as_fd())?;
+    if let (Some(ours), Some(theirs)) = (&object.btf, &theirs) {
+        let sides = [("key", spec.key_type_id, theirs.key), ("value", spec.value_type_id, theirs.value)];
+        for (path, our, their) in sides.into_iter().filter(|(_, our, their)| *our != 0 && *their != 0) {
+            found.extend(ours.difference(our, &theirs.btf, their, path));
+        }
+    }
+    let (Some(inner), Some(key)) = (&spec.inner, there.next_key(None)?) else { return Ok(found) };
+    let id = there.lookup(&key)?.and_then(|id| id.try_into().ok()).map(u32::from_ne_bytes);
+    let arguments = [("map_id", Value::Num(id.unwrap_or(0).into()))];
+    let answer = detour_sys::call(&commands::MAP_GET_FD_BY_ID, &arguments).map_err(|(error, _)| error)?;
+    let there = shape(answer.fd.ok_or(io::ErrorKind::InvalidData)?.as_fd())?;
+    let ours = [
+        ("map_type", inner.map_type),
+        ("key_size", inner.key_size),
+        ("value_size", inner.value_size),
+        ("max_entries", inner.max_entries),
+        ("map_flags", inner.flags),
+    ];
+    for (name, ours) in ours {
+        let theirs = there.0.iter().find(|(field, _)| *field == name).map_or(0, |(_, number)| *number);
+        if theirs != u64::from(ours) {
+            found.push(format!("{name} of its inner maps is {theirs}, not {ours}"));
+        }
+    }
+    Ok(found)
+}
+
+fn shape(map: BorrowedFd<'_>) -> io::Result<Shape> {
+    let info = detour_sys::info(map, INFO)?;
     let number = |at: usize, width: usize| {
         let mut wide = [0; 8];
         wide.get_mut(..width)?.copy_from_slice(info.get(at..at.checked_add(width)?)?);
@@ -109,7 +155,7 @@ fn one(step: Step, shared: &Shared) -> Result<Vec<Step>, Refusal> {
     };
     let pin = Step::pin(&symbol, shared.path.clone());
     let Some(there) = &shared.there else { return Ok(vec![step, pin]) };
-    let differences = differences(&step, there);
+    let differences = [differences(&step, there), shared.differences.clone()].concat();
     match (differences.is_empty(), shared.recreate) {
         (true, _) => Ok(vec![get(&symbol)]),
         (false, true) => {

@@ -38,6 +38,7 @@ impl Btf {
     }
 
     /// Types as they lie in memory, and the strings that they name by offset.
+    #[cfg(feature = "compat")]
     pub(crate) fn from_parts(types: Vec<u8>, strings: Vec<u8>) -> Result<Btf, ObjectError> {
         Btf::with_layout(types, strings, Vec::new())
     }

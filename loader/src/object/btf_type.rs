@@ -167,6 +167,7 @@ impl<'a> Type<'a> {
     }
 
     /// The type as it lies in its section.
+    #[cfg(feature = "compat")]
     pub(super) fn words(&self) -> Vec<u32> {
         let extra = self.extra.chunks_exact(4).filter_map(|w| w.try_into().ok()).map(u32::from_le_bytes);
         [self.name_off, self.info, self.size_or_type].into_iter().chain(extra).collect()

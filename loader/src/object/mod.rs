@@ -29,6 +29,7 @@ mod btf_fixup;
 mod btf_plain;
 mod btf_type;
 mod data;
+mod difference;
 mod digest;
 mod disasm;
 mod elf;

@@ -66,6 +66,8 @@ commands! {
     PROG_GET_FD_BY_ID = 13 gives_fd true { prog_id at 0 U32; }
     /// Linux 4.18; needs CAP_SYS_ADMIN.
     BTF_GET_FD_BY_ID = 19 gives_fd true { btf_id at 0 U32; }
+    /// Linux 4.13; needs CAP_SYS_ADMIN.
+    MAP_GET_FD_BY_ID = 14 gives_fd true { map_id at 0 U32; }
     /// Linux 4.13. The room is zeroed, so the pointers inside the record are null and the kernel follows none of them.
     OBJ_GET_INFO_BY_FD = 15 gives_fd false { bpf_fd at 0 Fd; info at 8 Room { count: 4, unit: 1 }; }
     /// Linux 4.18.

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! A map to the types that it was made with, as the kernel keeps them; reads only.
+use crate::object::Btf;
+use detour_sys::{commands, Value};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// Types, and which of them the keys and values of a map are; 0 where there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapTypes {
+    /// All types of the object that the map came from.
+    pub btf: Btf,
+    /// Of the keys.
+    pub key: u32,
+    /// Of the values.
+    pub value: u32,
+}
+
+/// `struct bpf_map_info` up to `btf_value_type_id`; the ids of types stand before (include/uapi/linux/bpf.h).
+const INFO: usize = 80;
+const IDS: usize = 64;
+
+/// Asks for a map's types; None when it was made without. Needs CAP_SYS_ADMIN.
+pub fn of_map(map: BorrowedFd<'_>) -> io::Result<Option<MapTypes>> {
+    let info = detour_sys::info(map, INFO)?;
+    let ids: Vec<u32> = info
+        .get(IDS..IDS.saturating_add(12))
+        .unwrap_or_default()
+        .chunks_exact(4)
+        .filter_map(|word| word.try_into().ok())
+        .map(u32::from_ne_bytes)
+        .collect();
+    let &[btf_id, key, value] = ids.as_slice() else { return Err(io::ErrorKind::InvalidData.into()) };
+    if btf_id == 0 || (key, value) == (0, 0) {
+        return Ok(None);
+    }
+    let arguments = [("btf_id", Value::Num(btf_id.into()))];
+    let answer = detour_sys::call(&commands::BTF_GET_FD_BY_ID, &arguments).map_err(|(error, _)| error)?;
+    let fd = answer.fd.ok_or(io::ErrorKind::InvalidData)?;
+    let image = detour_sys::info::btf_image(fd.as_fd())?;
+    let btf = Btf::parse(&image).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(Some(MapTypes { btf, key, value }))
+}
