@@ -26,6 +26,14 @@ pub fn hooks(object: &Object, args: &ArgMatches) -> Result<Vec<(String, u32)>, R
         Some("ingress") => Some(INGRESS),
         _ => None,
     };
+    // Programs for netkit are of the same type, but its own hooks are another place than the one they would get here.
+    if let Some(netkit) = programs.iter().find(|p| p.section.starts_with("netkit/")) {
+        let (name, section) = (escape(&netkit.name), escape(&netkit.section));
+        let what =
+            format!("'{name}' in section '{section}' is for a hook of netkit devices, which is not served");
+        let hint = "say --ingress FUNC or --egress FUNC to run it at a device's own hooks";
+        return Err(Refusal::new(Stage::Usage, what, hint));
+    }
     match programs.as_slice() {
         [] => Err(no_classifier(object)),
         [only] => Ok(vec![(only.name.clone(), parent(&only.section).unwrap_or(INGRESS))]),
@@ -112,5 +120,24 @@ fn why(program: &Program) -> String {
         (ProgramKind::Unknown, _) => format!("section '{}' is not for tc", program.section),
         (ProgramKind::SchedCls, false) => format!("section '{}' loads only when named", program.section),
         (ProgramKind::SchedCls, true) => "not asked for".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_for_netkit_goes_nowhere_unless_told() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../elf/fixtures/names.bpf.o");
+        let mut object = Object::parse(&std::fs::read(path).unwrap()).unwrap();
+        object.programs.retain(|p| p.name == "netkit_primary");
+        let hooks = |more: &[&str]| {
+            let line = [&["detour", "load", "names.bpf.o", "eth0"], more].concat();
+            let matches = crate::ui::cli::command().try_get_matches_from(line).unwrap();
+            super::hooks(&object, matches.subcommand().unwrap().1)
+        };
+        assert!(hooks(&[]).unwrap_err().to_string().contains("netkit devices"));
+        assert_eq!(hooks(&["--egress", "netkit_primary"]), Ok(vec![("netkit_primary".to_owned(), EGRESS)]));
     }
 }
