@@ -219,3 +219,48 @@ fn asked_says_whether_anyone_listens() {
     let rows = detour::json(ns, &["asked", &lab.device])["rows"].as_array().unwrap().clone();
     assert_eq!(rows.iter().find(|row| row["port"] == 8).unwrap()["served"], true);
 }
+
+#[test]
+fn a_scan_of_a_thousand_ports_is_answered_refused_listed_and_captured() {
+    let lab = Lab::new();
+    let ns = &lab.gateway;
+    let rules = ["--rule", "tcp dport 1-500 redirect to :8080", "--rule", "tcp redirect to :8081"];
+    up(ns, &lab.device, &rules);
+    let _server = Server::http(ns, (GATEWAY, 8080), "hello");
+    let scratch = Scratch::new();
+    let path = scratch.path("scan.pcapng");
+    let events = Events::start(ns, &lab.device, &["-j", "--pcap", path.to_str().unwrap()]);
+    let scan = |ports: std::ops::RangeInclusive<u16>| {
+        for port in ports {
+            let answer = talk::dial(&lab.client, 0, ([198, 51, 100, 7], port).into());
+            match (port, answer) {
+                (..=500, Ok(_)) => {}
+                (501.., Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
+                (port, answer) => panic!("port {port}: {answer:?}"),
+            }
+        }
+    };
+    scan(1..=250);
+    // Other rules that come to the same, in the middle of it.
+    up(ns, &lab.device, &["--rule", "tcp dport 0-500 redirect to :8080", "--rule", "tcp redirect to :8081"]);
+    scan(251..=750);
+    let lines = events.end();
+    let new = lines.iter().filter(|line| line["event"] == "new").count();
+    assert_eq!((new, &lines.last().unwrap()["lost"]), (750, &0.into()));
+    drop(Events::start(ns, &lab.device, &[])); // kill -9
+    scan(751..=1000);
+
+    let rows = detour::json(ns, &["asked", &lab.device])["rows"].as_array().unwrap().clone();
+    assert_eq!(rows.len(), 1000);
+    for row in &rows {
+        assert_eq!(row["served"], row["port"].as_u64().unwrap() <= 500, "{row}");
+    }
+    let sums = detour::json(ns, &["asked", &lab.device, "--by", "client"]);
+    assert_eq!((&sums["sums"][0]["rows"], &sums["sums"][0]["packets"]), (&1000.into(), &1000.into()));
+    let arrived = "tcp.flags == 0x002 && frame.comment contains \"as it arrived\"";
+    let tshark = ["-r", path.to_str().unwrap(), "-Y", arrived, "-T", "fields", "-e", "tcp.dstport"];
+    let output = Command::new("tshark").args(tshark).output().unwrap();
+    let ports: Vec<u16> =
+        String::from_utf8(output.stdout).unwrap().lines().map(|p| p.parse().unwrap()).collect();
+    assert_eq!(ports, (1..=750).collect::<Vec<u16>>());
+}
