@@ -68,6 +68,7 @@ enum flow_marks {
 	MARK_DIRECT = 1 << 0,     /* addressed to the server itself: tracked so that it owns its tuple */
 	MARK_PICKED_UP = 1 << 1,  /* opened in mid-stream */
 	MARK_ANY_SOURCE = 1 << 2, /* UDP, the server is an address of ours: it may answer from another one */
+	MARK_MASQUERADE = 1 << 3, /* the server sees us as its client; both keys are DIR_FORWARD: so they arrive */
 };
 
 #define RULE_NONE 0xffff
@@ -144,12 +145,14 @@ ABI_SIZE(struct frag_key, 40);
 
 /* What became of the first one. */
 struct frag {
-	__u8 addr[16]; /* the destination that it has now, in reverse the source */
-	__u32 seen;    /* tick */
-	__u8 dropped;  /* 1: all of them are */
-	__u8 pad[3];
+	__u8 addr[16];    /* the destination that it has now, in reverse the source */
+	__u8 source[16];  /* of a masqueraded flow, the source as well */
+	__u32 seen;       /* tick */
+	__u8 dropped;     /* 1: all of them are */
+	__u8 masqueraded; /* 1: sent on, through the device it came from */
+	__u16 pad;
 };
-ABI_SIZE(struct frag, 24);
+ABI_SIZE(struct frag, 40);
 
 /* ---- configuration: `const volatile struct cfg cfg` in .rodata, frozen before the programs are loaded ---------------
  */
@@ -158,6 +161,11 @@ enum cfg_flags {
 	CFG_PICKUP = 1 << 0,      /* a TCP packet without flow opens one: only where the device does not forward */
 	CFG_SYN_TRACKED = 1 << 1, /* each SYN to a target address was seen: a SYN-ACK without flow is dropped */
 	CFG_MONITOR = 1 << 6,     /* nothing is translated, dropped or refused, everything is recorded */
+	CFG_SEALED = 1 << 2,      /* what is neither translated nor for this machine is dropped at ingress */
+	/* What becomes of new flows that find no room. Without any of the three they are kept half-open. */
+	CFG_FULL_DROP = 1 << 3,
+	CFG_FULL_REJECT = 1 << 4,
+	CFG_FULL_PASS = 1 << 5,
 };
 
 /* A tick is 2^tick_shift jiffies. User space computes the present tick from the monotonic clock:
@@ -166,7 +174,7 @@ struct cfg {
 	__u32 schema; /* DETOUR_SCHEMA */
 	__u32 flags;  /* enum cfg_flags */
 	__u32 l2_len; /* bytes before the IP header: 14, or 0 on layer-3 devices */
-	__u32 hz;     /* jiffies a second; for readers, the programs do not use it */
+	__u32 hz;     /* jiffies a second */
 	__u32 tick_shift;
 	__u32 cpus;             /* highest possible CPU number + 1 */
 	__u32 half_slots4;      /* half-open slots per CPU */
@@ -178,13 +186,15 @@ struct cfg {
 	__u32 tcp_transitory;
 	__u32 udp;
 	__u32 icmp;
-	__u32 port_first; /* where a client port is looked for when its own is taken; host order */
-	__u32 port_count; /* a power of two is not needed; at least 16 */
-	__u32 ip_frag;    /* how long a first fragment is remembered, in ticks */
-	__u32 generic;    /* idle time of SCTP and of what has no ports, in ticks */
+	__u32 port_first;  /* where a client port is looked for when its own is taken; host order */
+	__u32 port_count;  /* a power of two is not needed; at least 16 */
+	__u32 ip_frag;     /* how long a first fragment is remembered, in ticks */
+	__u32 generic;     /* idle time of SCTP and of what has no ports, in ticks */
+	__u32 client_new;  /* flows that one client may open in a tick; 0: any number */
+	__u32 client_live; /* confirmed flows that one client may have; 0: any number */
 	__u32 pad;
 };
-ABI_SIZE(struct cfg, 80);
+ABI_SIZE(struct cfg, 88);
 
 /* ---- rules: one array value, so that a reload is one pointer -------------------------------------------------------
  */
@@ -225,17 +235,29 @@ enum verdict {
 	VERDICT_DNAT = 1,
 	VERDICT_ACCEPT = 2,
 	VERDICT_DROP = 3,
-	VERDICT_REJECT = 4, /* reserved; taken as drop */
+	VERDICT_REJECT = 4,
+};
+
+enum action_flags {
+	ACTION_MASQUERADE = 1 << 0, /* the source is rewritten, too */
+};
+
+/* What a refused client is told; all others are the code of an ICMP destination unreachable + 1. */
+enum reject {
+	REJECT_NONE = 0, /* the rule is not about this family */
+	REJECT_RESET = 255,
 };
 
 struct rule_action {
 	__u8 verdict; /* enum verdict */
-	__u8 flags;   /* 0 */
+	__u8 flags;   /* enum action_flags */
 	__be16 port;  /* 0 keeps the destination port */
 	ip4 addr4;    /* 0: this rule has no IPv4 target, IPv4 packets pass */
 	ip6 addr6;    /* the same for IPv6 */
 	__u32 line;   /* in the rules file, from 1; 0 when there is none */
-	__u32 pad;
+	__u8 reject4; /* enum reject */
+	__u8 reject6;
+	__u16 pad;
 };
 ABI_SIZE(struct rule_action, 32);
 
@@ -244,6 +266,9 @@ ABI_SIZE(struct rule_action, 32);
 struct rules {
 	__u32 count;
 	__u32 generation;
+	ip6 masquerade6; /* the device's own addresses, which servers see as their client where a rule masquerades */
+	ip4 masquerade4;
+	__u32 pad1;
 	struct rule_dim4 saddr4;
 	struct rule_dim4 daddr4;
 	struct rule_dim4 sport;
@@ -256,7 +281,7 @@ struct rules {
 	__u32 pad;
 	char text[RULE_TEXT]; /* canonical text of the rules, one a line */
 };
-ABI_SIZE(struct rules, 745488);
+ABI_SIZE(struct rules, 745512);
 
 /* Per rule and CPU: the packets that this rule decided, that is those that open something (as nft counts in a nat
  * chain), not those that follow. */
@@ -318,6 +343,15 @@ struct asked_others {
 };
 ABI_SIZE(struct asked_others, 16);
 
+/* Value of `clients`. Key: a client's address, 16 bytes as above; of IPv6 only the first eight, the rest 0. */
+struct client {
+	__u32 tick;   /* of the newest flow */
+	__u32 opened; /* flows in that tick */
+	__u32 live;   /* confirmed flows; those that wait for somebody who needs their slot count */
+	__u32 pad;
+};
+ABI_SIZE(struct client, 16);
+
 /* ---- reasons: why a packet was left alone (index of the per-CPU counters in `reasons`) ------------------------------
  */
 
@@ -341,7 +375,7 @@ enum reason {
 	REASON_REPLY = 16,       /* arriving answer of a server behind this device: rewritten when it leaves */
 	REASON_OUT_NO_FLOW = 17, /* leaving, belongs to no flow */
 	REASON_DIRECT = 18,      /* direct flow to a target that could not be tracked: passed */
-	/* From 19 to 23 the packet is dropped. */
+	/* From 19 to 23 the packet is dropped; for NO_PORT and NO_SPACE cfg.flags may say otherwise. */
 	REASON_DROP = 19,          /* a rule says so */
 	REASON_SYN_ACK = 20,       /* a SYN-ACK that would leave untranslated */
 	REASON_NO_PORT = 21,       /* no free client port towards this server, or its protocol has none */
@@ -351,7 +385,14 @@ enum reason {
 	REASON_FRAGMENT_LOST = 25, /* dropped: later fragment, and the first one has not been seen */
 	REASON_FRAGMENT_DROP = 26, /* dropped: later fragment, as the first one was */
 	REASON_MONITOR = 27,       /* passed: nothing is translated on this device, only recorded */
-	REASON_COUNT = 28,
+	REASON_SEALED = 28,        /* dropped: neither translated nor for us, on a sealed device */
+	REASON_REJECT = 29,        /* dropped: a rule rejects it, and the client was told */
+	REASON_SILENT = 30,        /* dropped: a rule rejects it, but there was nobody to tell, or too many */
+	/* New flows without room, like NO_PORT and NO_SPACE: what becomes of them is in cfg.flags. */
+	REASON_NO_ROOM = 31,     /* all confirmed slots are in use */
+	REASON_CLIENT_NEW = 32,  /* the client opened cfg.client_new in this tick */
+	REASON_CLIENT_LIVE = 33, /* the client has cfg.client_live */
+	REASON_COUNT = 34,
 };
 #define REASONS_MAX 64 /* entries of `reasons`: room for later versions */
 

@@ -4,6 +4,9 @@
 #define decideN        F(decide)
 #define excludedN      F(excluded)
 #define opens_directN  F(opens_direct)
+#define refusedN       F(refused)
+#define acceptedN      F(accepted)
+#define noteN          F(note)
 #define arriveN        F(arrive)
 #define tell_arrivedN  F(tell_arrived)
 
@@ -35,8 +38,11 @@ static __always_inline int decideN(struct __sk_buff *skb, struct workN *w, __u32
 	w->outcome.rule = rule;
 	w->outcome.verdict = action->verdict;
 	count_rule(rule, skb->len);
+	w->how = FAMILY == 4 ? action->reject4 : action->reject6;
 	if (action->verdict == VERDICT_ACCEPT)
 		w->outcome.reason = REASON_ACCEPT;
+	else if (action->verdict == VERDICT_REJECT)
+		w->outcome.reason = REASON_REJECT;
 	else if (action->verdict != VERDICT_DNAT)
 		w->outcome.reason = REASON_DROP;
 	else if (!translatable(w->packet.key.proto) || !has_targetN(action))
@@ -48,6 +54,11 @@ static __always_inline int decideN(struct __sk_buff *skb, struct workN *w, __u32
 	w->rev.src = target_ofN(action);
 	if (action->port && has_ports(w->packet.key.proto))
 		w->rev.sport = action->port;
+	if (action->flags & ACTION_MASQUERADE && w->outcome.reason == REASON_NONE) {
+		w->marks |= MARK_MASQUERADE;
+		w->rev.dst = table->masqueradeN;
+		w->rev.dir = DIR_FORWARD;
+	}
 	return w->outcome.reason == REASON_NONE;
 }
 
@@ -68,7 +79,8 @@ static __always_inline int opens_directN(struct workN *w, __u32 dst)
 {
 	__u32 shared = w->packet.key.proto == IPPROTO_UDP ? LOCAL_TARGET | LOCAL_OWN : LOCAL_TARGET;
 
-	if (!(dst & shared) || !translatable(w->packet.key.proto) || w->outcome.reason == REASON_DROP)
+	if (!(dst & shared) || !translatable(w->packet.key.proto) || w->outcome.reason == REASON_DROP ||
+	    w->outcome.reason == REASON_REJECT)
 		return 0;
 	w->rev = key_mirrorN(&w->packet.key);
 	w->marks |= MARK_DIRECT;
@@ -95,22 +107,67 @@ static __always_inline void tell_arrivedN(struct __sk_buff *skb, struct workN *w
 		tell_askedN(skb, kind);
 }
 
-/* A packet without flow: may it open one? */
-static __always_inline int arriveN(struct __sk_buff *skb, struct workN *w, __u32 now)
+/* Do the rules accept what it would open? On a sealed device that holds for all that follows. */
+__noinline int acceptedN(struct __sk_buff *skb)
 {
-	const struct packetN *p = &w->packet;
-	int opens = !has_syn(p->key.proto) || (p->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
-	__u32 dst = local_flagsN(p->key.dst);
+	const struct rules *table = rules_in_force();
+	struct workN *w = this_workN();
+	__u32 rule;
+
+	if (!skb || !w || !table)
+		return 0;
+	rule = rules_matchN(table, &w->packet.key);
+	return rule != RULE_NONE && action_of(table, rule)->verdict == VERDICT_ACCEPT;
+}
+
+/* A new flow that the rules want and that finds no room. */
+static __always_inline int refusedN(struct workN *w, enum reason reason)
+{
+	count_reason(reason);
+	w->how = w->packet.key.proto == IPPROTO_TCP ? REJECT_RESET : ADMIN_PROHIBITEDN + 1;
+	if (cfg.flags & CFG_FULL_REJECT)
+		return REFUSE;
+	return cfg.flags & CFG_FULL_PASS ? TC_ACT_UNSPEC : TC_ACT_SHOT;
+}
+
+/* Notes what was asked for, and what came of it. 1 if it was not asked for before. */
+__noinline int noteN(struct __sk_buff *skb, __u32 now)
+{
+	struct workN *w = this_workN();
 	struct asked_key asked;
+
+	if (!w)
+		return 0;
+	asked = (struct asked_key){.dport = w->packet.key.dport, .proto = w->packet.key.proto};
+	addr_mappedN(asked.client, w->packet.key.src);
+	addr_mappedN(asked.dst, w->packet.key.dst);
+	return asked_count(&asked, skb->len, now, &w->outcome);
+}
+
+/* The packet of this_workN() belongs to no flow: may it open one? TC_ACT_* or REFUSE. A function by itself, as are
+ * those that it calls: what is rare shall neither cost the packets of flows anything nor have its stack in their way.
+ */
+__noinline int arriveN(struct __sk_buff *skb, __u32 now)
+{
+	struct workN *w = this_workN();
+	const struct packetN *p = &w->packet;
 	enum reason reason;
 	struct keyN to;
-	int flow, news = 0;
+	int opens, flow, news = 0;
+	__u32 dst;
 
-	if (!opens && (!(cfg.flags & CFG_PICKUP) || (p->flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_ACK))
-		return pass(REASON_NO_FLOW);
+	if (!w)
+		return TC_ACT_UNSPEC;
+	opens = !has_syn(p->key.proto) || (p->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
+	dst = local_flagsN(p->key.dst);
+	if (!opens && (!(cfg.flags & CFG_PICKUP) || (p->flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_ACK)) {
+		if (cfg.flags & CFG_SEALED && acceptedN(skb))
+			return pass(REASON_NO_FLOW);
+		return pass_inN(skb, REASON_NO_FLOW);
+	}
 	reason = excludedN(&p->key, dst);
 	if (reason)
-		return pass(reason);
+		return pass_inN(skb, reason);
 
 	w->rev = key_mirrorN(&p->key);
 	w->marks = opens ? 0 : MARK_PICKED_UP;
@@ -119,7 +176,9 @@ static __always_inline int arriveN(struct __sk_buff *skb, struct workN *w, __u32
 	if (cfg.flags & CFG_MONITOR) {
 		w->outcome.reason = REASON_MONITOR;
 	} else if (flow || opens_directN(w, dst)) {
-		reason = flow_openN(skb, w, now);
+		reason = flow ? may_openN(&p->key, now) : REASON_NONE;
+		if (!reason)
+			reason = flow_openN(skb, w, now);
 		to = key_mirrorN(&w->rev);
 		if (wanted(EVENT_PACKET, now))
 			tell_packetN(skb, EVENT_PACKET, STAGE_IN);
@@ -132,17 +191,24 @@ static __always_inline int arriveN(struct __sk_buff *skb, struct workN *w, __u32
 	}
 	if (opens) {
 		w->outcome.served = servedN(skb);
-		asked = (struct asked_key){.dport = p->key.dport, .proto = p->key.proto};
-		addr_mappedN(asked.client, p->key.src);
-		addr_mappedN(asked.dst, p->key.dst);
-		news = asked_count(&asked, skb->len, now, &w->outcome);
+		news = noteN(skb, now);
 	}
 	tell_arrivedN(skb, w, now, news);
-	if (!w->outcome.reason)
+	reason = w->outcome.reason;
+	if (!reason && w->marks & MARK_MASQUERADE) {
+		to = key_mirrorN(&w->rev);
+		return send_onN(skb, p, &to);
+	}
+	if (!reason)
 		return TC_ACT_UNSPEC;
-	count_reason(w->outcome.reason);
-	if (w->outcome.reason == REASON_MONITOR)
-		return TC_ACT_UNSPEC;
-	/* From here on the reasons are those to drop (enum reason). */
-	return w->outcome.reason >= REASON_DROP ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+	if (reason == REASON_MONITOR)
+		return pass(reason);
+	if (reason == REASON_REJECT)
+		return REFUSE;
+	if (reason == REASON_NO_PORT || reason == REASON_NO_SPACE || reason >= REASON_NO_ROOM)
+		return refusedN(w, reason);
+	if (reason >= REASON_DROP)
+		return drop(reason);
+	/* What a rule accepts, and answers on their way out, may be forwarded also where the device is sealed. */
+	return reason == REASON_ACCEPT || reason == REASON_REPLY ? pass(reason) : pass_inN(skb, reason);
 }

@@ -13,6 +13,7 @@
 #include "maps.h"
 #include "names.h"
 #include "rules.h"
+#include "sums.h"
 
 #define FAMILY 4
 #include "family.h"
@@ -26,19 +27,35 @@ static __always_inline int tagged(struct __sk_buff *skb)
 	return skb->vlan_present || skb->protocol == bpf_htons(ETH_P_8021Q) || skb->protocol == bpf_htons(ETH_P_8021AD);
 }
 
+/* What is no IP is not forwarded, but may be switched; on a sealed device only ARP is left. */
+static __always_inline int pass_other(struct __sk_buff *skb, enum reason reason)
+{
+	if (cfg.flags & CFG_SEALED && skb->protocol != bpf_htons(ETH_P_ARP))
+		return drop(REASON_SEALED);
+	return pass(reason);
+}
+
 SEC("classifier")
 int detour_in(struct __sk_buff *skb)
 {
+	int action;
+
 	if (tagged(skb))
-		return pass(REASON_VLAN);
-	if (skb->protocol == bpf_htons(ETH_P_IP))
-		return in4(skb);
-	return pass(skb->protocol == bpf_htons(ETH_P_IPV6) ? REASON_IPV6 : REASON_NOT_IP);
+		return pass_other(skb, REASON_VLAN);
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		action = in4(skb);
+		return action == REFUSE ? refuse4(skb) : action;
+	}
+	return pass_other(skb, skb->protocol == bpf_htons(ETH_P_IPV6) ? REASON_IPV6 : REASON_NOT_IP);
 }
 
 SEC("classifier")
 int detour_out(struct __sk_buff *skb)
 {
+	if (skb->mark == OURS) {
+		skb->mark = 0;
+		return TC_ACT_UNSPEC;
+	}
 	if (tagged(skb))
 		return pass(REASON_VLAN);
 	if (skb->protocol == bpf_htons(ETH_P_IP))

@@ -12,8 +12,8 @@
 #define translateN    F(translate)
 #define icmp_otherN   F(icmp_other)
 
-/* The ports of a quoted packet, which travelled against `dir`. */
-static __always_inline enum reason quoted_portsN(struct __sk_buff *skb, enum dir dir, struct packetN *quoted)
+/* The ports of a quoted packet. */
+static __always_inline enum reason quoted_portsN(struct __sk_buff *skb, struct packetN *quoted)
 {
 	struct udphdr *udp = bytes_at(skb, quoted->l4, sizeof(*udp));
 	struct icmphdr *icmp = (void *)udp;
@@ -29,12 +29,12 @@ static __always_inline enum reason quoted_portsN(struct __sk_buff *skb, enum dir
 	}
 	if (quoted->key.proto != ICMP_PROTON)
 		return REASON_NONE;
-	if (icmp->type != (dir == DIR_FORWARD ? ICMP_ANSWERN : ICMP_ASKN))
-		return REASON_ICMP;
-	if (dir == DIR_FORWARD)
+	if (icmp->type == ICMP_ANSWERN)
 		quoted->key.dport = icmp->id;
-	else
+	else if (icmp->type == ICMP_ASKN)
 		quoted->key.sport = icmp->id;
+	else
+		return REASON_ICMP;
 	return REASON_NONE;
 }
 
@@ -64,7 +64,8 @@ static __always_inline __u64 requoteN(struct __sk_buff *skb, const struct packet
 }
 
 /* The error in `p`, which goes in direction `dir`, if a flow of ours is meant. */
-static __always_inline enum reason translateN(struct __sk_buff *skb, const struct packetN *p, enum dir dir, __u32 now)
+static __always_inline enum reason translateN(struct __sk_buff *skb, const struct packetN *p, enum dir dir, __u32 now,
+                                              __u8 *marks)
 {
 	struct icmphdr *icmp = bytes_at(skb, p->l4, sizeof(*icmp));
 	struct packetN quoted;
@@ -81,7 +82,7 @@ static __always_inline enum reason translateN(struct __sk_buff *skb, const struc
 	reason = quoted_headerN(skb, p, !dir, &quoted);
 	if (reason)
 		return reason;
-	reason = quoted_portsN(skb, dir, &quoted);
+	reason = quoted_portsN(skb, &quoted);
 	if (reason)
 		return reason;
 	if (!addr_equalN(p->key.dst, quoted.key.src))
@@ -98,10 +99,15 @@ static __always_inline enum reason translateN(struct __sk_buff *skb, const struc
 	from = dir == DIR_FORWARD ? p->key.dst : p->key.src;
 	to = dir == DIR_FORWARD ? found.other.src : found.other.dst;
 	change = requoteN(skb, p, &quoted, &found.other, &addresses);
+	*marks = found.marks;
 	if (!HEADER_SUMMEDN)
 		change += addresses + addr_changeN(from, to);
+	if (!HEADER_SUMMEDN && found.marks & MARK_MASQUERADE)
+		change += addr_changeN(p->key.src, found.other.dst);
 	icmp->checksum = csum_mend(icmp->checksum, change);
 	set_addressN(skb, dir, from, to);
+	if (found.marks & MARK_MASQUERADE)
+		set_addressN(skb, DIR_REVERSE, p->key.src, found.other.dst);
 	return REASON_NONE;
 }
 
@@ -110,11 +116,24 @@ __noinline int icmp_otherN(struct __sk_buff *skb, __u32 dir, __u32 now)
 {
 	__u32 reachable = cfg.l2_len + LONGEST_ERRORN;
 	struct workN *w = this_workN();
+	struct icmphdr *icmp;
+	struct foundN found;
 	enum reason reason;
+	__u8 marks = 0;
 
 	if (!w)
 		return TC_ACT_UNSPEC;
 	reach(skb, skb->len < reachable ? skb->len : reachable);
-	reason = translateN(skb, &w->packet, dir == DIR_FORWARD ? DIR_FORWARD : DIR_REVERSE, now);
-	return reason ? pass(reason) : TC_ACT_UNSPEC;
+	icmp = bytes_at(skb, w->packet.l4, sizeof(*icmp));
+	if (dir == DIR_FORWARD && icmp && icmp->type == ICMP_ANSWERN && !icmp->code) {
+		w->packet.key.dport = icmp->id;
+		if (flow_findN(&w->packet.key, DIR_FORWARD, now, &found) && found.marks & MARK_MASQUERADE)
+			return masqueradedN(skb, found.slot, now);
+	}
+	reason = translateN(skb, &w->packet, dir == DIR_FORWARD ? DIR_FORWARD : DIR_REVERSE, now, &marks);
+	if (!reason && marks & MARK_MASQUERADE)
+		return redirect_on(skb);
+	if (!reason)
+		return TC_ACT_UNSPEC;
+	return dir == DIR_FORWARD ? pass_inN(skb, reason) : pass(reason);
 }

@@ -15,6 +15,7 @@
 #define forgetN        F(forget)
 #define flow_countN    F(flow_count)
 #define flow_closedN   F(flow_closed)
+#define flow_changeN   F(flow_change)
 #define flow_tcpN      F(flow_tcp)
 #define flow_answeredN F(flow_answered)
 #define client_heardN  F(client_heard)
@@ -119,6 +120,7 @@ struct foundN {
 static __always_inline int flow_findN(const struct keyN *key, enum dir dir, __u32 now, struct foundN *found)
 {
 	__u32 *slot = bpf_map_lookup_elem(&idxN, key);
+	int forward = dir == DIR_FORWARD;
 	struct keyN tenant;
 	struct flowN *f;
 
@@ -132,11 +134,17 @@ static __always_inline int flow_findN(const struct keyN *key, enum dir dir, __u3
 	found->generation = READ_ONCE(f->generation);
 	barrier();
 	found->state = READ_ONCE(f->state);
-	tenant = dir == DIR_FORWARD ? f->fwd : index_keyN(&f->rev, f->marks);
-	if (!key_equalN(&tenant, key) || !flow_aliveN(f, now))
-		return 0;
 	found->marks = f->marks;
-	found->other = dir == DIR_FORWARD ? f->rev : f->fwd;
+	tenant = forward ? f->fwd : index_keyN(&f->rev, f->marks);
+	if (!key_equalN(&tenant, key)) {
+		/* The answers of a masqueraded flow arrive as well. */
+		if (!forward || !(found->marks & MARK_MASQUERADE) || !key_equalN(&f->rev, key))
+			return 0;
+		forward = 0;
+	}
+	if (!flow_aliveN(f, now))
+		return 0;
+	found->other = forward ? f->rev : f->fwd;
 	barrier();
 	return READ_ONCE(f->generation) == found->generation;
 }
@@ -166,15 +174,43 @@ static __always_inline int flow_closedN(const struct flowN *f)
 	return client & server & TCP_FIN || (client | server) & TCP_RST;
 }
 
-/* Notes FIN and RST. A SYN of the client begins a half-open flow anew: what was seen before belongs to another attempt.
- */
+/* From one state to another, if that is still the one; and with a limit the client has a live flow more or less. */
+static __always_inline void flow_changeN(struct flowN *f, enum flow_state from, enum flow_state to, int live)
+{
+	ipN client = f->fwd.src;
+	int won;
+
+	if (!cfg.client_live) {
+		f->state = to;
+		return;
+	}
+	bpf_spin_lock(&f->lock);
+	won = f->state == from;
+	if (won)
+		f->state = to;
+	bpf_spin_unlock(&f->lock);
+	if (won)
+		client_countN(client, live);
+}
+
+/* Notes FIN and RST. A RST is believed as long as nothing but RSTs follow it (RFC 6146, 3.5.2.2): a forged one shortens
+ * the idle time until the next packet, no more. A SYN of the client begins a half-open flow anew: what was seen before
+ * belongs to another attempt. */
 static __always_inline void flow_tcpN(struct flowN *f, const struct packetN *p, enum dir dir)
 {
-	if (p->key.proto != IPPROTO_TCP || !(p->flags & (TCP_FIN | TCP_SYN | TCP_RST)))
+	if (p->key.proto != IPPROTO_TCP)
 		return;
+	if (!(p->flags & (TCP_FIN | TCP_SYN | TCP_RST))) {
+		if (f->state != FLOW_CLOSING || f->closed[DIR_FORWARD] & f->closed[DIR_REVERSE] & TCP_FIN)
+			return;
+		f->closed[DIR_FORWARD] &= ~TCP_RST;
+		f->closed[DIR_REVERSE] &= ~TCP_RST;
+		flow_changeN(f, FLOW_CLOSING, FLOW_CONFIRMED, 1);
+		return;
+	}
 	f->closed[dir] |= p->flags & (TCP_FIN | TCP_RST);
 	if (f->state == FLOW_CONFIRMED && flow_closedN(f))
-		f->state = FLOW_CLOSING;
+		flow_changeN(f, FLOW_CONFIRMED, FLOW_CLOSING, -1);
 	if (dir == DIR_REVERSE || !(p->flags & TCP_SYN) || (f->state != FLOW_OPENING && f->state != FLOW_ANSWERED))
 		return;
 	f->closed[DIR_FORWARD] = 0;

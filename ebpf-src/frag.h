@@ -35,16 +35,20 @@ __noinline int frag_firstN(struct __sk_buff *skb, __u32 dir, int verdict, __u32 
 {
 	struct workN *w = this_workN();
 	struct frag_key key;
-	struct frag frag = {.seen = now, .dropped = verdict == TC_ACT_SHOT};
+	struct frag frag = {.seen = now, .dropped = verdict == TC_ACT_SHOT || verdict == REFUSE};
 	ipN addr;
 
 	if (!w)
 		return verdict;
 	dir = dir == DIR_FORWARD ? DIR_FORWARD : DIR_REVERSE;
-	if (!frag_concernsN(&w->packet, dir) || get_addressN(skb, dir, &addr))
+	if ((verdict != TC_ACT_REDIRECT && !frag_concernsN(&w->packet, dir)) || get_addressN(skb, dir, &addr))
 		return verdict;
 	key = frag_key_ofN(&w->packet);
 	addr_mappedN(frag.addr, addr);
+	if (verdict == TC_ACT_REDIRECT && !get_addressN(skb, DIR_REVERSE, &addr)) {
+		frag.masqueraded = 1;
+		addr_mappedN(frag.source, addr);
+	}
 	bpf_map_update_elem(&frags, &key, &frag, BPF_ANY); /* not remembered is dropped later: as it should */
 	return verdict;
 }
@@ -54,7 +58,7 @@ __noinline int frag_laterN(struct __sk_buff *skb, __u32 dir, __u32 now)
 	struct workN *w = this_workN();
 	struct frag_key key;
 	struct frag *frag;
-	ipN from, to;
+	ipN from, to, source;
 
 	if (!w)
 		return TC_ACT_UNSPEC;
@@ -62,11 +66,19 @@ __noinline int frag_laterN(struct __sk_buff *skb, __u32 dir, __u32 now)
 	key = frag_key_ofN(&w->packet);
 	frag = bpf_map_lookup_elem(&frags, &key);
 	if (!frag || (__s32)(now - frag->seen) > (__s32)cfg.ip_frag)
-		return frag_concernsN(&w->packet, dir) ? drop(REASON_FRAGMENT_LOST) : pass(REASON_FRAGMENT);
+		return frag_concernsN(&w->packet, dir) ? drop(REASON_FRAGMENT_LOST)
+		       : dir == DIR_FORWARD            ? pass_inN(skb, REASON_FRAGMENT)
+		                                       : pass(REASON_FRAGMENT);
 	if (frag->dropped)
 		return drop(REASON_FRAGMENT_DROP);
 	from = dir == DIR_FORWARD ? w->packet.key.dst : w->packet.key.src;
 	to = addr_unmappedN(frag->addr);
+	if (frag->masqueraded) {
+		source = addr_unmappedN(frag->source);
+		if (readdressN(skb, DIR_FORWARD, from, to) || readdressN(skb, DIR_REVERSE, w->packet.key.src, source))
+			return drop(REASON_REWRITE);
+		return redirect_on(skb);
+	}
 	if (addr_equalN(from, to))
 		return pass(REASON_FRAGMENT);
 	return readdressN(skb, dir, from, to) ? drop(REASON_REWRITE) : TC_ACT_UNSPEC;

@@ -6,9 +6,10 @@
 #include "frame.h"
 
 /* The ICMP of this family: its protocol number, an echo request and its reply. */
-#define ICMP_PROTO4  IPPROTO_ICMP
-#define ICMP_ASK4    ICMP_ECHO
-#define ICMP_ANSWER4 ICMP_ECHOREPLY
+#define ICMP_PROTO4   IPPROTO_ICMP
+#define ICMP_ASK4     ICMP_ECHO
+#define ICMP_ANSWER4  ICMP_ECHOREPLY
+#define ICMP_UNREACH4 ICMP_DEST_UNREACH
 
 /* The header has a checksum, which makes up for its addresses in any sum over all of the packet; and ICMP sums no
  * addresses. */

@@ -39,6 +39,8 @@ const volatile struct cfg cfg = {
 	.port_count = 4536,
 	.ip_frag = 30,
 	.generic = 586,
+	.client_new = 0,
+	.client_live = 0,
 };
 
 /* Where each CPU goes on: IPv4, then IPv6. Written and read by that CPU's programs only; lives as long as the map. */
@@ -119,6 +121,13 @@ struct {
 	__type(key, __u32);
 	__type(value, struct asked_others);
 } asked_others SEC(".maps");
+
+/* Beside enum tc_act: the packet is to be answered by refuseN. */
+#define REFUSE 100
+
+/* Mark of packets that detour_in made, or has rewritten both ways, and sends: detour_out takes it off and leaves them
+ * alone. */
+#define OURS 0x64657472
 
 /* Wrapping: compare two ticks by their difference only. */
 static __always_inline __u32 now_tick(void)

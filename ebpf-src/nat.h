@@ -13,13 +13,17 @@ static __always_inline int arrivesN(struct __sk_buff *skb, struct workN *w, __u3
 	struct keyN to;
 
 	if (!flow_findN(&w->packet.key, DIR_FORWARD, now, &found) || flow_reopenedN(&found, &w->packet))
-		return arriveN(skb, w, now);
+		return arriveN(skb, now);
+	if (found.marks & MARK_MASQUERADE)
+		return masqueradedN(skb, found.slot, now);
 	flow_countN(skb, found.flow, DIR_FORWARD, now);
 	flow_tcpN(found.flow, &w->packet, DIR_FORWARD);
 	if (found.state == FLOW_CONFIRMED && found.flow->state == FLOW_CLOSING && wanted(EVENT_FLOW_CLOSED, now))
 		tell_flowN(skb, found.slot, EVENT_FLOW_CLOSED);
-	if (found.state == FLOW_ANSWERED && client_heardN(found.flow, &w->packet))
-		flow_confirmN(skb, &found, &w->packet.key, now);
+	if (found.state == FLOW_ANSWERED && client_heardN(found.flow, &w->packet)) {
+		w->rev = found.other;
+		confirmN(skb, found.slot, found.generation, now);
+	}
 	to = key_mirrorN(&found.other);
 	show_packetN(skb, w, &found, now, STAGE_IN);
 	if (rewriteN(skb, &w->packet, DIR_FORWARD, &to))
@@ -40,9 +44,9 @@ static __always_inline int inN(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	reason = parseN(skb, DIR_FORWARD, &w->packet);
 	if (reason && reason != REASON_ICMP && reason != REASON_FRAGMENT)
-		return pass(reason);
+		return pass_inN(skb, reason);
 	if (skb->pkt_type != PACKET_HOST)
-		return pass(REASON_NOT_FOR_US);
+		return pass_inN(skb, REASON_NOT_FOR_US);
 	if (reason == REASON_FRAGMENT)
 		return frag_laterN(skb, DIR_FORWARD, now);
 	verdict = reason ? icmp_otherN(skb, DIR_FORWARD, now) : arrivesN(skb, w, now);

@@ -12,6 +12,7 @@
 #define candidateN     F(candidate)
 #define tupleN         F(bpf_sock_tuple)
 #define socket_existsN F(socket_exists)
+#define own_socketN    F(own_socket)
 #define both_directN   F(both_direct)
 #define claim_reverseN F(claim_reverse)
 #define claim_portN    F(claim_port)
@@ -108,6 +109,27 @@ static __always_inline int socket_existsN(struct __sk_buff *skb, const struct ke
 	return state != TCP_LISTEN;
 }
 
+/* Does this machine hold a socket that the answers to a masqueraded flow would reach? */
+static __always_inline int own_socketN(struct __sk_buff *skb, const struct keyN *rev)
+{
+	struct tupleN tuple = {
+		.saddr = rev->src,
+		.daddr = rev->dst,
+		.sport = rev->sport,
+		.dport = rev->dport,
+	};
+	struct bpf_sock *sk = 0;
+
+	if (rev->proto == IPPROTO_TCP)
+		sk = bpf_skc_lookup_tcp(skb, (void *)&tuple, sizeof(tuple), BPF_F_CURRENT_NETNS, 0);
+	else if (rev->proto == IPPROTO_UDP)
+		sk = bpf_sk_lookup_udp(skb, &tuple, sizeof(tuple), BPF_F_CURRENT_NETNS, 0);
+	if (!sk)
+		return 0;
+	bpf_sk_release(sk);
+	return 1;
+}
+
 /* Two flows of one client port, to two addresses of ours, and the first has kept that port. */
 static __always_inline int both_directN(const struct flowN *owner, const struct workN *w)
 {
@@ -131,6 +153,8 @@ static __always_inline enum claim claim_reverseN(struct workN *w, __u32 now)
 	at = bpf_map_lookup_elem(&idxN, &rev);
 	if (at)
 		owner = slotN(*at);
+	if (owner && w->marks & MARK_MASQUERADE && key_equalN(&owner->fwd, &rev) && flow_aliveN(owner, now))
+		return CLAIM_TAKEN; /* the server is itself a client of ours with this tuple */
 	if (owner)
 		other = index_keyN(&owner->rev, owner->marks);
 	if (owner && key_equalN(&other, &rev) && flow_aliveN(owner, now)) {
@@ -159,9 +183,14 @@ __noinline int claim_portN(struct __sk_buff *skb, __u32 try, __u32 now)
 	f = slotN(w->slot);
 	if (!f)
 		return CLAIM_NO_SPACE;
+	/* A masqueraded flow uses a port of ours, where no client of this machine's own will want it. */
+	if (w->marks & MARK_MASQUERADE && portsN(w->rev.proto))
+		try++;
 	w->rev.dport = bpf_htons(candidateN(&w->packet.key, try));
 	f->rev = w->rev;
-	if (w->rev.proto == IPPROTO_TCP && (try || !w->marks) && socket_existsN(skb, &w->rev))
+	if (w->marks & MARK_MASQUERADE
+	            ? own_socketN(skb, &w->rev)
+	            : w->rev.proto == IPPROTO_TCP && (try || !w->marks) && socket_existsN(skb, &w->rev))
 		return CLAIM_TAKEN;
 	return claim_reverseN(w, now);
 }

@@ -83,7 +83,7 @@ static __always_inline int rewriteN(struct __sk_buff *skb, const struct packetN 
 	if (!l4)
 		return -1;
 	if (from->proto == ICMP_PROTON)
-		((struct icmphdr *)l4)->id = dir == DIR_FORWARD ? to->sport : to->dport;
+		((struct icmphdr *)l4)->id = to->sport | to->dport; /* one of them is 0 */
 	else
 		*(__u32 *)l4 = new_ports;
 	return 0;

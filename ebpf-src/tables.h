@@ -60,7 +60,8 @@ struct workN {
 	struct outcome outcome;
 	__u32 slot; /* where that flow lives */
 	__u8 marks; /* enum flow_marks */
-	__u8 pad[3];
+	__u8 how;   /* enum reject, if a rule rejects */
+	__u8 pad[2];
 };
 
 /* One per CPU; written and read during one run, means nothing between runs. In a map and not on the stack, because what

@@ -110,6 +110,7 @@ enum pkt_type {
 enum tc_act {
 	TC_ACT_UNSPEC = -1, /* go on with the next filter */
 	TC_ACT_SHOT = 2,
+	TC_ACT_REDIRECT = 7, /* where a redirect helper said */
 };
 
 struct bpf_sock {
@@ -148,6 +149,7 @@ struct bpf_sock_tuple4 {
 
 #define ETH_HLEN     14
 #define ETH_P_IP     0x0800
+#define ETH_P_ARP    0x0806
 #define ETH_P_8021Q  0x8100
 #define ETH_P_IPV6   0x86dd
 #define ETH_P_8021AD 0x88a8
@@ -170,6 +172,7 @@ struct iphdr {
 	__be32 daddr;
 };
 _Static_assert(sizeof(struct iphdr) == 20, "iphdr");
+#define IP_DF     0x4000
 #define IP_MF     0x2000
 #define IP_OFFSET 0x1fff
 
@@ -241,10 +244,17 @@ static long (*const bpf_map_delete_elem)(void *map, const void *key) = (void *)3
 /* GPL only; at most three values. */
 static long (*const bpf_trace_printk)(const char *fmt, __u32 fmt_size, ...) = (void *)6;
 static __u32 (*const bpf_get_smp_processor_id)(void) = (void *)8;
+static long (*const bpf_skb_store_bytes)(struct __sk_buff *skb, __u32 off, const void *from, __u32 len,
+                                         __u64 flags) = (void *)9;
 static long (*const bpf_l4_csum_replace)(struct __sk_buff *skb, __u32 off, __u64 from, __u64 to,
                                          __u64 flags) = (void *)11;
+static long (*const bpf_redirect)(__u32 ifindex, __u64 flags) = (void *)23;
+static __s64 (*const bpf_csum_diff)(const void *from, __u32 from_size, const void *to, __u32 to_size,
+                                    __u32 seed) = (void *)28;
+static long (*const bpf_skb_change_tail)(struct __sk_buff *skb, __u32 len, __u64 flags) = (void *)38;
 static long (*const bpf_skb_pull_data)(struct __sk_buff *skb, __u32 len) = (void *)39;
 static __s64 (*const bpf_csum_update)(struct __sk_buff *skb, __u32 csum) = (void *)40;
+static long (*const bpf_skb_adjust_room)(struct __sk_buff *skb, __s32 len_diff, __u32 mode, __u64 flags) = (void *)50;
 static long (*const bpf_sk_release)(void *sk) = (void *)86;
 static long (*const bpf_spin_lock)(struct bpf_spin_lock *lock) = (void *)93;
 static long (*const bpf_spin_unlock)(struct bpf_spin_lock *lock) = (void *)94;
@@ -258,6 +268,7 @@ static void (*const bpf_ringbuf_discard)(void *data, __u64 flags) = (void *)133;
 static struct bpf_sock *(*const bpf_skc_lookup_tcp)(void *ctx, void *tuple, __u32 size, __u64 netns,
                                                     __u64 flags) = (void *)99;
 static __u64 (*const bpf_jiffies64)(void) = (void *)118;
+static long (*const bpf_redirect_neigh)(__u32 ifindex, void *params, int len, __u64 flags) = (void *)152;
 
 #define bpf_printk(fmt, args...)                                                                                       \
 	({                                                                                                             \
@@ -268,5 +279,12 @@ static __u64 (*const bpf_jiffies64)(void) = (void *)118;
 /* Flags of bpf_l4_csum_replace: the size of the field is in the low four bits. */
 #define BPF_F_PSEUDO_HDR     (1ULL << 4)
 #define BPF_F_MARK_MANGLED_0 (1ULL << 5)
+
+/* Of bpf_skb_store_bytes: the sum that a device made of the packet follows. */
+#define BPF_F_RECOMPUTE_CSUM (1ULL << 0)
+
+/* Of bpf_skb_adjust_room: where the bytes come or go. */
+#define BPF_ADJ_ROOM_NET 0 /* behind the IP header without options */
+#define BPF_ADJ_ROOM_MAC 1 /* before the IP header */
 
 #endif

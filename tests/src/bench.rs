@@ -3,7 +3,7 @@
 use crate::detour::up;
 use crate::lab::{Lab, CLIENT, GATEWAY};
 use crate::packet::Packet;
-use crate::testrun::{Outcome, Program, Sums, SHOT, UNSPEC};
+use crate::testrun::{Outcome, Program, Sums, REDIRECT, SHOT, UNSPEC};
 use crate::tools;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
@@ -71,6 +71,17 @@ impl Hook<'_> {
     pub fn passes(&self, what: &str, frame: &[u8]) {
         let outcome = self.program.run(frame, self.sums);
         assert_eq!(outcome, Outcome { verdict: UNSPEC, frame: frame.to_vec() }, "{what} ({:?})", self.sums);
+    }
+
+    /// The packet becomes `answer`, which goes back through the device.
+    #[track_caller]
+    pub fn answers(&self, packet: &Packet, answer: &Packet) {
+        let outcome = self.program.run(&packet.frame(), self.sums);
+        let expected = Outcome { verdict: REDIRECT, frame: answer.frame() };
+        if outcome != expected {
+            let read = Packet::read(&outcome.frame);
+            panic!("{packet} ({:?}, {})\n got {read:?}\nwant {answer:?}", self.sums, outcome.verdict);
+        }
     }
 
     /// The packet is dropped.

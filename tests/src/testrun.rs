@@ -8,6 +8,11 @@ use std::os::fd::{AsFd, OwnedFd};
 pub const UNSPEC: i32 = -1;
 /// `TC_ACT_SHOT`: dropped.
 pub const SHOT: i32 = 2;
+/// `TC_ACT_REDIRECT`: sent through the device that the program named.
+pub const REDIRECT: i32 = 7;
+
+/// Room for the longest answer to a packet: the least MTU and an Ethernet header.
+const ANSWER: usize = 1280 + 14;
 
 /// `BPF_F_TEST_SKB_CHECKSUM_COMPLETE`: the packet comes as from a card that summed it up, and the kernel checks
 /// afterwards that the program kept the sum right (EBADMSG if not).
@@ -27,7 +32,7 @@ pub enum Sums {
 pub struct Outcome {
     /// `TC_ACT_…`.
     pub verdict: i32,
-    /// The frame afterwards, as long as it was: no program here changes a length.
+    /// The frame afterwards.
     pub frame: Vec<u8>,
 }
 
@@ -95,15 +100,17 @@ impl Program<'_> {
         let arguments = [
             ("prog_fd", Value::Fd(self.fd.as_fd())),
             ("data_in", Value::Bytes(frame)),
-            ("data_out", Value::Room(frame.len())),
+            ("data_out", Value::Room(frame.len().max(ANSWER))),
             ("repeat", Value::Num(1)),
             ("flags", Value::Num(flags)),
         ];
         let answer = call(&commands::PROG_TEST_RUN, &arguments);
         let answer = answer.map_err(|(error, _)| format!("{sums:?}: {error} for {frame:02x?}"))?;
+        let number = |field| answer.number(&commands::PROG_TEST_RUN, field);
+        let length = number("data_size_out") as usize;
         Ok(Outcome {
-            verdict: answer.number(&commands::PROG_TEST_RUN, "retval") as i32,
-            frame: answer.room("data_out").to_vec(),
+            verdict: number("retval") as i32,
+            frame: answer.room("data_out").get(..length).unwrap_or_default().to_vec(),
         })
     }
 }

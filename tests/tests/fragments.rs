@@ -226,7 +226,8 @@ fn first_fragments_are_forgotten_after_half_a_minute() {
     let key = [&mapped(CLIENT)[..], &mapped(Ipv4Addr::new(20, 0, 0, 0)), &id, &[17, 0, 0, 0]].concat();
     // Ticks are 2^n jiffies, and at least a second long: of 30 s there are at most 30.
     for (ticks, verdict) in [(15, UNSPEC), (31, SHOT), (0, UNSPEC), (u32::MAX, UNSPEC)] {
-        let value = [&mapped(GATEWAY)[..], &seen.wrapping_sub(ticks).to_ne_bytes(), &[0; 4]].concat();
+        let value =
+            [&mapped(GATEWAY)[..], &[0; 16], &seen.wrapping_sub(ticks).to_ne_bytes(), &[0; 4]].concat();
         let hex =
             |bytes: &[u8]| bytes.iter().fold("hex:".to_owned(), |text, byte| text + &format!("{byte:02x}"));
         let set = ["map", "set", &bench.lab.device, "up", "frags", &hex(&key), &hex(&value)];

@@ -5,12 +5,13 @@ use crate::cmd::objects::Named;
 use crate::cmd::{check, shadows, Answer, Context};
 use crate::dnat::abi::Cfg;
 use crate::dnat::classify::{self, TableError};
-use crate::dnat::control::{self, ControlError, Options};
+use crate::dnat::control::{self, ControlError};
+use crate::dnat::options::{Options, WhenFull};
 use crate::dnat::reload::reload;
 use crate::dnat::rules::Rule;
 use crate::dnat::running::Running;
 use crate::dnat::wire::Shared;
-use crate::dnat::{embedded, in_force, shadow};
+use crate::dnat::{codes, embedded, in_force, shadow};
 use crate::load::create::Creation;
 use crate::load::facts::{Facts, Instance};
 use crate::load::plan::{self, Attach, Config, Plan};
@@ -138,7 +139,8 @@ fn refuse(error: &ControlError, device: &str) -> Refusal {
         ControlError::Device(..) => {
             "Ethernet and what looks like it, lo, tun, PPP and WireGuard devices work"
         }
-        ControlError::Option(_) => "",
+        ControlError::Masquerade(..) => "without `masquerade` it is reached as this machine routes to it",
+        ControlError::Leak | ControlError::Option(_) => "",
     };
     Refusal::new(Stage::Usage, format!("{device}: {error}"), hint)
 }
@@ -146,20 +148,30 @@ fn refuse(error: &ControlError, device: &str) -> Refusal {
 /// The options besides the rules.
 pub fn options(args: &ArgMatches) -> Options {
     let number = |name: &str, default: u32| args.get_one::<u32>(name).copied().unwrap_or(default);
-    let default = Options::default();
-    let pickup = match (args.get_flag("pickup"), args.get_flag("no-pickup")) {
+    let mut options = Options::default();
+    options.confirmed = number("flows-max", options.confirmed);
+    options.half_open = number("half-open", options.half_open);
+    options.asked = number("asked-max", options.asked);
+    options.client_new = number("client-new", 0);
+    options.client_live = number("client-live", 0);
+    options.clients = number("clients-max", options.clients);
+    options.sealed = args.get_flag("sealed");
+    options.monitor = args.get_flag("monitor");
+    options.pickup = match (args.get_flag("pickup"), args.get_flag("no-pickup")) {
         (true, _) => Some(true),
         (_, true) => Some(false),
         _ => None,
     };
-    Options {
-        confirmed: number("flows-max", default.confirmed),
-        half_open: number("opening-max", default.half_open),
-        asked: number("asked-max", default.asked),
-        pickup,
-        monitor: args.get_flag("monitor"),
-        ..default
+    options.when_full = match args.get_one::<String>("when-full").map(String::as_str) {
+        Some("drop") => WhenFull::Drop,
+        Some("reject") => WhenFull::Reject,
+        Some("pass") => WhenFull::Pass,
+        _ => WhenFull::Hold,
+    };
+    for (name, seconds) in args.get_many::<(&str, u32)>("timeout").into_iter().flatten() {
+        options.timeouts.set(name, *seconds);
     }
+    options
 }
 
 /// What of the object is made, how large, with which elements.
@@ -211,19 +223,32 @@ fn same_programs(
     }
     let rodata = object.maps.iter().find(|m| m.name == ".rodata").and_then(|m| m.contents.as_deref());
     let (wanted, is) = (cfg(object, rodata.unwrap_or_default()), cfg(object, &running.rodata));
-    // Flags follow from the machine unless they were asked for; what runs keeps those that it was started with.
-    let flags = |c: Cfg| if options.pickup.is_some() { c } else { Cfg { flags: c.flags & MONITOR, ..c } };
-    if is.is_none() || wanted.map(flags) != is.map(flags) {
-        return refuse("other sizes, time-outs, pick-up or --monitor");
+    let (Some(wanted), Some(is)) = (wanted, is) else { return refuse("programs of another version") };
+    let others = differences(&wanted, &is, options.pickup.is_some());
+    if !others.is_empty() {
+        return refuse(&format!("other options: {}", others.join(", ")));
     }
     Ok(())
 }
-
-/// A flag that is always asked for.
-const MONITOR: u32 = crate::dnat::codes::CFG_MONITOR;
 
 /// The configuration inside `.rodata`.
 fn cfg(object: &Object, rodata: &[u8]) -> Option<Cfg> {
     let variable = object.variables.iter().find(|v| v.name == "cfg")?;
     Cfg::read(rodata.get(usize::try_from(variable.offset).ok()?..)?)
+}
+
+/// What of the configuration is other than wanted, each with both values. Flags that follow from the machine do not count
+/// unless they were asked for: what runs keeps those that it was started with.
+fn differences(wanted: &Cfg, is: &Cfg, pickup: bool) -> Vec<String> {
+    let machine = codes::CFG_SYN_TRACKED | if pickup { 0 } else { codes::CFG_PICKUP };
+    let flags = |cfg: &Cfg| Cfg { flags: cfg.flags & !machine, ..*cfg };
+    let (wanted, is) = (control::settings(&flags(wanted)), control::settings(&flags(is)));
+    let pairs = wanted.iter().zip(&is).filter(|(wanted, is)| wanted != is);
+    pairs
+        .map(|(wanted, is)| {
+            let value = |text: &str| text.split_once('=').map_or(text, |(_, value)| value).to_string();
+            let name = wanted.split_once('=').map_or("", |(name, _)| name.trim_start_matches("cfg."));
+            format!("{name} is {}, not {}", value(is), value(wanted))
+        })
+        .collect()
 }

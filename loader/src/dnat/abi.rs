@@ -108,7 +108,7 @@ shared_struct! {
 
 shared_struct! {
     /// Frozen configuration in `.rodata`.
-    Cfg, "cfg", 80, {
+    Cfg, "cfg", 88, {
         /// [`SCHEMA`](super::codes::SCHEMA).
         schema: u32 = 0,
         /// `enum cfg_flags`.
@@ -147,6 +147,10 @@ shared_struct! {
         ip_frag: u32 = 68,
         /// Idle time of SCTP and of protocols without ports, in ticks.
         generic: u32 = 72,
+        /// Flows that one client may open in a tick; 0: any number.
+        client_new: u32 = 76,
+        /// Confirmed flows that one client may have; 0: any number.
+        client_live: u32 = 80,
     }
 }
 
@@ -168,13 +172,17 @@ shared_struct! {
 
 shared_struct! {
     /// What became of the first fragment.
-    Frag, "frag", 24, {
+    Frag, "frag", 40, {
         /// The address that it was given.
         addr: [u8; 16] = 0,
+        /// Of a masqueraded flow, the source that it was given.
+        source: [u8; 16] = 16,
         /// Tick.
-        seen: u32 = 16,
+        seen: u32 = 32,
         /// 1: all of them are dropped.
-        dropped: u8 = 20,
+        dropped: u8 = 36,
+        /// 1: sent on, through the device it came from.
+        masqueraded: u8 = 37,
     }
 }
 
@@ -183,7 +191,7 @@ shared_struct! {
     Action, "rule_action", 32, {
         /// `enum verdict`.
         verdict: u8 = 0,
-        /// 0.
+        /// `enum action_flags`.
         flags: u8 = 1,
         /// New destination port, 0 keeps it.
         port: Be16 = 2,
@@ -193,6 +201,10 @@ shared_struct! {
         addr6: [u8; 16] = 8,
         /// Line of the rule in its file, from 1.
         line: u32 = 24,
+        /// `enum reject`, for IPv4 clients.
+        reject4: u8 = 28,
+        /// `enum reject`, for IPv6 clients.
+        reject6: u8 = 29,
     }
 }
 
@@ -344,6 +356,18 @@ pub const EVENT_PACKET: Layout = Layout {
     ],
 };
 
+shared_struct! {
+    /// Value of `clients`, whose key is an address as in [`AskedKey`], of IPv6 only its first half.
+    Client, "client", 16, {
+        /// Tick of the newest flow.
+        tick: u32 = 0,
+        /// Flows opened in that tick.
+        opened: u32 = 4,
+        /// Confirmed flows.
+        live: u32 = 8,
+    }
+}
+
 /// RULES_MAX.
 pub const RULES_MAX: usize = 1024;
 /// RULE_WORDS: 64-bit words of a vector.
@@ -367,25 +391,27 @@ pub const RULE_DIM6: Layout = Layout {
 /// `struct rules`: the whole rule table, one value of a map.
 pub const RULES: Layout = Layout {
     name: "rules",
-    size: 745_488,
+    size: 745_512,
     fields: &[
         ("count", 0, 4),
         ("generation", 4, 4),
-        ("saddr4", 8, 12288),
-        ("daddr4", 12296, 12288),
-        ("sport", 24584, 12288),
-        ("dport", 36872, 12288),
-        ("saddr6", 49160, 36864),
-        ("daddr6", 86024, 36864),
-        ("vectors", 122_888, 524_288),
-        ("actions", 647_176, 32768),
-        ("text_len", 679_944, 4),
-        ("text", 679_952, 65536),
+        ("masquerade6", 8, 16),
+        ("masquerade4", 24, 4),
+        ("saddr4", 32, 12288),
+        ("daddr4", 12320, 12288),
+        ("sport", 24608, 12288),
+        ("dport", 36896, 12288),
+        ("saddr6", 49184, 36864),
+        ("daddr6", 86048, 36864),
+        ("vectors", 122_912, 524_288),
+        ("actions", 647_200, 32768),
+        ("text_len", 679_968, 4),
+        ("text", 679_976, 65536),
     ],
 };
 
 /// Every struct that the programs and this program share; `struct record` is read in `load`.
-pub const LAYOUTS: [Layout; 20] = [
+pub const LAYOUTS: [Layout; 21] = [
     Key4::LAYOUT,
     Key6::LAYOUT,
     Flow4::LAYOUT,
@@ -403,6 +429,7 @@ pub const LAYOUTS: [Layout; 20] = [
     EventState::LAYOUT,
     EventRecord::LAYOUT,
     EVENT_PACKET,
+    Client::LAYOUT,
     RULE_DIM4,
     RULE_DIM6,
     RULES,

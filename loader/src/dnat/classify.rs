@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::abi::{self, Action, RULE_BOUNDS, RULE_DIM4, RULE_DIM6, RULE_TEXT, RULE_VECTORS, RULE_WORDS};
 use super::codes;
+use super::reject::Reject;
 use super::rules::{self, Family, Field, Rule, Side, Verdict, SCTP, TCP, UDP};
 use super::set::{intersection, Interval};
 use super::wire::{fill, Be16, Be32};
@@ -47,8 +48,8 @@ pub enum TableError {
 
 /// The table of `rules`: the value of `rules_0` or `rules_1`. The same rules give the same bytes.
 ///
-/// A rule without a target in a family (`dnat to` an address of the other one, `redirect` where the device has none) does
-/// not match packets of that family.
+/// A rule without a target in a family (`dnat to` an address of the other one, `redirect` where the device has none, a
+/// refusal of the other one) does not match packets of that family.
 ///
 /// # Errors
 /// When a `redirect` leads nowhere, or a limit of `struct rules` is exceeded.
@@ -57,7 +58,10 @@ pub fn table(rules: &[Rule], own: Own, generation: u32) -> Result<Vec<u8>, Table
     let text: String = rules.iter().map(|rule| format!("{rule}\n")).collect();
     limit("bytes of text", text.len(), RULE_TEXT)?;
     let target = |(index, rule): (usize, &Rule)| {
-        let family = rules::family(&rule.matches);
+        let family = match rule.verdict {
+            Verdict::Dnat { to, .. } => Some(Family::of(to)),
+            _ => rules::family(&rule.matches),
+        };
         action(rule, family, own).ok_or(TableError::NoAddress { index, family })
     };
     let actions = rules.iter().enumerate().map(target).collect::<Result<Vec<_>, _>>()?;
@@ -81,6 +85,12 @@ pub fn table(rules: &[Rule], own: Own, generation: u32) -> Result<Vec<u8>, Table
     // All of these fit their types: the limits above are below 2^17.
     fill(abi::RULES.part_mut(&mut bytes, "count"), [rules.len() as u32]);
     fill(abi::RULES.part_mut(&mut bytes, "generation"), [generation]);
+    // Zero where no rule masquerades, so that another address of the device makes no other table.
+    if rules.iter().any(|rule| matches!(rule.verdict, Verdict::Dnat { masquerade: true, .. })) {
+        let (v4, v6) = (own.v4.map_or(0, Ipv4Addr::to_bits), own.v6.unwrap_or(Ipv6Addr::UNSPECIFIED));
+        fill(abi::RULES.part_mut(&mut bytes, "masquerade4"), [Be32(v4)]);
+        fill(abi::RULES.part_mut(&mut bytes, "masquerade6"), v6.octets());
+    }
     fill(abi::RULES.part_mut(&mut bytes, "vectors"), vectors.list);
     fill(abi::RULES.part_mut(&mut bytes, "actions"), actions);
     fill(abi::RULES.part_mut(&mut bytes, "text_len"), [text.len() as u32]);
@@ -102,6 +112,8 @@ fn action(rule: &Rule, family: Option<Family>, own: Own) -> Option<Action> {
     let to_v6 = |address: Option<Ipv6Addr>| address.map_or([0; 16], |v6| v6.octets());
     let to_v4 = |address: Option<Ipv4Addr>| Be32(address.map_or(0, Ipv4Addr::to_bits));
     let (verdict, addr4, addr6, port) = match rule.verdict {
+        Verdict::Dnat { to: IpAddr::V4(_), masquerade: true, .. } if own.v4.is_none() => return None,
+        Verdict::Dnat { to: IpAddr::V6(_), masquerade: true, .. } if own.v6.is_none() => return None,
         Verdict::Dnat { to: IpAddr::V4(v4), port, .. } => (codes::VERDICT_DNAT, Some(v4), None, port),
         Verdict::Dnat { to: IpAddr::V6(v6), port, .. } => (codes::VERDICT_DNAT, None, Some(v6), port),
         Verdict::Redirect { port } => {
@@ -112,10 +124,17 @@ fn action(rule: &Rule, family: Option<Family>, own: Own) -> Option<Action> {
         }
         Verdict::Accept => (codes::VERDICT_ACCEPT, None, None, None),
         Verdict::Drop => (codes::VERDICT_DROP, None, None, None),
-        Verdict::Reject => (codes::VERDICT_REJECT, None, None, None),
+        Verdict::Reject(_) => (codes::VERDICT_REJECT, None, None, None),
     };
+    let (reject4, reject6) = match rule.verdict {
+        Verdict::Reject(Reject { v4, v6, .. }) => (v4, v6),
+        _ => (codes::REJECT_NONE, codes::REJECT_NONE),
+    };
+    let masquerade = matches!(rule.verdict, Verdict::Dnat { masquerade: true, .. });
+    let flags = if masquerade { codes::ACTION_MASQUERADE } else { 0 };
     let (port, line) = (Be16(port.unwrap_or(0)), rule.place.line);
-    Some(Action { verdict, flags: 0, port, addr4: to_v4(addr4), addr6: to_v6(addr6), line })
+    let (addr4, addr6) = (to_v4(addr4), to_v6(addr6));
+    Some(Action { verdict, flags, port, addr4, addr6, line, reject4, reject6 })
 }
 
 /// One of the values of a packet that intervals are about.
@@ -169,11 +188,13 @@ impl Dimension {
     fn allowed(&self, rule: &Rule, action: &Action) -> Vec<Interval> {
         match self.axis {
             Axis::Address(family, side) => {
-                let no_target = action.verdict == codes::VERDICT_DNAT
-                    && match family {
-                        Family::V4 => action.addr4 == Be32(0),
-                        Family::V6 => action.addr6 == [0; 16],
-                    };
+                let no_target = match (action.verdict, family) {
+                    (codes::VERDICT_DNAT, Family::V4) => action.addr4 == Be32(0),
+                    (codes::VERDICT_DNAT, Family::V6) => action.addr6 == [0; 16],
+                    (codes::VERDICT_REJECT, Family::V4) => action.reject4 == codes::REJECT_NONE,
+                    (codes::VERDICT_REJECT, Family::V6) => action.reject6 == codes::REJECT_NONE,
+                    _ => false,
+                };
                 if no_target || rules::family(&rule.matches).is_some_and(|named| named != family) {
                     return Vec::new();
                 }
@@ -281,7 +302,7 @@ impl fmt::Display for TableError {
                     None => "",
                 };
                 let number = index.saturating_add(1);
-                write!(f, "rule {number} redirects to this device's own {family}address, and it has none")
+                write!(f, "rule {number} needs an {family}address of this device, and it has none")
             }
             Self::TooMany { what, found, most } => {
                 write!(f, "the rules need {found} {what}, the kernel's table holds {most}")

@@ -237,8 +237,8 @@ fn a_table_has_the_stated_form() {
     assert_eq!(read.vectors[..4].iter().map(|v| v[0]).collect::<Vec<_>>(), [0, 0b101, 0b111, 0b110]);
     assert_eq!(read.bounds[3].0[..4], [0, 1 << 16 | 80, 1 << 16 | 81, 0]);
     let to = |line, port, addr4: [u8; 4], addr6| {
-        let verdict = codes::VERDICT_DNAT;
-        Action { verdict, flags: 0, port: Be16(port), addr4: Be32(u32::from_be_bytes(addr4)), addr6, line }
+        let (verdict, addr4) = (codes::VERDICT_DNAT, Be32(u32::from_be_bytes(addr4)));
+        Action { verdict, port: Be16(port), addr4, addr6, line, ..Action::default() }
     };
     assert_eq!(read.actions[0], to(2, 8080, [192, 0, 2, 7], OWN.v6.unwrap().octets()));
     assert_eq!(read.actions[1], to(4, 0, [192, 0, 2, 9], [0; 16]));
@@ -257,13 +257,10 @@ fn redirect_needs_an_address() {
     let none = Own::default();
     let v4 = Own { v6: None, ..OWN };
     let error = |text: &str, own| table(&parsed(text), own, 1).map(|_| ()).unwrap_err().to_string();
-    assert_eq!(
-        error("drop\nredirect", none),
-        "rule 2 redirects to this device's own address, and it has none"
-    );
+    assert_eq!(error("drop\nredirect", none), "rule 2 needs an address of this device, and it has none");
     assert_eq!(
         error("ip6 daddr ::1 redirect", v4),
-        "rule 1 redirects to this device's own IPv6 address, and it has none"
+        "rule 1 needs an IPv6 address of this device, and it has none"
     );
     let rules = parsed("redirect\ndrop");
     let read = Table::read(&table(&rules, v4, 1).unwrap());

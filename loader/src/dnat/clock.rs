@@ -66,6 +66,13 @@ pub fn ticks(seconds: u32, hz: u32, tick_shift: u32) -> u32 {
     u32::try_from(jiffies.div_ceil(tick)).unwrap_or(u32::MAX).min(u32::MAX / 2)
 }
 
+/// So many a second are so many a tick, rounded up.
+pub fn a_tick(a_second: u32, hz: u32, tick_shift: u32) -> u32 {
+    let tick = 1_u64.checked_shl(tick_shift).unwrap_or(u64::MAX);
+    let many = u64::from(a_second).saturating_mul(tick).div_ceil(u64::from(hz).max(1));
+    u32::try_from(many).unwrap_or(u32::MAX)
+}
+
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 #[cfg(test)]
@@ -78,6 +85,7 @@ mod tests {
         // The defaults in ebpf-src/maps.h.
         assert_eq!([7440, 240, 300, 60].map(|s| ticks(s, 250, 8)), [7266, 235, 293, 59]);
         assert_eq!(ticks(u32::MAX, 1000, 0), u32::MAX / 2);
+        assert_eq!([0, 1, 100].map(|n| a_tick(n, 250, 8)), [0, 2, 103]);
     }
 
     #[test]

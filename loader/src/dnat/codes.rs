@@ -32,6 +32,8 @@ enumerators! {
     MARK_PICKED_UP: u8 = 1 << 1;
     /// UDP whose server is an address of ours: it may answer from another one.
     MARK_ANY_SOURCE: u8 = 1 << 2;
+    /// The server sees one of our addresses as its client.
+    MARK_MASQUERADE: u8 = 1 << 3;
 
     /// An address of this machine, on any device.
     LOCAL_OWN: u32 = 1 << 0;
@@ -44,6 +46,14 @@ enumerators! {
     CFG_PICKUP: u32 = 1 << 0;
     /// A SYN-ACK without flow is dropped.
     CFG_SYN_TRACKED: u32 = 1 << 1;
+    /// What is neither translated nor for this machine is dropped.
+    CFG_SEALED: u32 = 1 << 2;
+    /// New flows that find no room are dropped.
+    CFG_FULL_DROP: u32 = 1 << 3;
+    /// They are refused.
+    CFG_FULL_REJECT: u32 = 1 << 4;
+    /// They pass untranslated.
+    CFG_FULL_PASS: u32 = 1 << 5;
     /// Nothing is translated, everything is recorded.
     CFG_MONITOR: u32 = 1 << 6;
 
@@ -92,6 +102,14 @@ enumerators! {
     VERDICT_DROP: u8 = 3;
     /// Thrown away, and the client is told.
     VERDICT_REJECT: u8 = 4;
+
+    /// A refusal that is not for clients of this family.
+    REJECT_NONE: u8 = 0;
+    /// Refused by a TCP RST; other numbers are ICMP codes + 1.
+    REJECT_RESET: u8 = 255;
+
+    /// The source is rewritten, too.
+    ACTION_MASQUERADE: u8 = 1 << 0;
 }
 
 /// DETOUR_SCHEMA: a change of any size or meaning is a new one.
@@ -100,7 +118,7 @@ pub const SCHEMA: u32 = 1;
 pub const RULE_NONE: u16 = 0xffff;
 
 /// `enum reason` by number: the name without `REASON_` in small letters, and what it means.
-pub const REASONS: [(&str, &str); 28] = [
+pub const REASONS: [(&str, &str); 34] = [
     ("none", "translated"),
     ("not_ip", "passed: neither IPv4 nor IPv6"),
     ("ipv6", "passed: IPv6 is not rewritten by this version"),
@@ -122,13 +140,19 @@ pub const REASONS: [(&str, &str); 28] = [
     ("direct", "passed: direct flow that could not be tracked"),
     ("drop", "dropped: a rule says so"),
     ("syn_ack", "dropped: SYN-ACK that would leave untranslated"),
-    ("no_port", "dropped: no free client port towards this server, or a protocol without ports"),
-    ("no_space", "dropped: no room for another flow"),
+    ("no_port", "not opened: no free client port towards this server, or a protocol without ports"),
+    ("no_space", "not opened: no room for another flow"),
     ("rewrite", "dropped: the kernel refused a part of the rewriting"),
-    ("full", "translated, half-open: no confirmed slot was free"),
+    ("full", "translated, half-open: no confirmed slot was free, or none for this client"),
     ("fragment_lost", "dropped: later fragment, and the first one has not been seen"),
     ("fragment_drop", "dropped: later fragment, as the first one was"),
     ("monitor", "passed: nothing is translated on this device, only recorded"),
+    ("sealed", "dropped: neither translated nor for this machine"),
+    ("reject", "refused: a rule says so"),
+    ("silent", "dropped: a rule rejects it, but the client could not be told"),
+    ("no_room", "not opened: all confirmed slots are in use"),
+    ("client_new", "not opened: more new flows than one client may open in a second"),
+    ("client_live", "not opened: as many confirmed flows as one client may have"),
 ];
 
 /// Name and meaning of a reason; numbers of later versions have none.

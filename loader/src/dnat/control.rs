@@ -11,56 +11,11 @@ use crate::load::rtnl::Addr;
 
 use super::abi::Cfg;
 use super::classify::{self, Own, TableError};
-use super::clock::{tick_shift, ticks};
+use super::clock::{a_tick, tick_shift, ticks};
 use super::codes;
 use super::link;
-use super::rules::{Rule, Verdict};
-
-/// What can be chosen besides the rules. `default()` are the product's defaults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// Half-open flows of each CPU.
-    pub half_open: u32,
-    /// Confirmed flows.
-    pub confirmed: u32,
-    /// Rows of `asked`.
-    pub asked: u32,
-    /// Idle time of established TCP, in seconds.
-    pub tcp_established: u32,
-    /// Idle time of opening and closing TCP, in seconds.
-    pub tcp_transitory: u32,
-    /// Idle time of UDP, in seconds.
-    pub udp: u32,
-    /// Idle time of ICMP echo, in seconds.
-    pub icmp: u32,
-    /// How long a first fragment is remembered, in seconds.
-    pub ip_frag: u32,
-    /// Idle time of SCTP and of protocols without ports, in seconds.
-    pub generic: u32,
-    /// Whether a TCP packet without flow opens one; by itself only where this machine does not forward.
-    pub pickup: Option<bool>,
-    /// Nothing is translated, dropped or refused; everything is recorded.
-    pub monitor: bool,
-}
-
-impl Default for Options {
-    /// Idle times of RFC 5382, RFC 4787 and RFC 5508; the last two are conntrack's.
-    fn default() -> Self {
-        Self {
-            half_open: 4096,
-            confirmed: 65536,
-            asked: 16384,
-            tcp_established: 7440,
-            tcp_transitory: 240,
-            udp: 300,
-            icmp: 60,
-            ip_frag: 30,
-            generic: 600,
-            pickup: None,
-            monitor: false,
-        }
-    }
-}
+use super::options::{Options, WhenFull};
+use super::rules::{self, Family, Rule, Verdict};
 
 /// What the object is given before it is loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +35,10 @@ pub enum ControlError {
     Table(TableError),
     /// The device's frames cannot be read: its link type, and why.
     Device(u16, &'static str),
+    /// A rule masquerades towards a server that is not behind the device: the server, and where it is.
+    Masquerade(IpAddr, &'static str),
+    /// Sealed, but flows that find no room shall pass.
+    Leak,
     /// An option is 0 or makes a map larger than any map can be.
     Option(&'static str),
 }
@@ -89,6 +48,7 @@ pub enum ControlError {
 /// # Errors
 /// As [`ControlError`] says.
 pub fn control(options: &Options, rules: &[Rule], facts: &Facts) -> Result<Control, ControlError> {
+    masquerade(rules, facts)?;
     let cfg = cfg(options, facts)?;
     let own = own(facts);
     let table = classify::table(rules, own, FIRST_GENERATION).map_err(ControlError::Table)?;
@@ -97,6 +57,29 @@ pub fn control(options: &Options, rules: &[Rule], facts: &Facts) -> Result<Contr
     let mut writes = vec![Write { map: "rules_0".to_owned(), key: vec![0; 4], value: table }];
     writes.extend(locals);
     Ok(Control { settings: settings(&cfg), sizes, writes })
+}
+
+/// Whoever masquerades sends packets back through the device they came from, so the server must be there.
+fn masquerade(rules: &[Rule], facts: &Facts) -> Result<(), ControlError> {
+    for rule in rules {
+        let Verdict::Dnat { to, masquerade: true, .. } = rule.verdict else { continue };
+        if facts.addresses.iter().any(|a| a.ip == to) {
+            return Err(ControlError::Masquerade(to, "an address of this machine"));
+        }
+        let near = facts.addresses.iter().filter(|a| on_link(a, to)).max_by_key(|a| a.prefix);
+        if near.is_some_and(|a| a.index != facts.device.ifindex) {
+            return Err(ControlError::Masquerade(to, "behind another device"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether `to` is in the network of this address.
+fn on_link(address: &Addr, to: IpAddr) -> bool {
+    let family = Family::of(to);
+    let host_bits = family.bits().saturating_sub(address.prefix.into());
+    let network = |ip| rules::number(ip).checked_shr(host_bits).unwrap_or(0);
+    Family::of(address.ip) == family && network(address.ip) == network(to)
 }
 
 /// Where `redirect` leads on this device. IPv6 is passed untouched by this version, so it has no target there.
@@ -115,6 +98,9 @@ fn cfg(options: &Options, facts: &Facts) -> Result<Cfg, ControlError> {
         (options.confirmed, "the number of flows"),
         (options.asked, "the number of rows of asked"),
     ];
+    if options.sealed && options.when_full == WhenFull::Pass {
+        return Err(ControlError::Leak);
+    }
     if let Some((_, name)) = choices.iter().find(|(number, _)| *number == 0) {
         return Err(ControlError::Option(name));
     }
@@ -130,7 +116,11 @@ fn cfg(options: &Options, facts: &Facts) -> Result<Cfg, ControlError> {
         schema: codes::SCHEMA,
         flags: flag(options.monitor, codes::CFG_MONITOR)
             | flag(pickup, codes::CFG_PICKUP)
-            | flag(syn_tracked, codes::CFG_SYN_TRACKED),
+            | flag(syn_tracked, codes::CFG_SYN_TRACKED)
+            | flag(options.sealed, codes::CFG_SEALED)
+            | flag(options.when_full == WhenFull::Drop, codes::CFG_FULL_DROP)
+            | flag(options.when_full == WhenFull::Reject, codes::CFG_FULL_REJECT)
+            | flag(options.when_full == WhenFull::Pass, codes::CFG_FULL_PASS),
         l2_len: link::header_len(arphrd).map_err(|reason| ControlError::Device(arphrd, reason))?,
         hz,
         tick_shift,
@@ -140,18 +130,21 @@ fn cfg(options: &Options, facts: &Facts) -> Result<Cfg, ControlError> {
         half_slots6: (options.half_open / IPV6_SHARE).max(1),
         confirmed_slots6: (options.confirmed / IPV6_SHARE).max(1),
         asked_rows: (options.asked / CLIENT_SHARE).max(1),
-        tcp_established: idle(options.tcp_established),
-        tcp_transitory: idle(options.tcp_transitory),
-        udp: idle(options.udp),
-        icmp: idle(options.icmp),
+        tcp_established: idle(options.timeouts.tcp_established),
+        tcp_transitory: idle(options.timeouts.tcp_transitory),
+        udp: idle(options.timeouts.udp),
+        icmp: idle(options.timeouts.icmp),
         port_first: PORT_FIRST,
         port_count: PORT_COUNT,
-        ip_frag: idle(options.ip_frag),
-        generic: idle(options.generic),
+        ip_frag: idle(options.timeouts.ip_frag),
+        generic: idle(options.timeouts.generic),
+        client_new: a_tick(options.client_new, hz, tick_shift),
+        client_live: options.client_live,
     })
 }
 
-fn settings(cfg: &Cfg) -> Vec<String> {
+/// Assignments of every field, `cfg.hz=250`.
+pub fn settings(cfg: &Cfg) -> Vec<String> {
     let fields = [
         ("schema", cfg.schema),
         ("flags", cfg.flags),
@@ -172,6 +165,8 @@ fn settings(cfg: &Cfg) -> Vec<String> {
         ("port_count", cfg.port_count),
         ("ip_frag", cfg.ip_frag),
         ("generic", cfg.generic),
+        ("client_new", cfg.client_new),
+        ("client_live", cfg.client_live),
     ];
     fields.iter().map(|(name, value)| format!("cfg.{name}={value}")).collect()
 }
@@ -184,12 +179,15 @@ fn sizes(options: &Options, cfg: &Cfg, locals: usize) -> Option<Vec<(String, u32
     // Addresses and targets may be added later.
     let locals = u32::try_from(locals).ok()?.checked_mul(2)?.max(1024);
     let clients = (options.asked / 4).max(1);
+    // Nobody is counted without a limit.
+    let counted = if cfg.client_new == 0 && cfg.client_live == 0 { 1 } else { options.clients };
     let sizes = [
         ("idx4", index),
         ("slots4", slots),
         ("local4", locals),
         ("asked", options.asked),
         ("asked_clients", clients),
+        ("clients", counted),
     ];
     Some(sizes.map(|(map, entries)| (map.to_owned(), entries)).to_vec())
 }
@@ -228,7 +226,7 @@ pub fn notes(rules: &[Rule], facts: &Facts) -> Vec<String> {
     let here = |v4: Ipv4Addr| facts.addresses.iter().any(|a| a.ip == IpAddr::V4(v4));
     let device = &facts.device.name;
     for rule in rules {
-        let Verdict::Dnat { to: IpAddr::V4(to), .. } = rule.verdict else { continue };
+        let Verdict::Dnat { to: IpAddr::V4(to), masquerade: false, .. } = rule.verdict else { continue };
         if to.is_loopback() && !facts.route_localnet {
             notes.push(format!(
                 "'{rule}': the kernel drops packets to {to} that come from {device}: \
@@ -276,6 +274,10 @@ impl fmt::Display for ControlError {
         match self {
             Self::Table(error) => error.fmt(f),
             Self::Device(arphrd, reason) => write!(f, "link type {arphrd}: {reason}"),
+            Self::Masquerade(to, place) => {
+                write!(f, "{to} is {place}: masquerade is for servers that clients share this device with")
+            }
+            Self::Leak => f.write_str("--sealed lets nothing pass untranslated, --when-full pass does"),
             Self::Option(what) => write!(f, "{what} is 0 or beyond what a map can hold"),
         }
     }

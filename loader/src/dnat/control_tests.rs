@@ -103,7 +103,7 @@ fn refuses_what_cannot_be() {
     odd.device.arphrd = 801;
     assert_eq!(refused(default, &odd), "link type 801: a monitor device carries no traffic of its own");
     let bare = facts(&HOST[..1]);
-    assert_eq!(refused(default, &bare), "rule 1 redirects to this device's own address, and it has none");
+    assert_eq!(refused(default, &bare), "rule 1 needs an address of this device, and it has none");
     for options in [
         Options { half_open: 0, ..default },
         Options { confirmed: u32::MAX, ..default },

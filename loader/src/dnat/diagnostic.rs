@@ -59,6 +59,8 @@ pub enum Reason {
     PortWithoutProtocol,
     /// A target port for SCTP.
     SctpPort,
+    /// `reject with tcp reset` for something that is not only TCP.
+    ResetWithoutTcp,
     /// Port 0 as a target.
     PortZero,
     /// An address that no server can have.
@@ -78,10 +80,6 @@ pub enum NotServed {
     Ipv6Match,
     /// IPv6 targets.
     Ipv6Target,
-    /// The `reject` verdict.
-    Reject,
-    /// Rewriting of the source.
-    Masquerade,
 }
 
 impl Reason {
@@ -93,7 +91,7 @@ impl Reason {
             }
             Self::Number(_) => Some("names of services are not looked up"),
             Self::Conflict(_) => Some("all conditions of a rule must hold at once; make two rules of it"),
-            Self::NotServed(NotServed::Reject) => Some("`drop` throws away without telling the client"),
+            Self::ResetWithoutTcp => Some("`reject` alone tells clients of every protocol"),
             Self::SctpPort => Some("make two rules of it, and leave out the port for SCTP"),
             _ => None,
         }
@@ -145,6 +143,7 @@ impl fmt::Display for Reason {
             Self::SctpPort => {
                 f.write_str("the port of SCTP stays as it is: its checksum would have to be computed anew")
             }
+            Self::ResetWithoutTcp => f.write_str("only TCP connections can be reset"),
             Self::PortZero => f.write_str("port 0 cannot be a target"),
             Self::NotUnicast => f.write_str("no server can have this address"),
             Self::NoClientPort => f.write_str("what was asked for is recorded without the client's port"),
@@ -152,8 +151,6 @@ impl fmt::Display for Reason {
             Self::NotServed(what) => f.write_str(match what {
                 NotServed::Ipv6Match => "IPv6 is passed untouched by this version, this would never match",
                 NotServed::Ipv6Target => "IPv6 targets are not rewritten by this version",
-                NotServed::Reject => "rejecting is not done by this version",
-                NotServed::Masquerade => "the source is not rewritten by this version",
             }),
         }
     }

@@ -161,6 +161,8 @@ mod tests {
         port_count: 0,
         ip_frag: 0,
         generic: 0,
+        client_new: 0,
+        client_live: 0,
     };
 
     fn slot(proto: u8, state: u8, last: u32) -> Flow4 {

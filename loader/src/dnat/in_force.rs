@@ -126,7 +126,7 @@ mod tests {
         assert!(in_force(&bytes, none).is_some());
         assert!(in_force(&bytes[..bytes.len() - 1], none).is_none());
         assert!(in_force(&[], none).is_none());
-        for (offset, value) in [(0, 3), (0, u32::MAX), (679_944, 65537), (679_944, 3), (679_952, u32::MAX)] {
+        for (offset, value) in [(0, 3), (0, u32::MAX), (679_968, 65537), (679_968, 3), (679_976, u32::MAX)] {
             let mut bad = bytes.clone();
             bad[offset..][..4].copy_from_slice(&value.to_ne_bytes());
             assert_eq!(in_force(&bad, none), None, "{offset} {value}");

@@ -37,11 +37,13 @@ pub mod link;
 #[cfg(feature = "operate")]
 pub mod listener;
 pub mod look;
+pub mod options;
 pub mod parse;
 #[cfg(feature = "operate")]
 pub mod pcapng;
 #[cfg(feature = "operate")]
 pub mod ranking;
+pub mod reject;
 pub mod reload;
 pub mod rules;
 pub mod running;

@@ -8,12 +8,14 @@
 //!         | "meta" "l4proto" ["!="] set-of (name | number | number "-" number)
 //!         | "tcp" | "udp" | "sctp" | "icmp"                      short for meta l4proto
 //! verdict = "dnat" ["ip" | "ip6"] "to" address [":" port] ["masquerade"]
-//!         | "redirect" ["to" ":" port] | "accept" | "drop" | "reject"
+//!         | "redirect" ["to" ":" port] | "accept" | "drop" | "reject" ["with" refusal]
+//! refusal = "tcp" "reset" | ("icmp" | "icmpv6" | "icmpx") ["type"] name of an ICMP code
 //! set-of x = x | "{" x { "," x } "}"
 //! ```
 //! Except for the bare protocol words and `masquerade` every such line is nft's too; rules print in a form without the former.
 
 use super::diagnostic::{Diagnostic, NotServed, Reason};
+use super::reject::{self, Reject};
 use super::rules::{self, Field, Match, Place, Rule, Side, Verdict, ICMP, SCTP, TCP, UDP};
 use super::scan::{Fault, Word, Words};
 use super::set::{intersection, Interval};
@@ -93,6 +95,9 @@ fn rule(bytes: &[u8], place: Place, extent: Extent) -> Result<Option<Rule>, Faul
             }
             let verdict = verdict(&mut words, word, &matches, extent)?;
             words.end()?;
+            if verdict == Verdict::Reject(Reject::RESET) {
+                matches.push(only(TCP));
+            }
             return Ok(Some(Rule { matches: needed(matches), verdict, place }));
         };
         match unserved(&condition) {
@@ -231,7 +236,7 @@ fn verdict(words: &mut Words, word: Word, matches: &[Match], extent: Extent) -> 
     let verdict = match word.text {
         "accept" => Verdict::Accept,
         "drop" => Verdict::Drop,
-        "reject" => Verdict::Reject,
+        "reject" => Verdict::Reject(reject(words, matches)?),
         "redirect" => Verdict::Redirect { port: redirect_port(words)? },
         "dnat" => dnat(words, rules::family(matches))?,
         _ => return Err(word.expected(START)),
@@ -239,8 +244,6 @@ fn verdict(words: &mut Words, word: Word, matches: &[Match], extent: Extent) -> 
     let fault = |reason| Err(words.since(word, reason));
     let not_served = match verdict {
         Verdict::Dnat { to, .. } if to.is_ipv6() => Some(NotServed::Ipv6Target),
-        Verdict::Dnat { masquerade: true, .. } => Some(NotServed::Masquerade),
-        Verdict::Reject => Some(NotServed::Reject),
         _ => None,
     };
     if let (Some(what), Extent::Served) = (not_served, extent) {
@@ -269,6 +272,32 @@ fn redirect_port(words: &mut Words) -> Result<Option<u16>, Fault> {
     let digits =
         word.text.strip_prefix(':').ok_or_else(|| word.expected("a colon and a port, such as :8080"))?;
     values::target_port(word, digits).map(Some)
+}
+
+/// After `reject`: `with` and what the client is told, or nothing more.
+fn reject(words: &mut Words, matches: &[Match]) -> Result<Reject, Fault> {
+    if words.peek().is_none_or(|word| word.text != "with") {
+        return Ok(Reject::PORT);
+    }
+    words.skip();
+    let with = words.next(REFUSAL)?;
+    if !reject::is_with(with.text) {
+        return Err(with.expected(REFUSAL));
+    }
+    if words.peek().is_some_and(|word| word.text == "type" && with.text != "tcp") {
+        words.skip();
+    }
+    let name = words.next(REFUSAL)?;
+    let reject = Reject::named(with.text, name.text).ok_or_else(|| name.expected(REFUSAL))?;
+    if rules::family(matches).is_some_and(|family| !reject.serves(family)) {
+        return Err(words.since(with, Reason::Conflict("this refusal is of the other family")));
+    }
+    let allowed = rules::protocols(matches);
+    let only_tcp = [Interval::one(TCP.into())];
+    if reject == Reject::RESET && allowed != only_tcp && allowed != rules::protocols(&[]) {
+        return Err(words.since(with, Reason::ResetWithoutTcp));
+    }
+    Ok(reject)
 }
 
 /// After `dnat`.
@@ -306,6 +335,9 @@ const START: &str =
     "a condition (ip, ip6, tcp, udp, sctp, icmp, meta) or a verdict (redirect, dnat, accept, drop, reject)";
 /// What a selection consists of.
 const CONDITION: &str = "a condition (ip, ip6, tcp, udp, sctp, icmp, meta)";
+/// What a client can be told.
+const REFUSAL: &str =
+    "`tcp reset`, or icmp, icmpv6 or icmpx and nft's name of a code, such as `icmp host-unreachable`";
 /// RULES_MAX of ebpf-src/abi.h.
 pub const MOST_RULES: usize = 1024;
 /// A file full of mistakes is not repeated to the end.

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! For tests: numbers -> rule texts of the whole language, made to overlap often.
 
+use super::reject::REJECTS;
+use super::rules::Family;
+
 /// One rule of one family. `random(n)` gives numbers below n.
 pub fn rule(random: &mut impl FnMut(usize) -> usize, v6: bool) -> String {
     let mut text = String::new();
@@ -28,7 +31,18 @@ pub fn rule(random: &mut impl FnMut(usize) -> usize, v6: bool) -> String {
     text += &match random(7) {
         0 => "accept".to_owned(),
         1 => "drop".to_owned(),
-        2 => "reject".to_owned(),
+        2 => {
+            // Those of both families at once are for nft's inet tables only.
+            let kinds: Vec<String> = REJECTS
+                .iter()
+                .filter(|r| r.serves(if v6 { Family::V6 } else { Family::V4 }))
+                .map(ToString::to_string)
+                .filter(|text| {
+                    !text.contains("icmpx") && (!text.contains("tcp") || protocol == "tcp" && ports)
+                })
+                .collect();
+            kinds[random(kinds.len())].clone()
+        }
         3 => "redirect".to_owned(),
         4 if to_port => format!("redirect to :{}", 1 + random(65535)),
         5 if to_port && v6 => format!("dnat to [{target}]:{}", 1 + random(65535)),

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::reject::Reject;
 use super::set::{complement, intersection, united, Interval};
 
 /// One rule: when all `matches` hold for the first packet of a flow, `verdict` applies. The first rule that matches wins.
@@ -173,7 +174,7 @@ pub enum Verdict {
     /// Thrown away.
     Drop,
     /// Thrown away, and the client is told.
-    Reject,
+    Reject(Reject),
 }
 
 /// Protocol number and nft's name of it, for those that have one here.
@@ -270,7 +271,7 @@ impl fmt::Display for Verdict {
             Self::Redirect { port: None } => f.write_str("redirect"),
             Self::Accept => f.write_str("accept"),
             Self::Drop => f.write_str("drop"),
-            Self::Reject => f.write_str("reject"),
+            Self::Reject(reject) => reject.fmt(f),
         }
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Seeing it before: `plan`, `check`, `inspect`, `test`.
 use super::args::{flag, functions, option, reading, rules, sched_cls, set};
-use super::{load, run};
+use super::{limits, load, run};
 use clap::builder::ValueParser;
 use clap::{value_parser, Arg, ArgAction, Command};
 
@@ -118,5 +118,5 @@ pub(super) fn verify() -> Command {
         .arg(set())
         .arg(option("rules", "FILE", ValueParser::string(), "The rules that should be in force"))
         .arg(super::args::rule())
-        .args(run::options())
+        .args(limits::options())
 }

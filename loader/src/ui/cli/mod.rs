@@ -2,6 +2,7 @@
 //! The command line: every command and option, and nothing else. One file a group of commands.
 mod args;
 mod check;
+mod limits;
 mod load;
 mod run;
 mod see;

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-or-later */
+/*
+ * For each family: flows whose server is behind the same device as its clients. It would answer them directly, so it is
+ * made to see one of our addresses as its client. Both directions arrive here then, both ends are rewritten at once,
+ * and the packet goes back through the device: the stack between the hooks would take our own address, arriving, for
+ * forged.
+ */
+#ifndef DETOUR_MASQUERADE_H
+#define DETOUR_MASQUERADE_H
+
+/* The packet goes to whom it is addressed now, through the device it came from; the kernel looks up the neighbour. */
+static __always_inline int redirect_on(struct __sk_buff *skb)
+{
+	skb->mark = OURS;
+	return bpf_redirect_neigh(skb->ifindex, 0, 0, 0);
+}
+
+#endif
+
+#define send_onN     F(send_on)
+#define masqueradedN F(masqueraded)
+
+/* After rewriteN: the source becomes that of `to` as well, and the packet goes to its destination, whose neighbour
+ * entry the kernel looks up. */
+static __always_inline int send_onN(struct __sk_buff *skb, const struct packetN *p, const struct keyN *to)
+{
+	__u64 zero_stays = p->key.proto == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
+	__u32 at = p->l4 + check_offsetN(p->key.proto);
+
+	if (!portsN(p->key.proto)) {
+		if (readdressN(skb, DIR_REVERSE, p->key.src, to->src))
+			return drop(REASON_REWRITE);
+		return redirect_on(skb);
+	}
+	if (p->unsummed) {
+		if (!HEADER_SUMMEDN)
+			csum_changed(skb, addr_changeN(p->key.src, to->src));
+	} else if (sums_addressesN(p->key.proto) && fix_addressN(skb, at, p->key.src, to->src, zero_stays)) {
+		return drop(REASON_REWRITE);
+	}
+	if (set_addressN(skb, DIR_REVERSE, p->key.src, to->src))
+		return drop(REASON_REWRITE);
+	return redirect_on(skb);
+}
+
+/* The packet of this_workN() belongs to the flow in `slot`. A function that the verifier follows by itself. */
+__noinline int masqueradedN(struct __sk_buff *skb, __u32 slot, __u32 now)
+{
+	struct workN *w = this_workN();
+	struct flowN *f = slotN(slot);
+	__u32 generation, forward;
+	struct keyN fwd, rev, to;
+	__u8 state;
+
+	if (!w || !f)
+		return TC_ACT_SHOT;
+	generation = READ_ONCE(f->generation);
+	barrier();
+	state = READ_ONCE(f->state);
+	fwd = f->fwd;
+	rev = f->rev;
+	barrier();
+	forward = key_equalN(&fwd, &w->packet.key);
+	if ((!forward && !key_equalN(&rev, &w->packet.key)) || READ_ONCE(f->generation) != generation)
+		return drop(REASON_NO_SPACE);
+	if (forward) {
+		flow_countN(skb, f, DIR_FORWARD, now);
+		flow_tcpN(f, &w->packet, DIR_FORWARD);
+		if (state == FLOW_ANSWERED && client_heardN(f, &w->packet)) {
+			w->rev = rev;
+			confirmN(skb, slot, generation, now);
+		}
+		to = key_mirrorN(&rev);
+	} else {
+		flow_countN(skb, f, DIR_REVERSE, now);
+		flow_tcpN(f, &w->packet, DIR_REVERSE);
+		flow_answeredN(f, &w->packet);
+		to = key_mirrorN(&fwd);
+	}
+	return rewriteN(skb, &w->packet, DIR_FORWARD, &to) ? drop(REASON_REWRITE) : send_onN(skb, &w->packet, &to);
+}
