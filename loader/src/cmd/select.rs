@@ -124,6 +124,7 @@ fn why(program: &Program) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
