@@ -152,7 +152,7 @@ fn what_was_asked_for_is_compared() {
     let run = verify(ns, &["--rule", "drop"]).ends(code::NO);
     assert!(run.stdout.contains("rules in force"), "{}", run.stdout);
     let run = verify(ns, &["--flows-max", "1000"]).ends(code::NO);
-    assert!(run.stdout.contains("cfg.confirmed_slots is 65536, not 1000"), "{}", run.stdout);
+    assert!(run.stdout.contains("cfg.confirmed_slots4 is 65536, not 1000"), "{}", run.stdout);
     // A reload changes the rules, and then those of the reload are the right ones.
     detour::up(ns, DEVICE, &["--rule", "drop"]);
     verify(ns, &["--rule", "drop"]).done();

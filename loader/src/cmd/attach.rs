@@ -65,6 +65,8 @@ pub fn unload_name(args: &ArgMatches, facts: &Facts) -> Result<String, Refusal> 
     names.dedup();
     match (args.get_one::<String>("name"), names.as_slice()) {
         (Some(name), _) if names.contains(&name.as_str()) => Ok(name.clone()),
+        // The last steps of an interrupted 'unload'.
+        (Some(name), []) if facts.has_empty_folders() => Ok(name.clone()),
         (Some(name), _) => Err(Refusal::nothing(name, device)),
         (None, [name]) => Ok((*name).to_string()),
         (None, []) if facts.has_empty_folders() => Ok(UP.to_string()),

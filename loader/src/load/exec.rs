@@ -134,6 +134,13 @@ fn undo(
 ) -> Vec<String> {
     let mut left = Vec::new();
     for (i, step) in plan.steps.iter().enumerate().take(failed).rev() {
+        if let Effect::Exchange { one, .. } = &step.effect {
+            // Whoever swapped what was for what is has nothing to go back to: its pins may be gone.
+            left.push(format!(
+                "{one}: the new instance runs; the next 'load' or 'unload' clears the old one"
+            ));
+            break;
+        }
         let Some(effect) = &step.undo else { continue };
         let error = perform(&effect.clone().into(), symbols, socket).err().map(into_io);
         watch(Report::Undone(i.saturating_add(1), effect, error.as_ref()));

@@ -59,7 +59,8 @@ pub fn replace(
         plan.steps.push(step);
     }
     let swap = || Effect::Exchange { one: building.clone(), other: dir.clone() };
-    plan.steps.push(Step::from(swap()).undo(swap()));
+    // The commit: what follows only clears, and where that fails nothing is taken back.
+    plan.steps.push(swap().into());
     // What was the instance's folder is the unfinished one's now, which any later run would clear.
     plan.steps.extend(instance.pins.iter().map(|pin| Effect::Unlink(format!("{building}/{pin}")).into()));
     plan.steps.push(Effect::Rmdir(building).into());
