@@ -180,11 +180,7 @@ fn perform(step: &Step, symbols: &mut Symbols, socket: &mut Socket) -> Result<St
         Effect::Rmdir(path) => done(fs::remove_dir(path)),
         Effect::Unlink(path) => done(fs::remove_file(path)),
         Effect::Rename { from, to } => done(fs::rename(from, to)),
-        Effect::Exchange { one, other } => {
-            let (here, flags) = (nix::fcntl::AT_FDCWD, nix::fcntl::RenameFlags::RENAME_EXCHANGE);
-            let result = nix::fcntl::renameat2(here, one.as_str(), here, other.as_str(), flags);
-            done(result.map_err(io::Error::from))
-        }
+        Effect::Exchange { one, other } => done(detour_sys::rename::exchange(one, other)),
         Effect::MountBpffs(path) => {
             let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
             done(

@@ -10,6 +10,7 @@
 //! * [`info`] asks what a descriptor is; two records point to lists, whose room it allocates by the kernel's own count.
 //! * [`ethtool`] asks a driver for one number.
 //! * [`ring`] maps a ring buffer and copies its records out.
+//! * [`rename`] swaps two names: two strings go to the kernel, nothing comes back.
 //! * [`netns`] asks a socket for the number of its network namespace.
 pub mod attr;
 pub mod call;
@@ -18,6 +19,7 @@ pub mod ethtool;
 pub mod info;
 pub mod map;
 pub mod netns;
+pub mod rename;
 pub mod ring;
 
 pub use attr::{Command, Field, Kind, Value};
