@@ -4,6 +4,9 @@ use crate::dnat::embedded;
 use crate::load::refusal::{Refusal, Stage};
 use crate::object::{Object, ObjectError};
 use clap::ArgMatches;
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 
 /// An object and what it is called.
 #[derive(Debug)]
@@ -120,10 +123,15 @@ pub fn resolved(object: Object, args: &ArgMatches, path: &str) -> Result<Object,
 /// The bytes of a file that may be an object.
 pub fn read(path: &str) -> Result<Vec<u8>, Refusal> {
     let failed = |e: std::io::Error| Refusal::new(Stage::Usage, format!("{}: {e}", path.escape_debug()), "");
-    let meta = std::fs::metadata(path).map_err(failed)?;
+    // Not to wait for whoever might write to a pipe of that name.
+    let at_once = nix::fcntl::OFlag::O_NONBLOCK.bits();
+    let mut file = OpenOptions::new().read(true).custom_flags(at_once).open(path).map_err(failed)?;
+    let meta = file.metadata().map_err(failed)?;
     if !meta.is_file() || meta.len() > MOST {
         let what = format!("{} is not a file of at most 64 MiB", path.escape_debug());
         return Err(Refusal::new(Stage::Object, what, "give a BPF object, clang -target bpf -c"));
     }
-    std::fs::read(path).map_err(failed)
+    let mut bytes = vec![0; usize::try_from(meta.len()).unwrap_or(0)];
+    file.read_exact(&mut bytes).map_err(failed)?;
+    Ok(bytes)
 }

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 
+use detour_sys::types::{KernelTypes, VMLINUX};
+
 use crate::compat::config::{self, Config};
 use crate::compat::gzip::gunzip;
+use crate::compat::source::Source;
 use crate::compat::target::Target;
 use crate::compat::{core, externs, modules};
 use crate::object::{Module, Object, ObjectError, Origin, Program};
-
-/// Where the running kernel shows its types.
-pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 /// Decides everything that an object leaves to the kernel. `btf` is a file with another kernel's types.
 /// Returns what was read, for the plan.
@@ -26,13 +26,12 @@ pub fn resolve(object: &mut Object, btf: Option<&str>) -> Result<Vec<String>, Ob
     let mut targets = Vec::new();
     if !wanted.is_empty() {
         let path = btf.unwrap_or(VMLINUX);
-        reads.push(format!("read({path})"));
-        let kernel = open(path)?;
-        let target = Target::read(path, &kernel, &wanted)?;
+        let kernel = types(path, &mut reads)?;
+        let target = Target::read(path, &*kernel, &wanted)?;
         let missing = target.missing(&wanted);
         targets.push(target);
         if btf.is_none() && !missing.is_empty() {
-            targets.extend(modules::read(&kernel, &missing, &mut reads)?);
+            targets.extend(modules::read(&*kernel, &missing, &mut reads)?);
         }
         let called = targets.iter().skip(1).map(|t| Module { name: t.name.clone(), btf_id: 0 });
         object.modules = called.collect();
@@ -48,6 +47,18 @@ pub fn resolve(object: &mut Object, btf: Option<&str>) -> Result<Vec<String>, Ob
         object.modules.clear();
     }
     Ok(reads)
+}
+
+/// The running kernel's types are in memory already, if it lets us see them there.
+fn types(path: &str, reads: &mut Vec<String>) -> Result<Box<dyn Source>, ObjectError> {
+    if path == VMLINUX {
+        if let Ok(mapped) = KernelTypes::map() {
+            reads.push(format!("mmap({path})"));
+            return Ok(Box::new(mapped));
+        }
+    }
+    reads.push(format!("read({path})"));
+    Ok(Box::new(open(path)?))
 }
 
 fn open(path: &str) -> Result<File, ObjectError> {

@@ -5,10 +5,17 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use detour_sys::KernelTypes;
+
 /// Bytes that can be read at any place.
 pub trait Source {
     /// Fills the buffer from `offset` on; an error where there are fewer bytes.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// All of them, where they are in memory already.
+    fn whole(&self) -> Option<&[u8]> {
+        None
+    }
 }
 
 impl Source for File {
@@ -28,11 +35,29 @@ pub fn words<const N: usize>(bytes: &[u8]) -> Option<[u32; N]> {
 
 impl Source for Vec<u8> {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let from = usize::try_from(offset).unwrap_or(usize::MAX);
-        let bytes = self.get(from..).and_then(|rest| rest.get(..buffer.len()));
-        buffer.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
+        copy(self, buffer, offset)
     }
+
+    fn whole(&self) -> Option<&[u8]> {
+        Some(self)
+    }
+}
+
+impl Source for KernelTypes {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        copy(self.bytes(), buffer, offset)
+    }
+
+    fn whole(&self) -> Option<&[u8]> {
+        Some(self.bytes())
+    }
+}
+
+fn copy(all: &[u8], buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    let from = usize::try_from(offset).unwrap_or(usize::MAX);
+    let bytes = all.get(from..).and_then(|rest| rest.get(..buffer.len()));
+    buffer.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+    Ok(())
 }
 
 /// A module's types behind those of the kernel, on which they build: ids and offsets of names go on where the kernel's end,
@@ -117,6 +142,14 @@ impl<'a> Window<'a> {
 
     /// `count` bytes at `at`, both in the part.
     pub fn get(&mut self, at: u64, count: usize) -> io::Result<&[u8]> {
+        if let Some(all) = self.source.whole() {
+            let end = at.checked_add(count as u64).filter(|end| *end <= self.length);
+            let range = |end: u64| {
+                let from = usize::try_from(self.base.checked_add(at)?).ok()?;
+                all.get(from..usize::try_from(self.base.checked_add(end)?).ok()?)
+            };
+            return end.and_then(range).ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
+        }
         let inside = |start: u64, have: usize| {
             let from = usize::try_from(at.checked_sub(start)?).ok()?;
             let to = from.checked_add(count)?;

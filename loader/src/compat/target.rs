@@ -5,7 +5,8 @@
 //! type begins; then what they are made of is picked out and numbered anew. Behind a pointer only names and sizes
 //! matter, so the members of structs end there.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CStr;
 use std::io;
 
 use crate::compat::source::{words, Source, Window};
@@ -137,17 +138,17 @@ impl<'a> Scan<'a> {
     }
 
     /// The first pass: where in the strings the wanted names are, flavours included.
-    fn read_names(&self, wanted: &BTreeSet<String>) -> io::Result<HashMap<u32, String>> {
-        let mut names = HashMap::new();
+    fn read_names(&self, wanted: &BTreeSet<String>) -> io::Result<BTreeMap<u32, String>> {
+        let mut names = BTreeMap::new();
         // Most strings are told apart by their first letter and length already.
-        let mut lengths: HashMap<u8, u64> = HashMap::new();
+        let mut lengths = [0_u64; 256];
         for name in wanted {
-            if let Some(first) = name.bytes().next() {
-                *lengths.entry(first).or_default() |= bit(name.len());
+            if let Some(mask) = name.bytes().next().and_then(|first| lengths.get_mut(usize::from(first))) {
+                *mask |= bit(name.len());
             }
         }
         let maybe = |text: &[u8]| {
-            let mask = text.first().and_then(|first| lengths.get(first)).copied().unwrap_or(0);
+            let mask = text.first().and_then(|first| lengths.get(usize::from(*first))).copied().unwrap_or(0);
             mask != 0 && (mask & bit(text.len()) != 0 || text.windows(3).any(|w| w == b"___"))
         };
         let (base, length) = self.strings;
@@ -157,12 +158,12 @@ impl<'a> Scan<'a> {
         let mut window = Window::new(self.source, base, length, CHUNK);
         while at < length {
             let count = usize::try_from(length.saturating_sub(at)).unwrap_or(CHUNK).min(CHUNK);
-            let chunk = window.get(at, count)?;
-            for piece in chunk.split_inclusive(|b| *b == 0) {
-                let (text, ends) = match piece.split_last() {
-                    Some((0, text)) => (text, true),
-                    _ => (piece, false),
-                };
+            let mut chunk = window.get(at, count)?;
+            while !chunk.is_empty() {
+                // The standard library looks for a NUL many bytes at a time.
+                let found = CStr::from_bytes_until_nul(chunk);
+                let (text, ends) = found.map_or((chunk, false), |text| (text.to_bytes(), true));
+                chunk = chunk.get(text.len().saturating_add(1)..).unwrap_or_default();
                 let whole = if rest.is_empty() {
                     text
                 } else {
@@ -190,7 +191,7 @@ impl<'a> Scan<'a> {
     }
 
     /// The second pass: which types have these names, and where every 16th type begins.
-    fn read_types(&mut self, names: &HashMap<u32, String>) -> io::Result<()> {
+    fn read_types(&mut self, names: &BTreeMap<u32, String>) -> io::Result<()> {
         let (base, length) = self.types;
         let mut window = Window::new(self.source, base, length, CHUNK);
         let (mut at, mut id) = (0u64, 1u32);

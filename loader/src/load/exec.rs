@@ -89,7 +89,8 @@ pub fn run_with(
 ) -> Result<Symbols, Failure> {
     let signals = Signals::hold();
     for (i, step) in plan.steps.iter().enumerate() {
-        let result = match signals.pending() {
+        let asked = if is_noticed(&step.effect) { signals.pending() } else { None };
+        let result = match asked {
             Some(signal) => Err(Cause::Signal(signal)),
             None => perform(step, &mut symbols, socket),
         };
@@ -107,6 +108,15 @@ pub fn run_with(
         }
     }
     Ok(symbols)
+}
+
+/// Whether somebody waits for it, or sees it: what comes between takes microseconds.
+fn is_noticed(effect: &Effect) -> bool {
+    match effect {
+        Effect::Bpf(bpf) => *bpf.command == commands::PROG_LOAD,
+        Effect::Mkdir(_) | Effect::Rmdir(_) | Effect::Unlink(_) | Effect::Memlock => false,
+        _ => true,
+    }
 }
 
 /// A message that nobody answered may have been obeyed: what it asked for is removed if it is there. A filter is looked at

@@ -11,7 +11,7 @@ use crate::load::tcx;
 use detour_sys::{commands, Value};
 use nix::sys::statfs::{statfs, BPF_FS_MAGIC};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
@@ -32,7 +32,7 @@ pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
     let mut sysctl = |name: &str| {
         let path = format!("/proc/sys/net/ipv4/{name}");
         note(format!("read({path})"));
-        fs::read_to_string(path).is_ok_and(|text| text.trim() == "1")
+        line(&path).is_ok_and(|text| text == "1")
     };
     let ip_forward = sysctl("ip_forward");
     // The kernel takes the greater of the two: IN_DEV_ROUTE_LOCALNET in include/linux/inetdevice.h.
@@ -102,10 +102,17 @@ pub fn ask_tcx(facts: &mut Facts) -> Result<(), Refusal> {
 /// What a plan needs to know when no device is concerned.
 pub fn machine() -> Result<Machine, Refusal> {
     let release = "/proc/sys/kernel/osrelease";
-    let release = fs::read_to_string(release).map_err(|e| unreadable(release, &e))?.trim().to_string();
+    let release = line(release).map_err(|e| unreadable(release, &e))?;
     let cpus = detour_sys::possible_cpus().map_err(|e| unreadable("the list of possible CPUs", &e))?;
     let possible_cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
     Ok(Machine { release, page_size: page_size(), possible_cpus, hz: hz() })
+}
+
+/// The one line of a file below /proc/sys, which one read gives whole.
+fn line(path: &str) -> io::Result<String> {
+    let mut bytes = [0; 256];
+    let length = fs::File::open(path)?.read(&mut bytes)?;
+    Ok(String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).trim().to_string())
 }
 
 /// The network devices of the namespace that have a folder of ours, by index.

@@ -102,6 +102,11 @@ impl Message {
         type_name(self.kind).unwrap_or("netlink message")
     }
 
+    /// Whether it only asks: RTM_GET*, which are the kinds that divide by 4 with a rest of 2.
+    pub fn asks(&self) -> bool {
+        self.kind & 3 == 2
+    }
+
     /// Names of the flags set, in the order of their bits.
     pub fn flags_text(&self) -> String {
         flags(self.flags.into(), flag_names(self.kind))

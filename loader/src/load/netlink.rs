@@ -4,7 +4,7 @@
 //! A [`Socket`] belongs to the network namespace of the thread that opened it, and stays there.
 
 use super::exchange::Exchange;
-use super::message::{Message, HEADER};
+use super::message::Message;
 use super::nla::WireError;
 use netlink_sys::{protocols::NETLINK_ROUTE, SocketAddr};
 use nix::errno::Errno;
@@ -19,8 +19,10 @@ const PATIENCE_MS: u16 = 10_000;
 const DUMPS: usize = 8;
 /// No datagram of rtnetlink comes near this; it bounds what one read allocates.
 const DATAGRAM: usize = 16 << 20;
-/// MSG_PEEK | MSG_TRUNC of recvfrom(2): leave the datagram, say its whole length.
-const PEEK: i32 = 0x2 | 0x20;
+/// What the kernel fills at most when it lists (netlink_recvmsg() in net/netlink/af_netlink.c); a single object may be larger.
+const ROOM: usize = 32 << 10;
+/// MSG_DONTWAIT | MSG_TRUNC of recvfrom(2): come back at once, and say the datagram's whole length.
+const AT_ONCE: i32 = 0x40 | 0x20;
 
 /// Why the kernel did not do what a message asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +96,8 @@ pub struct Socket {
     socket: netlink_sys::Socket,
     port: u32,
     seq: u32,
+    /// Bytes that one datagram may have.
+    room: usize,
 }
 
 impl AsFd for Socket {
@@ -113,7 +117,7 @@ impl Socket {
             socket.set_cap_ack(true)?;
             socket.set_netlink_get_strict_chk(true)?;
             let port = socket.bind_auto()?.port_number();
-            Ok(Self { socket, port, seq: 0 })
+            Ok(Self { socket, port, seq: 0, room: ROOM })
         };
         open().map_err(|error| NetlinkError::io("NETLINK_ROUTE", &error))
     }
@@ -122,8 +126,13 @@ impl Socket {
     /// again, at most 8 times in all, then the error is EINTR.
     pub fn request(&mut self, message: &Message) -> Result<Reply, NetlinkError> {
         for _ in 0..DUMPS {
-            if let Some(reply) = self.attempt(message)? {
-                return Ok(reply);
+            let room = self.room;
+            match self.attempt(message) {
+                Ok(Some(reply)) => return Ok(reply),
+                Ok(None) => {}
+                // A question can be asked again, now with room for its answer.
+                Err(_) if self.room > room && message.asks() => {}
+                Err(error) => return Err(error),
             }
         }
         Err(NetlinkError::new(message.name(), Errno::EINTR, "what is listed keeps changing"))
@@ -142,27 +151,43 @@ impl Socket {
         Ok(exchange.reply())
     }
 
-    /// The next datagram from the kernel, whole.
-    fn receive(&self, name: &'static str) -> Result<Vec<u8>, NetlinkError> {
+    /// The next datagram from the kernel, whole. rtnetlink has put it there before the request's send returned.
+    fn receive(&mut self, name: &'static str) -> Result<Vec<u8>, NetlinkError> {
         let io = |error: io::Error| NetlinkError::io(name, &error);
+        loop {
+            let mut bytes = Vec::with_capacity(self.room);
+            let (length, sender) = match self.socket.recv_from(&mut bytes, AT_ONCE) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.wait(name)?;
+                    continue;
+                }
+                Err(error) => return Err(io(error)),
+            };
+            // Any process may write to our port; only the kernel has number 0.
+            if sender.port_number() != 0 {
+                continue;
+            }
+            if length > DATAGRAM {
+                return Err(NetlinkError::new(name, Errno::EMSGSIZE, "an answer of more than 16 MiB"));
+            }
+            if length > bytes.len() {
+                self.room = length.next_multiple_of(ROOM);
+                return Err(NetlinkError::new(name, Errno::EMSGSIZE, "an answer larger than expected"));
+            }
+            return Ok(bytes);
+        }
+    }
+
+    /// Until there is a datagram.
+    fn wait(&self, name: &'static str) -> Result<(), NetlinkError> {
         loop {
             let mut ready = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
             match poll(&mut ready, PATIENCE_MS) {
                 Ok(0) => return Err(NetlinkError::new(name, Errno::ETIMEDOUT, "the kernel does not answer")),
-                Err(Errno::EINTR) => continue,
-                Err(errno) => return Err(io(errno.into())),
-                Ok(_) => {}
-            }
-            let mut bytes = Vec::with_capacity(HEADER);
-            let (length, _) = self.socket.recv_from(&mut bytes, PEEK).map_err(io)?;
-            if length > DATAGRAM {
-                return Err(NetlinkError::new(name, Errno::EMSGSIZE, "an answer of more than 16 MiB"));
-            }
-            let mut bytes = Vec::with_capacity(length);
-            let (_, sender) = self.socket.recv_from(&mut bytes, 0).map_err(io)?;
-            // Any process may write to our port; only the kernel has number 0.
-            if sender.port_number() == 0 {
-                return Ok(bytes);
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(NetlinkError::io(name, &errno.into())),
+                Ok(_) => return Ok(()),
             }
         }
     }

@@ -12,6 +12,7 @@
 //! * [`ring`] maps a ring buffer and copies its records out.
 //! * [`rename`] swaps two names: two strings go to the kernel, nothing comes back.
 //! * [`netns`] asks a socket for the number of its network namespace.
+//! * [`types`] maps the one file that is the kernel's memory.
 pub mod attr;
 pub mod call;
 pub mod commands;
@@ -21,8 +22,10 @@ pub mod map;
 pub mod netns;
 pub mod rename;
 pub mod ring;
+pub mod types;
 
 pub use attr::{Command, Field, Kind, Value};
 pub use call::{call, Answer};
 pub use info::info;
 pub use map::{possible_cpus, Map};
+pub use types::KernelTypes;
