@@ -59,8 +59,9 @@ fn three_engines_make_the_same_instructions() {
     let raw = object("core.bpf.o");
     let mut ours = raw.clone();
     let reads = resolve(&mut ours, None).unwrap();
-    // Its modules come second, for types that the kernel itself does not have.
-    assert_eq!(reads[..2], ["read(/sys/kernel/btf/vmlinux)", "readdir(/sys/kernel/btf)"]);
+    // Its modules come second, for types that the kernel itself does not have; before 6.16 nothing can be mapped.
+    assert!(["mmap(/sys/kernel/btf/vmlinux)", "read(/sys/kernel/btf/vmlinux)"].contains(&reads[0].as_str()));
+    assert_eq!(reads[1], "readdir(/sys/kernel/btf)");
     let ns = Netns::new();
     let pins = "/sys/fs/bpf/oracle";
     ns.run("bpftool", &["prog", "loadall", &fixture("core.bpf.o"), pins]);
