@@ -158,14 +158,16 @@ ABI_SIZE(struct frag, 40);
  */
 
 enum cfg_flags {
-	CFG_PICKUP = 1 << 0,      /* a TCP packet without flow opens one: only where the device does not forward */
-	CFG_SYN_TRACKED = 1 << 1, /* each SYN to a target address was seen: a SYN-ACK without flow is dropped */
-	CFG_MONITOR = 1 << 6,     /* nothing is translated, dropped or refused, everything is recorded */
-	CFG_SEALED = 1 << 2,      /* what is neither translated nor for this machine is dropped at ingress */
+	CFG_PICKUP4 = 1 << 0,      /* a TCP packet without flow opens one: only where the device does not forward */
+	CFG_SYN_TRACKED4 = 1 << 1, /* each SYN to a target address was seen: a SYN-ACK without flow is dropped */
+	CFG_MONITOR = 1 << 6,      /* nothing is translated, dropped or refused, everything is recorded */
+	CFG_SEALED = 1 << 2,       /* what is neither translated nor for this machine is dropped at ingress */
 	/* What becomes of new flows that find no room. Without any of the three they are kept half-open. */
 	CFG_FULL_DROP = 1 << 3,
 	CFG_FULL_REJECT = 1 << 4,
 	CFG_FULL_PASS = 1 << 5,
+	CFG_PICKUP6 = 1 << 16, /* the first two for IPv6 */
+	CFG_SYN_TRACKED6 = 1 << 17,
 };
 
 /* A tick is 2^tick_shift jiffies. User space computes the present tick from the monotonic clock:
@@ -358,7 +360,7 @@ ABI_SIZE(struct client, 16);
 enum reason {
 	REASON_NONE = 0,
 	REASON_NOT_IP = 1,     /* ARP and other non-IP protocols */
-	REASON_IPV6 = 2,       /* IPv6 is not rewritten by this version */
+	REASON_EXTENSION = 2,  /* IPv6: too many extension headers, too long, or on its way to another hop */
 	REASON_VLAN = 3,       /* tagged frame on the parent device */
 	REASON_NOT_FOR_US = 4, /* broadcast, multicast or other host by link-layer address */
 	REASON_MALFORMED = 5,  /* headers that contradict themselves or the packet's length */

@@ -4,29 +4,42 @@
 #define decideN        F(decide)
 #define excludedN      F(excluded)
 #define opens_directN  F(opens_direct)
+#define opensN         F(opens)
+#define may_startN     F(may_start)
 #define refusedN       F(refused)
 #define acceptedN      F(accepted)
 #define noteN          F(note)
+#define openN          F(open)
 #define arriveN        F(arrive)
 #define tell_arrivedN  F(tell_arrived)
 
-/* The answer of a server that is behind this same device, on its way to be rewritten at egress. */
-static __always_inline int reply_arrivesN(const struct packetN *p, __u32 now)
-{
-	struct keyN key = p->key;
-	struct foundN found;
+/* Functions of their own, so that the verifier follows each once, and because it counts the stack of a caller for
+ * whatever that calls. */
 
+/* The answer of a server that is behind this same device, on its way to be rewritten at egress. */
+__noinline int reply_arrivesN(__u32 now)
+{
+	struct workN *w = this_workN();
+	struct foundN found;
+	struct keyN key;
+
+	if (!w)
+		return 0;
+	key = w->packet.key;
 	key.dir = DIR_REVERSE;
 	return flow_findN(&key, DIR_REVERSE, now, &found);
 }
 
 /* Asks the rules. 1 if they want a flow, towards w->rev; w->outcome says what they want otherwise. */
-static __always_inline int decideN(struct __sk_buff *skb, struct workN *w, __u32 now)
+__noinline int decideN(struct __sk_buff *skb)
 {
+	struct workN *w = this_workN();
 	const struct rules *table = rules_in_force();
 	const struct rule_action *action;
 	__u32 rule;
 
+	if (!w)
+		return 0;
 	w->outcome.reason = REASON_NO_RULE;
 	if (!table)
 		return 0;
@@ -47,8 +60,6 @@ static __always_inline int decideN(struct __sk_buff *skb, struct workN *w, __u32
 		w->outcome.reason = REASON_DROP;
 	else if (!translatable(w->packet.key.proto) || !has_targetN(action))
 		w->outcome.reason = REASON_PROTOCOL;
-	else if (reply_arrivesN(&w->packet, now))
-		w->outcome.reason = REASON_REPLY;
 	else
 		w->outcome.reason = REASON_NONE;
 	w->rev.src = target_ofN(action);
@@ -107,6 +118,17 @@ static __always_inline void tell_arrivedN(struct __sk_buff *skb, struct workN *w
 		tell_askedN(skb, kind);
 }
 
+static __always_inline int opensN(const struct packetN *p)
+{
+	return !has_syn(p->key.proto) || (p->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
+}
+
+/* May it open a flow, as a first packet or, where that is wanted, in mid-stream? */
+static __always_inline int may_startN(const struct packetN *p)
+{
+	return opensN(p) || (cfg.flags & CFG_PICKUPN && (p->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_ACK);
+}
+
 /* Do the rules accept what it would open? On a sealed device that holds for all that follows. */
 __noinline int acceptedN(struct __sk_buff *skb)
 {
@@ -147,57 +169,58 @@ __noinline int noteN(struct __sk_buff *skb, __u32 now)
 /* The packet of this_workN() belongs to no flow: may it open one? TC_ACT_* or REFUSE. A function by itself, as are
  * those that it calls: what is rare shall neither cost the packets of flows anything nor have its stack in their way.
  */
-__noinline int arriveN(struct __sk_buff *skb, __u32 now)
+__noinline int openN(struct __sk_buff *skb, __u32 now)
 {
 	struct workN *w = this_workN();
-	const struct packetN *p = &w->packet;
+	const struct packetN *p;
 	enum reason reason;
-	struct keyN to;
-	int opens, flow, news = 0;
+	int flow, news = 0;
 	__u32 dst;
 
 	if (!w)
 		return TC_ACT_UNSPEC;
-	opens = !has_syn(p->key.proto) || (p->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
+	p = &w->packet;
 	dst = local_flagsN(p->key.dst);
-	if (!opens && (!(cfg.flags & CFG_PICKUP) || (p->flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_ACK)) {
-		if (cfg.flags & CFG_SEALED && acceptedN(skb))
-			return pass(REASON_NO_FLOW);
-		return pass_inN(skb, REASON_NO_FLOW);
-	}
+	if (cfg.flags & CFG_SEALED && !may_startN(p))
+		return acceptedN(skb) ? pass(REASON_NO_FLOW) : pass_inN(skb, REASON_NO_FLOW);
 	reason = excludedN(&p->key, dst);
 	if (reason)
 		return pass_inN(skb, reason);
 
 	w->rev = key_mirrorN(&p->key);
-	w->marks = opens ? 0 : MARK_PICKED_UP;
+	w->marks = opensN(p) ? 0 : MARK_PICKED_UP;
 	w->outcome = (struct outcome){.rule = RULE_NONE, .reason = REASON_OWN};
-	flow = !(dst & LOCAL_OWN) && decideN(skb, w, now);
+	flow = !(dst & LOCAL_OWN) && decideN(skb);
+	if (flow && reply_arrivesN(now)) {
+		w->marks &= ~MARK_MASQUERADE;
+		w->outcome.reason = REASON_REPLY;
+		flow = 0;
+	}
 	if (cfg.flags & CFG_MONITOR) {
 		w->outcome.reason = REASON_MONITOR;
 	} else if (flow || opens_directN(w, dst)) {
 		reason = flow ? may_openN(&p->key, now) : REASON_NONE;
 		if (!reason)
 			reason = flow_openN(skb, w, now);
-		to = key_mirrorN(&w->rev);
+		w->to = key_mirrorN(&w->rev);
 		if (wanted(EVENT_PACKET, now))
 			tell_packetN(skb, EVENT_PACKET, STAGE_IN);
-		if (!reason && rewriteN(skb, p, DIR_FORWARD, &to))
+		if (!reason && rewriteN(skb, p, DIR_FORWARD, &w->to))
 			reason = REASON_REWRITE;
 		if (!reason && wanted(EVENT_PACKET, now))
 			tell_packetN(skb, EVENT_PACKET, STAGE_IN_DONE);
 		if (reason)
 			w->outcome.reason = flow || reason == REASON_REWRITE ? reason : REASON_DIRECT;
 	}
-	if (opens) {
+	if (opensN(p)) {
 		w->outcome.served = servedN(skb);
 		news = noteN(skb, now);
 	}
 	tell_arrivedN(skb, w, now, news);
 	reason = w->outcome.reason;
 	if (!reason && w->marks & MARK_MASQUERADE) {
-		to = key_mirrorN(&w->rev);
-		return send_onN(skb, p, &to);
+		w->to = key_mirrorN(&w->rev);
+		return send_onN(skb, p, &w->to);
 	}
 	if (!reason)
 		return TC_ACT_UNSPEC;
@@ -211,4 +234,10 @@ __noinline int arriveN(struct __sk_buff *skb, __u32 now)
 		return drop(reason);
 	/* What a rule accepts, and answers on their way out, may be forwarded also where the device is sealed. */
 	return reason == REASON_ACCEPT || reason == REASON_REPLY ? pass(reason) : pass_inN(skb, reason);
+}
+
+/* On a sealed device the rules are asked in any case. */
+static __always_inline int arriveN(const struct packetN *p)
+{
+	return cfg.flags & CFG_SEALED || may_startN(p) ? NEXT_OPEN : pass(REASON_NO_FLOW);
 }

@@ -24,7 +24,7 @@ static __always_inline int flow_takableN(const struct flowN *f, __u32 now)
 /* Makes the slot ours if it may be taken; the index entries of the tenant before go. */
 static __always_inline int confirmed_takeN(struct flowN *f, __u32 slot, __u32 now)
 {
-	struct keyN fwd, rev;
+	struct keyN rev;
 	__u8 before;
 	int taken;
 
@@ -39,12 +39,11 @@ static __always_inline int confirmed_takeN(struct flowN *f, __u32 slot, __u32 no
 	}
 	bpf_spin_unlock(&f->lock);
 	if (taken && before != FLOW_FREE) {
-		fwd = f->fwd;
 		rev = index_keyN(&f->rev, f->marks);
-		forgetN(&fwd, slot);
+		forgetN(&f->fwd, slot);
 		forgetN(&rev, slot);
 		if (before == FLOW_CONFIRMED)
-			client_countN(fwd.src, -1);
+			client_countN(f->fwd.src, -1);
 	}
 	return taken;
 }

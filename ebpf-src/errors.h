@@ -10,6 +10,7 @@
 #define quoted_portsN F(quoted_ports)
 #define requoteN      F(requote)
 #define translateN    F(translate)
+#define echo_returnsN F(echo_returns)
 #define icmp_otherN   F(icmp_other)
 
 /* The ports of a quoted packet. */
@@ -63,12 +64,12 @@ static __always_inline __u64 requoteN(struct __sk_buff *skb, const struct packet
 	return change;
 }
 
-/* The error in `p`, which goes in direction `dir`, if a flow of ours is meant. */
-static __always_inline enum reason translateN(struct __sk_buff *skb, const struct packetN *p, enum dir dir, __u32 now,
-                                              __u8 *marks)
+/* The error at hand, which goes in direction `dir`, if a flow of ours is meant, with the marks w->marks. */
+static __always_inline enum reason translateN(struct __sk_buff *skb, struct workN *w, enum dir dir, __u32 now)
 {
+	const struct packetN *p = &w->packet;
+	struct packetN *quoted = &w->quoted;
 	struct icmphdr *icmp = bytes_at(skb, p->l4, sizeof(*icmp));
-	struct packetN quoted;
 	struct foundN found;
 	enum reason reason;
 	struct keyN key;
@@ -79,17 +80,17 @@ static __always_inline enum reason translateN(struct __sk_buff *skb, const struc
 		return REASON_MALFORMED;
 	if (!is_errorN(icmp->type))
 		return REASON_ICMP;
-	reason = quoted_headerN(skb, p, !dir, &quoted);
+	reason = quoted_headerN(skb, p, !dir, quoted);
 	if (reason)
 		return reason;
-	reason = quoted_portsN(skb, &quoted);
+	reason = quoted_portsN(skb, quoted);
 	if (reason)
 		return reason;
-	if (!addr_equalN(p->key.dst, quoted.key.src))
+	if (!addr_equalN(p->key.dst, quoted->key.src))
 		return REASON_MALFORMED;
 
 	/* The key of the answers to the quoted packet names the flow in the direction in which the error goes. */
-	key = key_mirrorN(&quoted.key);
+	key = key_mirrorN(&quoted->key);
 	if (dir == DIR_REVERSE)
 		key = index_keyN(&key, any_sourceN(&key));
 	if (!flow_findN(&key, dir, now, &found))
@@ -98,8 +99,8 @@ static __always_inline enum reason translateN(struct __sk_buff *skb, const struc
 	 */
 	from = dir == DIR_FORWARD ? p->key.dst : p->key.src;
 	to = dir == DIR_FORWARD ? found.other.src : found.other.dst;
-	change = requoteN(skb, p, &quoted, &found.other, &addresses);
-	*marks = found.marks;
+	change = requoteN(skb, p, quoted, &found.other, &addresses);
+	w->marks = found.marks;
 	if (!HEADER_SUMMEDN)
 		change += addresses + addr_changeN(from, to);
 	if (!HEADER_SUMMEDN && found.marks & MARK_MASQUERADE)
@@ -111,27 +112,37 @@ static __always_inline enum reason translateN(struct __sk_buff *skb, const struc
 	return REASON_NONE;
 }
 
+/* Is the ICMP at hand the answer to an echo of a masqueraded flow? Then w->slot is where that lives. */
+__noinline int echo_returnsN(struct __sk_buff *skb, __u32 now)
+{
+	struct workN *w = this_workN();
+	struct icmphdr *icmp;
+	struct foundN found;
+
+	if (!w)
+		return 0;
+	icmp = bytes_at(skb, w->packet.l4, sizeof(*icmp));
+	if (!icmp || icmp->type != ICMP_ANSWERN || icmp->code)
+		return 0;
+	w->packet.key.dport = icmp->id;
+	if (!flow_findN(&w->packet.key, DIR_FORWARD, now, &found) || !(found.marks & MARK_MASQUERADE))
+		return 0;
+	w->slot = found.slot;
+	return 1;
+}
+
 /* ICMP that is no echo, in direction `dir`. A function that the verifier follows by itself, once for both programs. */
 __noinline int icmp_otherN(struct __sk_buff *skb, __u32 dir, __u32 now)
 {
 	__u32 reachable = cfg.l2_len + LONGEST_ERRORN;
 	struct workN *w = this_workN();
-	struct icmphdr *icmp;
-	struct foundN found;
 	enum reason reason;
-	__u8 marks = 0;
 
 	if (!w)
 		return TC_ACT_UNSPEC;
 	reach(skb, skb->len < reachable ? skb->len : reachable);
-	icmp = bytes_at(skb, w->packet.l4, sizeof(*icmp));
-	if (dir == DIR_FORWARD && icmp && icmp->type == ICMP_ANSWERN && !icmp->code) {
-		w->packet.key.dport = icmp->id;
-		if (flow_findN(&w->packet.key, DIR_FORWARD, now, &found) && found.marks & MARK_MASQUERADE)
-			return masqueradedN(skb, found.slot, now);
-	}
-	reason = translateN(skb, &w->packet, dir == DIR_FORWARD ? DIR_FORWARD : DIR_REVERSE, now, &marks);
-	if (!reason && marks & MARK_MASQUERADE)
+	reason = translateN(skb, w, dir == DIR_FORWARD ? DIR_FORWARD : DIR_REVERSE, now);
+	if (!reason && w->marks & MARK_MASQUERADE)
 		return redirect_on(skb);
 	if (!reason)
 		return TC_ACT_UNSPEC;

@@ -59,7 +59,11 @@ static __always_inline int full_is_news(__u32 now)
 /* All that is known without the packet. */
 static __always_inline void event_begin(struct event *e, struct __sk_buff *skb, enum event_kind kind)
 {
-	*e = (struct event){.kind = kind, .tick = now_tick(), .ifindex = skb->ifindex, .rule = RULE_NONE};
+	__builtin_memset(e, 0, sizeof(*e)); /* in place: a copy would need stack */
+	e->kind = kind;
+	e->tick = now_tick();
+	e->ifindex = skb->ifindex;
+	e->rule = RULE_NONE;
 }
 
 #endif

@@ -9,9 +9,10 @@
 #define frag_firstN    F(frag_first)
 #define frag_laterN    F(frag_later)
 
+/* IPv6 knows them without the protocol (RFC 8200, 4.5). */
 static __always_inline struct frag_key frag_key_ofN(const struct packetN *p)
 {
-	struct frag_key key = {.id = p->frag_id, .proto = p->key.proto, .dir = p->key.dir};
+	struct frag_key key = {.id = p->frag_id, .proto = FAMILY == 4 ? p->key.proto : 0, .dir = p->key.dir};
 
 	addr_mappedN(key.src, p->key.src);
 	addr_mappedN(key.dst, p->key.dst);

@@ -144,6 +144,14 @@ static __always_inline void count_reason(enum reason reason)
 		*count += 1;
 }
 
+/* Besides enum tc_act: what is left to do. The caller does it, not the function that finds out: a call within a call
+ * needs the stack of both. */
+enum next {
+	NEXT_OPEN = 0x100,        /* no flow: ask the rules */
+	NEXT_ICMP = 0x101,        /* ICMP other than echo */
+	NEXT_MASQUERADED = 0x102, /* a masqueraded flow, in w->slot */
+};
+
 /* The packet goes on to the next filter as it is. */
 static __always_inline int pass(enum reason reason)
 {

@@ -43,16 +43,19 @@ static __always_inline int send_onN(struct __sk_buff *skb, const struct packetN 
 	return redirect_on(skb);
 }
 
-/* The packet of this_workN() belongs to the flow in `slot`. A function that the verifier follows by itself. */
-__noinline int masqueradedN(struct __sk_buff *skb, __u32 slot, __u32 now)
+/* The packet of this_workN() belongs to the flow in w->slot. A function that the verifier follows by itself. */
+__noinline int masqueradedN(struct __sk_buff *skb, __u32 now)
 {
 	struct workN *w = this_workN();
-	struct flowN *f = slotN(slot);
 	__u32 generation, forward;
-	struct keyN fwd, rev, to;
+	struct keyN fwd, rev;
+	struct flowN *f;
 	__u8 state;
 
-	if (!w || !f)
+	if (!w)
+		return TC_ACT_SHOT;
+	f = slotN(w->slot);
+	if (!f)
 		return TC_ACT_SHOT;
 	generation = READ_ONCE(f->generation);
 	barrier();
@@ -68,14 +71,16 @@ __noinline int masqueradedN(struct __sk_buff *skb, __u32 slot, __u32 now)
 		flow_tcpN(f, &w->packet, DIR_FORWARD);
 		if (state == FLOW_ANSWERED && client_heardN(f, &w->packet)) {
 			w->rev = rev;
-			confirmN(skb, slot, generation, now);
+			confirmN(skb, w->slot, generation, now);
 		}
-		to = key_mirrorN(&rev);
+		w->to = key_mirrorN(&rev);
 	} else {
 		flow_countN(skb, f, DIR_REVERSE, now);
 		flow_tcpN(f, &w->packet, DIR_REVERSE);
 		flow_answeredN(f, &w->packet);
-		to = key_mirrorN(&fwd);
+		w->to = key_mirrorN(&fwd);
 	}
-	return rewriteN(skb, &w->packet, DIR_FORWARD, &to) ? drop(REASON_REWRITE) : send_onN(skb, &w->packet, &to);
+	if (rewriteN(skb, &w->packet, DIR_FORWARD, &w->to))
+		return drop(REASON_REWRITE);
+	return send_onN(skb, &w->packet, &w->to);
 }

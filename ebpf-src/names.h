@@ -13,6 +13,8 @@
 #define F_JOIN(name, family) name##family
 
 /* abi.h */
+#define CFG_PICKUPN      F(CFG_PICKUP)
+#define CFG_SYN_TRACKEDN F(CFG_SYN_TRACKED)
 #define keyN             F(key)
 #define flowN            F(flow)
 #define half_slotsN      F(half_slots)

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-or-later */
 /* For each family: a packet that arrives or leaves becomes one of its flow's other side; one without flow is left to
  * arriveN, or passes. */
-#define inN        F(in)
-#define lost_flowN F(lost_flow)
-#define outN       F(out)
-#define arrivesN   F(arrives)
-#define leavesN    F(leaves)
+#define inN          F(in)
+#define from_targetN F(from_target)
+#define lost_flowN   F(lost_flow)
+#define outN         F(out)
+#define arrivesN     F(arrives)
+#define leavesN      F(leaves)
+#define nextN        F(next)
 
 static __always_inline int arrivesN(struct __sk_buff *skb, struct workN *w, __u32 now)
 {
@@ -13,9 +15,11 @@ static __always_inline int arrivesN(struct __sk_buff *skb, struct workN *w, __u3
 	struct keyN to;
 
 	if (!flow_findN(&w->packet.key, DIR_FORWARD, now, &found) || flow_reopenedN(&found, &w->packet))
-		return arriveN(skb, now);
-	if (found.marks & MARK_MASQUERADE)
-		return masqueradedN(skb, found.slot, now);
+		return arriveN(&w->packet);
+	if (found.marks & MARK_MASQUERADE) {
+		w->slot = found.slot;
+		return NEXT_MASQUERADED;
+	}
 	flow_countN(skb, found.flow, DIR_FORWARD, now);
 	flow_tcpN(found.flow, &w->packet, DIR_FORWARD);
 	if (found.state == FLOW_CONFIRMED && found.flow->state == FLOW_CLOSING && wanted(EVENT_FLOW_CLOSED, now))
@@ -32,13 +36,13 @@ static __always_inline int arrivesN(struct __sk_buff *skb, struct workN *w, __u3
 	return TC_ACT_UNSPEC;
 }
 
-/* A packet that arrives. */
+/* A packet that arrives. Returns what becomes of it, or what is to be done next (enum next). */
 static __always_inline int inN(struct __sk_buff *skb)
 {
 	struct workN *w = this_workN();
 	__u32 now = now_tick();
 	enum reason reason;
-	int verdict;
+	int next;
 
 	if (!w)
 		return TC_ACT_UNSPEC;
@@ -49,30 +53,41 @@ static __always_inline int inN(struct __sk_buff *skb)
 		return pass_inN(skb, REASON_NOT_FOR_US);
 	if (reason == REASON_FRAGMENT)
 		return frag_laterN(skb, DIR_FORWARD, now);
-	verdict = reason ? icmp_otherN(skb, DIR_FORWARD, now) : arrivesN(skb, w, now);
-	return w->packet.first ? frag_firstN(skb, DIR_FORWARD, verdict, now) : verdict;
+	next = reason ? NEXT_ICMP : arrivesN(skb, w, now);
+	return w->packet.first && next < NEXT_OPEN ? frag_firstN(skb, DIR_FORWARD, next, now) : next;
+}
+
+/* Does the packet at hand, a SYN-ACK, come from a target, and had its SYN to open a flow? A function of its own, as
+ * those of arrive.h. */
+__noinline int from_targetN(void)
+{
+	struct workN *w = this_workN();
+	struct keyN syn;
+	__u32 server;
+
+	if (!w)
+		return 0;
+	syn = key_mirrorN(&w->packet.key);
+	server = local_flagsN(syn.dst);
+	return server & LOCAL_TARGET && !excludedN(&syn, server);
 }
 
 /* A SYN-ACK of a target whose SYN opened a flow, as each one did that was not excluded: the flow has been overwritten
  * since, and untranslated its client would refuse it. */
 static __always_inline int lost_flowN(const struct packetN *p)
 {
-	struct keyN syn = key_mirrorN(&p->key);
-	__u32 server = local_flagsN(syn.dst);
-
-	return cfg.flags & CFG_SYN_TRACKED && p->key.proto == IPPROTO_TCP &&
-	       (p->flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK) && server & LOCAL_TARGET &&
-	       !excludedN(&syn, server);
+	return cfg.flags & CFG_SYN_TRACKEDN && p->key.proto == IPPROTO_TCP &&
+	       (p->flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK) && from_targetN();
 }
 
 static __always_inline int leavesN(struct __sk_buff *skb, struct workN *w, __u32 now)
 {
 	const struct packetN *p = &w->packet;
 	struct foundN found;
-	struct keyN key, to;
+	struct keyN to;
 
-	key = index_keyN(&p->key, any_sourceN(&p->key));
-	if (!flow_findN(&key, DIR_REVERSE, now, &found)) {
+	w->to = index_keyN(&p->key, any_sourceN(&p->key));
+	if (!flow_findN(&w->to, DIR_REVERSE, now, &found)) {
 		if (lost_flowN(p))
 			return drop(REASON_SYN_ACK);
 		return pass(REASON_OUT_NO_FLOW);
@@ -97,13 +112,13 @@ static __always_inline int leavesN(struct __sk_buff *skb, struct workN *w, __u32
 	return TC_ACT_UNSPEC;
 }
 
-/* A packet that leaves. */
+/* A packet that leaves. As inN. */
 static __always_inline int outN(struct __sk_buff *skb)
 {
 	struct workN *w = this_workN();
 	__u32 now = now_tick();
 	enum reason reason;
-	int verdict;
+	int next;
 
 	if (!w)
 		return TC_ACT_UNSPEC;
@@ -112,6 +127,29 @@ static __always_inline int outN(struct __sk_buff *skb)
 		return frag_laterN(skb, DIR_REVERSE, now);
 	if (reason && reason != REASON_ICMP)
 		return pass(reason);
-	verdict = reason ? icmp_otherN(skb, DIR_REVERSE, now) : leavesN(skb, w, now);
-	return w->packet.first ? frag_firstN(skb, DIR_REVERSE, verdict, now) : verdict;
+	next = reason ? NEXT_ICMP : leavesN(skb, w, now);
+	return w->packet.first && next < NEXT_OPEN ? frag_firstN(skb, DIR_REVERSE, next, now) : next;
+}
+
+/* What inN or outN leave to do. */
+static __always_inline int nextN(struct __sk_buff *skb, enum dir dir, int next)
+{
+	struct workN *w;
+	__u32 now;
+
+	if (next < NEXT_OPEN)
+		return next == REFUSE ? refuseN(skb) : next;
+	now = now_tick();
+	if (dir == DIR_FORWARD && next == NEXT_ICMP && echo_returnsN(skb, now))
+		next = NEXT_MASQUERADED;
+	if (next == NEXT_ICMP)
+		next = icmp_otherN(skb, dir, now);
+	else if (dir == DIR_REVERSE)
+		next = TC_ACT_UNSPEC;
+	else
+		next = next == NEXT_MASQUERADED ? masqueradedN(skb, now) : openN(skb, now);
+	w = this_workN();
+	if (w && w->packet.first)
+		next = frag_firstN(skb, dir, next, now);
+	return next == REFUSE ? refuseN(skb) : next;
 }

@@ -39,7 +39,7 @@ static __always_inline struct flowN *half_slotN(__u32 *slot)
 {
 	__u32 family = FAMILY == 6, cpu = bpf_get_smp_processor_id(), n;
 	struct hands *h = bpf_map_lookup_elem(&hands, &family);
-	struct keyN fwd, rev;
+	struct keyN rev;
 	struct flowN *f;
 	__u8 before;
 
@@ -57,9 +57,8 @@ static __always_inline struct flowN *half_slotN(__u32 *slot)
 	f->generation++;
 	bpf_spin_unlock(&f->lock);
 	if (before == FLOW_OPENING || before == FLOW_ANSWERED) {
-		fwd = f->fwd;
 		rev = index_keyN(&f->rev, f->marks);
-		forgetN(&fwd, *slot);
+		forgetN(&f->fwd, *slot);
 		forgetN(&rev, *slot);
 	}
 	return f;

@@ -42,7 +42,33 @@ static __always_inline __u32 advance4(const struct rule_dim4 *dim, __u32 at, __u
 	return top_bit((__u64)(__u32)(dim->bound[(at + step) & (RULE_BOUNDS - 1)] - 1) - value) * step;
 }
 
+/* The borrow of a - b. */
+static __always_inline __u64 borrow(__u64 a, __u64 b)
+{
+	return top_bit((~a & b) | ((~a | b) & (a - b)));
+}
+
+typedef struct {
+	__u64 hi;
+	__u64 lo;
+} host6;
+
+/* The same with 128 bits, low word first. */
+static __always_inline __u32 advance6(const struct rule_dim6 *dim, __u32 at, __u32 step, host6 value)
+{
+	__u32 i = (at + step) & (RULE_BOUNDS - 1);
+	__u64 lo = dim->lo[i], hi = dim->hi[i] - borrow(lo, 1);
+	__u64 low = borrow(lo - 1, value.lo);
+
+	return (borrow(hi, value.hi) | borrow(hi - value.hi, low)) * step;
+}
+
 static __always_inline const __u64 *vector4(const struct rules *table, const struct rule_dim4 *dim, __u32 at)
+{
+	return table->vectors[dim->vec[at & (RULE_BOUNDS - 1)] & (RULE_VECTORS - 1)];
+}
+
+static __always_inline const __u64 *vector6(const struct rules *table, const struct rule_dim6 *dim, __u32 at)
 {
 	return table->vectors[dim->vec[at & (RULE_BOUNDS - 1)] & (RULE_VECTORS - 1)];
 }

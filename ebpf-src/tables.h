@@ -56,7 +56,9 @@ struct packetN {
 /* The packet at hand, and what becomes of it if it has no flow. */
 struct workN {
 	struct packetN packet;
-	struct keyN rev; /* of the flow to open: the server that the rules chose */
+	struct packetN quoted; /* in an ICMP error */
+	struct keyN to;        /* at work: a key that is looked up, or is to be on the wire */
+	struct keyN rev;       /* of the flow to open: the server that the rules chose */
 	struct outcome outcome;
 	__u32 slot; /* where that flow lives */
 	__u8 marks; /* enum flow_marks */

@@ -73,7 +73,7 @@ __noinline int tell_packetN(struct __sk_buff *skb, __u32 kind, __u32 stage)
 {
 	struct workN *w = this_workN();
 	struct event_packet *e;
-	__u32 kept = skb->len;
+	__u32 kept = skb->len, arrives;
 	struct flowN *f;
 
 	if (!w)
@@ -87,10 +87,8 @@ __noinline int tell_packetN(struct __sk_buff *skb, __u32 kind, __u32 stage)
 		return 0;
 	}
 	event_begin(&e->event, skb, kind);
-	if (stage == STAGE_IN || stage == STAGE_IN_DONE)
-		event_keysN(&e->event, &w->packet.key, &w->rev);
-	else
-		event_keysN(&e->event, &w->rev, &w->packet.key);
+	arrives = stage == STAGE_IN || stage == STAGE_IN_DONE;
+	event_keysN(&e->event, arrives ? &w->packet.key : &w->rev, arrives ? &w->rev : &w->packet.key);
 	e->event.rules_generation = f->rules_generation;
 	e->event.rule = f->rule;
 	e->time = bpf_ktime_get_ns();

@@ -154,10 +154,15 @@ struct bpf_sock_tuple4 {
 #define ETH_P_IPV6   0x86dd
 #define ETH_P_8021AD 0x88a8
 
-#define IPPROTO_ICMP 1
-#define IPPROTO_TCP  6
-#define IPPROTO_UDP  17
-#define IPPROTO_SCTP 132
+#define IPPROTO_HOPOPTS  0 /* IPv6 extension headers: this, 43, 44 and 60 */
+#define IPPROTO_ICMP     1
+#define IPPROTO_TCP      6
+#define IPPROTO_UDP      17
+#define IPPROTO_ROUTING  43
+#define IPPROTO_FRAGMENT 44
+#define IPPROTO_ICMPV6   58
+#define IPPROTO_DSTOPTS  60
+#define IPPROTO_SCTP     132
 
 struct iphdr {
 	__u8 version_ihl;
@@ -185,6 +190,8 @@ struct ipv6hdr {
 	__be32 daddr[4];
 };
 _Static_assert(sizeof(struct ipv6hdr) == 40, "ipv6hdr");
+#define IP6_OFFSET 0xfff8 /* of a fragment header */
+#define IP6_MF     0x0001
 
 struct tcphdr {
 	__be16 source;
@@ -234,6 +241,11 @@ _Static_assert(sizeof(struct icmphdr) == 8, "icmphdr");
 #define ICMP_ECHO          8
 #define ICMP_TIME_EXCEEDED 11
 #define ICMP_PARAMETERPROB 12
+/* ICMPv6 begins in the same way. */
+#define ICMPV6_DEST_UNREACH 1
+#define ICMPV6_PARAMPROB    4
+#define ICMPV6_ECHO_REQUEST 128
+#define ICMPV6_ECHO_REPLY   129
 
 /* ---- helpers, all in 5.10
  * --------------------------------------------------------------------------------------------- */

@@ -110,6 +110,20 @@ impl Lab {
         );
         feed(&self.gateway, Command::new("nft").args(["-f", "-"]), &table);
     }
+
+    /// The same for IPv6.
+    pub fn nft6(&self, rules: &str) {
+        let table = format!(
+            "table ip6 nat {{
+               chain pre {{
+                 type nat hook prerouting priority dstnat; policy accept;
+                 ip6 daddr {GATEWAY6} accept
+                 {rules}
+               }}
+             }}"
+        );
+        feed(&self.gateway, Command::new("nft").args(["-f", "-"]), &table);
+    }
 }
 
 impl Default for Lab {

@@ -20,6 +20,7 @@ pub mod netns;
 pub mod packet;
 pub mod random;
 pub mod serve;
+pub mod six;
 pub mod snapshot;
 pub mod strace;
 pub mod talk;

@@ -42,6 +42,8 @@ pub struct Packet {
     pub tos: u8,
     /// TTL or hop limit.
     pub ttl: u8,
+    /// IPv6 flow label.
+    pub label: u32,
     /// IPv4 identification.
     pub id: u16,
     /// IPv4 fragment word: DF 0x4000, MF 0x2000, offset in units of 8 bytes.
@@ -62,6 +64,7 @@ impl Packet {
             dst,
             tos: 0,
             ttl: 64,
+            label: 0,
             id: 0x1234,
             fragment: 0x4000,
             options: Vec::new(),
@@ -217,7 +220,7 @@ impl Packet {
                 ip
             }
             (IpAddr::V6(src), IpAddr::V6(dst)) => {
-                let mut ip = (0x6000_0000 | u32::from(self.tos) << 20).to_be_bytes().to_vec();
+                let mut ip = (0x6000_0000 | u32::from(self.tos) << 20 | self.label).to_be_bytes().to_vec();
                 ip.extend((transport.len() as u16).to_be_bytes());
                 ip.extend([self.protocol(), self.ttl]);
                 ip.extend(src.octets());
@@ -331,6 +334,7 @@ impl Packet {
                     |i| Ok::<_, String>(IpAddr::from(<[u8; 16]>::try_from(part(i, i + 16)?).unwrap()));
                 let mut packet = Packet::other(address(8)?, address(24)?, at(6)?);
                 (packet.tos, packet.ttl) = ((word(0)? >> 4) as u8, at(7)?);
+                packet.label = u32::from(at(1)? & 15) << 16 | u32::from(word(2)?);
                 (packet, at(6)?, 40, 40 + usize::from(word(4)?))
             }
             version => return Err(format!("IP version {version}")),

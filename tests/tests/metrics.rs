@@ -52,7 +52,7 @@ fn promtool_accepts_it_and_the_numbers_are_those_of_the_traffic() {
     assert_eq!(value(&text, "detour_rule_bytes_total", &["rule=\"2\""]), 5 * (14 + 20 + 8 + 1));
     assert_eq!(value(&text, "detour_untranslated_packets_total", &["reason=\"drop\"", "dropped"]), 5);
     assert_eq!(value(&text, "detour_untranslated_packets_total", &["reason=\"no_rule\"", "passed"]), 2);
-    assert_eq!(value(&text, "detour_flows", &["confirmed"]), 3);
+    assert_eq!(value(&text, "detour_flows", &["ipv4", "confirmed"]), 3);
     assert_eq!(value(&text, "detour_rules", &[]), 2);
     assert_eq!(value(&text, "detour_program_in_place", &["detour_in", "ingress"]), 1);
 

@@ -5,7 +5,7 @@
 //! whole; once as bytes, once with `CHECKSUM_COMPLETE`, where the kernel checks that the card's sum is still right.
 use e2e::bench::{at, both_ways, client, Bench, FAR};
 use e2e::lab::{Lab, CLIENT, GATEWAY, SECOND};
-use e2e::packet::{checksum, doc6, Inner, Packet, ACK, FIN, PSH, RST, SYN};
+use e2e::packet::{checksum, Inner, Packet, ACK, FIN, PSH, RST, SYN};
 use e2e::testrun::{Sums, SHOT, UNSPEC};
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
@@ -152,7 +152,6 @@ fn what_is_not_ours_to_rewrite_passes_untouched() {
             ("a ping's answer", Packet::icmp(CLIENT, FAR, 0, port, 1)),
             ("DCCP", Packet::other(CLIENT.into(), FAR.into(), 33).payload(&[0; 40])),
             ("IGMP", Packet::other(CLIENT.into(), [224, 0, 0, 22].into(), 2).payload(&[0; 8])),
-            ("IPv6", Packet::tcp((doc6(1), port), (doc6(2), 80), SYN)),
         ] {
             ingress.passes(what, &packet.frame());
         }

@@ -106,13 +106,7 @@ fn of(facts: &Facts, instance: &Instance, record: &Record) -> Result<Status, Ref
 fn dnat(look: &Look) -> Result<Dnat, Refusal> {
     let (flows, (rows, _)) = (look.flows()?, look.asked()?);
     let fill = look.fill(&flows, rows.len());
-    Ok(Dnat {
-        rules: look.rules()?,
-        confirmed: fill.confirmed,
-        half_open: fill.half_open,
-        asked: fill.asked,
-        counters: look.counters()?,
-    })
+    Ok(Dnat { rules: look.rules()?, fill, counters: look.counters()? })
 }
 
 /// `flows DEV [MATCH]`.

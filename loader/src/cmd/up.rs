@@ -240,7 +240,8 @@ fn cfg(object: &Object, rodata: &[u8]) -> Option<Cfg> {
 /// What of the configuration is other than wanted, each with both values. Flags that follow from the machine do not count
 /// unless they were asked for: what runs keeps those that it was started with.
 fn differences(wanted: &Cfg, is: &Cfg, pickup: bool) -> Vec<String> {
-    let machine = codes::CFG_SYN_TRACKED | if pickup { 0 } else { codes::CFG_PICKUP };
+    let tracked = codes::CFG_SYN_TRACKED4 | codes::CFG_SYN_TRACKED6;
+    let machine = tracked | if pickup { 0 } else { codes::CFG_PICKUP4 | codes::CFG_PICKUP6 };
     let flags = |cfg: &Cfg| Cfg { flags: cfg.flags & !machine, ..*cfg };
     let (wanted, is) = (control::settings(&flags(wanted)), control::settings(&flags(is)));
     let pairs = wanted.iter().zip(&is).filter(|(wanted, is)| wanted != is);

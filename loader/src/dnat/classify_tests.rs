@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::dnat::abi::{RULES, RULES_MAX};
-use crate::dnat::parse::{parse_language, Source};
+use crate::dnat::parse::{parse, Source};
 use crate::dnat::random_rules::{random, rule as random_rule};
 use crate::dnat::wire::{elements, Shared};
 
@@ -21,7 +21,7 @@ struct Packet {
 }
 
 fn parsed(text: &str) -> Vec<Rule> {
-    parse_language(&[Source { name: "test", text: text.as_bytes() }]).unwrap_or_else(|e| panic!("{}", e[0]))
+    parse(&[Source { name: "test", text: text.as_bytes() }]).unwrap_or_else(|e| panic!("{}", e[0]))
 }
 
 /// The first rule that matches, found by asking each condition in turn.

@@ -43,9 +43,9 @@ enumerators! {
     LOCAL_BROADCAST: u32 = 1 << 2;
 
     /// A TCP packet without flow opens one.
-    CFG_PICKUP: u32 = 1 << 0;
+    CFG_PICKUP4: u32 = 1 << 0;
     /// A SYN-ACK without flow is dropped.
-    CFG_SYN_TRACKED: u32 = 1 << 1;
+    CFG_SYN_TRACKED4: u32 = 1 << 1;
     /// What is neither translated nor for this machine is dropped.
     CFG_SEALED: u32 = 1 << 2;
     /// New flows that find no room are dropped.
@@ -56,6 +56,10 @@ enumerators! {
     CFG_FULL_PASS: u32 = 1 << 5;
     /// Nothing is translated, everything is recorded.
     CFG_MONITOR: u32 = 1 << 6;
+    /// As `CFG_PICKUP4`, for IPv6.
+    CFG_PICKUP6: u32 = 1 << 16;
+    /// As `CFG_SYN_TRACKED4`, for IPv6.
+    CFG_SYN_TRACKED6: u32 = 1 << 17;
 
     /// A flow was opened.
     EVENT_FLOW_NEW: u32 = 1;
@@ -121,7 +125,7 @@ pub const RULE_NONE: u16 = 0xffff;
 pub const REASONS: [(&str, &str); 34] = [
     ("none", "translated"),
     ("not_ip", "passed: neither IPv4 nor IPv6"),
-    ("ipv6", "passed: IPv6 is not rewritten by this version"),
+    ("extension", "passed: IPv6 extension headers that cannot be read, or lead on to another hop"),
     ("vlan", "passed: VLAN-tagged frame on the parent device"),
     ("not_for_us", "passed: broadcast, multicast or another host's frame"),
     ("malformed", "passed: headers contradict themselves or the length"),

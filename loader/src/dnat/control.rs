@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Options, rules and facts -> what `up` sets, sizes and writes in the object's maps, as data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::load::create::Write;
 use crate::load::facts::Facts;
@@ -82,13 +82,16 @@ fn on_link(address: &Addr, to: IpAddr) -> bool {
     Family::of(address.ip) == family && network(address.ip) == network(to)
 }
 
-/// Where `redirect` leads on this device. IPv6 is passed untouched by this version, so it has no target there.
+/// Where `redirect` leads on this device: its primary address of each family.
 pub fn own(facts: &Facts) -> Own {
-    let v4 = facts.own_address(false).and_then(|address| match address {
-        IpAddr::V4(v4) => Some(v4),
-        IpAddr::V6(_) => None,
-    });
-    Own { v4, v6: None }
+    let mut own = Own::default();
+    for address in [false, true].into_iter().filter_map(|ipv6| facts.own_address(ipv6)) {
+        match address {
+            IpAddr::V4(v4) => own.v4 = Some(v4),
+            IpAddr::V6(v6) => own.v6 = Some(v6),
+        }
+    }
+    own
 }
 
 /// The frozen configuration.
@@ -106,17 +109,22 @@ fn cfg(options: &Options, facts: &Facts) -> Result<Cfg, ControlError> {
     }
     let (hz, tick_shift) = (facts.machine.hz, tick_shift(facts.machine.hz));
     let idle = |seconds| ticks(seconds, hz, tick_shift);
-    let pickup = options.pickup.unwrap_or(!facts.ip_forward) && !options.monitor;
+    let pickup = |forwards: bool| !options.monitor && options.pickup.unwrap_or(!forwards);
     // Only where no packet comes in elsewhere and leaves here was every SYN seen that is answered here.
-    let elsewhere = |a: &Addr| a.ip.is_ipv4() && !a.ip.is_loopback() && a.index != facts.device.ifindex;
-    let syn_tracked = !options.monitor && !facts.ip_forward && !facts.addresses.iter().any(elsewhere);
+    let tracked = |ipv6: bool, forwards: bool| {
+        let elsewhere = |a: &Addr| a.index != facts.device.ifindex && !a.ip.is_loopback();
+        let elsewhere = facts.addresses.iter().any(|a| a.ip.is_ipv6() == ipv6 && elsewhere(a));
+        !options.monitor && !forwards && !elsewhere
+    };
     let flag = |on, flag| if on { flag } else { 0 };
     let arphrd = facts.device.arphrd;
     Ok(Cfg {
         schema: codes::SCHEMA,
         flags: flag(options.monitor, codes::CFG_MONITOR)
-            | flag(pickup, codes::CFG_PICKUP)
-            | flag(syn_tracked, codes::CFG_SYN_TRACKED)
+            | flag(pickup(facts.ip_forward), codes::CFG_PICKUP4)
+            | flag(tracked(false, facts.ip_forward), codes::CFG_SYN_TRACKED4)
+            | flag(pickup(facts.ip6_forward), codes::CFG_PICKUP6)
+            | flag(tracked(true, facts.ip6_forward), codes::CFG_SYN_TRACKED6)
             | flag(options.sealed, codes::CFG_SEALED)
             | flag(options.when_full == WhenFull::Drop, codes::CFG_FULL_DROP)
             | flag(options.when_full == WhenFull::Reject, codes::CFG_FULL_REJECT)
@@ -173,18 +181,23 @@ pub fn settings(cfg: &Cfg) -> Vec<String> {
 
 /// Sizes that agree with the configuration; `None` when one is beyond 32 bits.
 fn sizes(options: &Options, cfg: &Cfg, locals: usize) -> Option<Vec<(String, u32)>> {
-    let slots = cfg.cpus.checked_mul(cfg.half_slots4)?.checked_add(cfg.confirmed_slots4)?;
+    let slots = |half: u32, confirmed| cfg.cpus.checked_mul(half)?.checked_add(confirmed);
+    let slots4 = slots(cfg.half_slots4, cfg.confirmed_slots4)?;
+    let slots6 = slots(cfg.half_slots6, cfg.confirmed_slots6)?;
     // Two keys a flow, and room for keys of flows that several CPUs are about to open.
-    let index = slots.checked_mul(2)?.checked_add(1024)?;
+    let index = |slots: u32| slots.checked_mul(2)?.checked_add(1024);
     // Addresses and targets may be added later.
     let locals = u32::try_from(locals).ok()?.checked_mul(2)?.max(1024);
     let clients = (options.asked / 4).max(1);
     // Nobody is counted without a limit.
     let counted = if cfg.client_new == 0 && cfg.client_live == 0 { 1 } else { options.clients };
     let sizes = [
-        ("idx4", index),
-        ("slots4", slots),
+        ("idx4", index(slots4)?),
+        ("slots4", slots4),
         ("local4", locals),
+        ("idx6", index(slots6)?),
+        ("slots6", slots6),
+        ("local6", locals),
         ("asked", options.asked),
         ("asked_clients", clients),
         ("clients", counted),
@@ -192,29 +205,41 @@ fn sizes(options: &Options, cfg: &Cfg, locals: usize) -> Option<Vec<(String, u32
     Some(sizes.map(|(map, entries)| (map.to_owned(), entries)).to_vec())
 }
 
-/// Elements of `local4`: what each address is to us, in the order of the addresses.
+/// Elements of `local4` and `local6`: what each address is to us, in the order of the addresses.
 pub fn locals(rules: &[Rule], facts: &Facts) -> Vec<Write> {
-    let mut flags: BTreeMap<Ipv4Addr, u32> = BTreeMap::new();
-    let mut mark = |address: Ipv4Addr, flag| *flags.entry(address).or_default() |= flag;
-    for (v4, prefix) in facts.addresses.iter().filter_map(v4_of) {
-        mark(v4, codes::LOCAL_OWN);
-        if let Some(broadcast) = broadcast(v4, prefix) {
-            mark(broadcast, codes::LOCAL_BROADCAST);
+    let mut flags: BTreeMap<IpAddr, u32> = BTreeMap::new();
+    let mut mark = |address: IpAddr, flag| *flags.entry(address).or_default() |= flag;
+    for address in &facts.addresses {
+        mark(address.ip, codes::LOCAL_OWN);
+        if let Some(everybody) = everybody(address) {
+            mark(everybody, codes::LOCAL_BROADCAST);
         }
     }
-    let own = own(facts).v4;
-    let targets = rules.iter().filter_map(|rule| match rule.verdict {
-        Verdict::Dnat { to: IpAddr::V4(v4), .. } => Some(v4),
-        Verdict::Redirect { .. } => own,
-        _ => None,
-    });
-    targets.for_each(|target| mark(target, codes::LOCAL_TARGET));
-    let write = |(address, flags): (Ipv4Addr, u32)| Write {
-        map: "local4".to_owned(),
-        key: address.octets().to_vec(),
-        value: flags.to_ne_bytes().to_vec(),
+    let own = own(facts);
+    for rule in rules {
+        match rule.verdict {
+            Verdict::Dnat { to, .. } => mark(to, codes::LOCAL_TARGET),
+            Verdict::Redirect { .. } => {
+                let own = own.v4.map(IpAddr::V4).into_iter().chain(own.v6.map(IpAddr::V6));
+                own.for_each(|target| mark(target, codes::LOCAL_TARGET));
+            }
+            _ => {}
+        }
+    }
+    let write = |(address, flags): (IpAddr, u32)| {
+        let key = octets(address);
+        Write { map: local_map(&key).to_owned(), key, value: flags.to_ne_bytes().to_vec() }
     };
     flags.into_iter().map(write).collect()
+}
+
+/// The map that holds a local address, `key` in network order.
+pub fn local_map(key: &[u8]) -> &'static str {
+    if key.len() == 4 {
+        "local4"
+    } else {
+        "local6"
+    }
 }
 
 /// What rules ask for that this machine would not do as it is set, one sentence each with its mend.
@@ -223,18 +248,27 @@ pub fn notes(rules: &[Rule], facts: &Facts) -> Vec<String> {
     if rules.is_empty() {
         notes.push("no rules: nothing is translated, everything is recorded in 'asked'".to_owned());
     }
-    let here = |v4: Ipv4Addr| facts.addresses.iter().any(|a| a.ip == IpAddr::V4(v4));
+    let here = |to: IpAddr| facts.addresses.iter().any(|a| a.ip == to);
     let device = &facts.device.name;
     for rule in rules {
-        let Verdict::Dnat { to: IpAddr::V4(to), masquerade: false, .. } = rule.verdict else { continue };
-        if to.is_loopback() && !facts.route_localnet {
+        let Verdict::Dnat { to, masquerade: false, .. } = rule.verdict else { continue };
+        let (forwards, sysctl) = match to {
+            IpAddr::V4(_) => (facts.ip_forward, "net.ipv4.ip_forward=1"),
+            IpAddr::V6(_) => (facts.ip6_forward, "net.ipv6.conf.all.forwarding=1"),
+        };
+        if to == IpAddr::V6(Ipv6Addr::LOCALHOST) {
+            notes.push(format!(
+                "'{rule}': the kernel drops packets to ::1 that come from {device}, whatever its settings: \
+                 take an address of this machine"
+            ));
+        } else if to.is_loopback() && !facts.route_localnet {
             notes.push(format!(
                 "'{rule}': the kernel drops packets to {to} that come from {device}: \
                  sysctl net.ipv4.conf.{device}.route_localnet=1 (it opens every loopback service to them), or another address"
             ));
-        } else if !to.is_loopback() && !here(to) && !facts.ip_forward {
+        } else if !to.is_loopback() && !here(to) && !forwards {
             notes.push(format!(
-                "'{rule}': {to} is another host, and this one does not forward: sysctl net.ipv4.ip_forward=1, \
+                "'{rule}': {to} is another host, and this one does not forward: sysctl {sysctl}, \
                  and its answers must come back through this device"
             ));
         }
@@ -242,29 +276,35 @@ pub fn notes(rules: &[Rule], facts: &Facts) -> Vec<String> {
     notes
 }
 
-/// Whether the machine's addresses are others than those that `locals`, elements of `local4`, hold as its own.
+/// Whether the machine's addresses are others than those that `locals`, elements of `local4` and `local6`, hold as its own.
 pub fn own_changed(locals: &[(Vec<u8>, Vec<u8>)], facts: &Facts) -> bool {
     let is_own = |value: &[u8]| value.first().is_some_and(|flags| u32::from(*flags) & codes::LOCAL_OWN != 0);
-    let mut known: Vec<&[u8]> = locals.iter().filter(|(_, v)| is_own(v)).map(|(k, _)| k.as_slice()).collect();
-    let octets: Vec<[u8; 4]> = facts.addresses.iter().filter_map(v4_of).map(|(v4, _)| v4.octets()).collect();
-    let mut present: Vec<&[u8]> = octets.iter().map(|o| o.as_slice()).collect();
-    known.sort_unstable();
-    present.sort_unstable();
-    present.dedup();
-    known != present
+    let known: BTreeSet<&[u8]> =
+        locals.iter().filter(|(_, v)| is_own(v)).map(|(k, _)| k.as_slice()).collect();
+    let present: Vec<Vec<u8>> = facts.addresses.iter().map(|address| octets(address.ip)).collect();
+    known != present.iter().map(Vec::as_slice).collect()
 }
 
-fn v4_of(address: &Addr) -> Option<(Ipv4Addr, u8)> {
-    match address.ip {
-        IpAddr::V4(v4) => Some((v4, address.prefix)),
-        IpAddr::V6(_) => None,
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
     }
 }
 
-/// The highest address of a network; networks of one or two addresses have no broadcast (RFC 3021).
-fn broadcast(address: Ipv4Addr, prefix: u8) -> Option<Ipv4Addr> {
-    let host = u32::MAX.checked_shr(prefix.into()).filter(|host| *host > 1)?;
-    Some(Ipv4Addr::from_bits(address.to_bits() | host))
+/// The address of a network that is nobody's alone. IPv4: the highest, for broadcast. IPv6: the lowest, for any router (RFC
+/// 4291, 2.6.1). Networks of one or two addresses have none (RFC 3021, RFC 6164).
+fn everybody(address: &Addr) -> Option<IpAddr> {
+    match address.ip {
+        IpAddr::V4(v4) => {
+            let host = u32::MAX.checked_shr(address.prefix.into()).filter(|host| *host > 1)?;
+            Some(IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() | host)))
+        }
+        IpAddr::V6(v6) => {
+            let host = u128::MAX.checked_shr(address.prefix.into()).filter(|host| *host > 1)?;
+            Some(IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !host)))
+        }
+    }
 }
 
 impl std::error::Error for ControlError {}

@@ -21,6 +21,7 @@ fn facts(addresses: &[(u32, &str, u8)]) -> Facts {
         device: Device { ifindex: 3, name: "eth0".into(), arphrd: 1, mtu: 1500 },
         addresses: addresses.iter().map(addr).collect(),
         ip_forward: false,
+        ip6_forward: false,
         route_localnet: false,
         block: None,
         clsact: None,
@@ -47,12 +48,24 @@ fn settings_and_sizes_agree() {
     let control = control(&Options::default(), &rules("redirect"), &facts(&HOST)).unwrap();
     assert_eq!(
         control.settings.join(" "),
-        "cfg.schema=1 cfg.flags=3 cfg.l2_len=14 cfg.hz=250 cfg.tick_shift=8 cfg.cpus=2 cfg.half_slots4=4096 \
+        "cfg.schema=1 cfg.flags=196611 cfg.l2_len=14 cfg.hz=250 cfg.tick_shift=8 cfg.cpus=2 cfg.half_slots4=4096 \
          cfg.confirmed_slots4=65536 cfg.half_slots6=1024 cfg.confirmed_slots6=16384 cfg.asked_rows=1024 cfg.tcp_established=7266 cfg.tcp_transitory=235 cfg.udp=293 \
          cfg.icmp=59 cfg.port_first=61000 cfg.port_count=4536 cfg.ip_frag=30 cfg.generic=586"
     );
     let sizes: Vec<String> = control.sizes.iter().map(|(map, n)| format!("{map} {n}")).collect();
-    assert_eq!(sizes, ["idx4 148480", "slots4 73728", "local4 1024", "asked 16384", "asked_clients 4096"]);
+    assert_eq!(
+        sizes,
+        [
+            "idx4 148480",
+            "slots4 73728",
+            "local4 1024",
+            "idx6 37888",
+            "slots6 18432",
+            "local6 1024",
+            "asked 16384",
+            "asked_clients 4096"
+        ]
+    );
     assert_eq!((&control.writes[0].map[..], control.writes[0].value.len()), ("rules_0", 745_488));
 }
 
@@ -60,35 +73,65 @@ fn settings_and_sizes_agree() {
 fn a_router_neither_picks_up_nor_drops() {
     let flags = |facts: &Facts, pickup| cfg(&Options { pickup, ..Options::default() }, facts).unwrap().flags;
     let host = facts(&HOST);
-    assert_eq!(flags(&host, None), codes::CFG_PICKUP | codes::CFG_SYN_TRACKED);
-    assert_eq!(flags(&host, Some(false)), codes::CFG_SYN_TRACKED);
-    let router = Facts { ip_forward: true, ..facts(&HOST) };
+    let (pickup, tracked) =
+        (codes::CFG_PICKUP4 | codes::CFG_PICKUP6, codes::CFG_SYN_TRACKED4 | codes::CFG_SYN_TRACKED6);
+    assert_eq!(flags(&host, None), pickup | tracked);
+    assert_eq!(flags(&host, Some(false)), tracked);
+    let router = Facts { ip_forward: true, ip6_forward: true, ..facts(&HOST) };
     assert_eq!(flags(&router, None), 0);
-    assert_eq!(flags(&router, Some(true)), codes::CFG_PICKUP);
+    assert_eq!(flags(&router, Some(true)), pickup);
+    // One family at a time.
+    let router4 = Facts { ip_forward: true, ..facts(&HOST) };
+    assert_eq!(flags(&router4, None), codes::CFG_PICKUP6 | codes::CFG_SYN_TRACKED6);
+    let router6 = Facts { ip6_forward: true, ..facts(&HOST) };
+    assert_eq!(flags(&router6, None), codes::CFG_PICKUP4 | codes::CFG_SYN_TRACKED4);
     let two_devices = facts(&[HOST[1], (4, "198.51.100.1", 24)]);
-    assert_eq!(flags(&two_devices, None), codes::CFG_PICKUP);
-    let v6_elsewhere = facts(&[HOST[1], (4, "fd00::1", 64)]);
-    assert_eq!(flags(&v6_elsewhere, None), codes::CFG_PICKUP | codes::CFG_SYN_TRACKED);
+    assert_eq!(flags(&two_devices, None), pickup | codes::CFG_SYN_TRACKED6);
+    let v6_elsewhere = facts(&[HOST[1], (4, "fe80::1", 64)]);
+    assert_eq!(flags(&v6_elsewhere, None), pickup | codes::CFG_SYN_TRACKED4);
 }
 
 #[test]
 fn every_address_has_its_part() {
-    let facts = facts(&[HOST[0], HOST[1], HOST[2], (4, "10.0.0.1", 31), (4, "10.9.0.1", 32)]);
-    let writes = locals(&rules("tcp redirect\nudp dnat to 203.0.113.5\ndrop"), &facts);
+    let facts = facts(&[
+        HOST[0],
+        HOST[1],
+        HOST[2],
+        (4, "10.0.0.1", 31),
+        (4, "10.9.0.1", 32),
+        (4, "2001:db8::1", 127),
+        (4, "fe80::1", 64),
+        (1, "::1", 128),
+    ]);
+    let writes =
+        locals(&rules("tcp redirect\nudp dnat to 203.0.113.5\nudp dnat to 2001:db8::5\ndrop"), &facts);
     let shown: Vec<String> = writes
         .iter()
-        .map(|w| format!("{:?} {}", w.key, u32::from_ne_bytes(w.value[..].try_into().unwrap())))
+        .map(|w| {
+            let address = match w.key.len() {
+                4 => std::net::IpAddr::from(<[u8; 4]>::try_from(&w.key[..]).unwrap()),
+                _ => std::net::IpAddr::from(<[u8; 16]>::try_from(&w.key[..]).unwrap()),
+            };
+            format!("{} {address} {}", w.map, u32::from_ne_bytes(w.value[..].try_into().unwrap()))
+        })
         .collect();
     assert_eq!(
         shown,
         [
-            "[10, 0, 0, 1] 1",
-            "[10, 9, 0, 1] 1",
-            "[127, 0, 0, 1] 1",
-            "[127, 255, 255, 255] 4",
-            "[192, 0, 2, 7] 3",
-            "[192, 0, 2, 255] 4",
-            "[203, 0, 113, 5] 2",
+            "local4 10.0.0.1 1",
+            "local4 10.9.0.1 1",
+            "local4 127.0.0.1 1",
+            "local4 127.255.255.255 4",
+            "local4 192.0.2.7 3",
+            "local4 192.0.2.255 4",
+            "local4 203.0.113.5 2",
+            "local6 ::1 1",
+            "local6 2001:db8::1 1",
+            "local6 2001:db8::5 2",
+            "local6 fd00:: 4",
+            "local6 fd00::7 3",
+            "local6 fe80:: 4",
+            "local6 fe80::1 1",
         ]
     );
 }
@@ -126,6 +169,10 @@ fn targets_that_cannot_answer_are_named() {
     assert_eq!(notes("tcp dnat to 127.0.0.1:80", &Facts { route_localnet: true, ..facts(&HOST) }), 0);
     assert_eq!(notes("tcp dnat to 203.0.113.9:80", &host), 1);
     assert_eq!(notes("tcp dnat to 203.0.113.9:80", &Facts { ip_forward: true, ..facts(&HOST) }), 0);
+    assert_eq!(notes("tcp dnat to [::1]:80", &host), 1);
+    assert_eq!(notes("tcp dnat to [fd00::7]:80", &host), 0);
+    assert_eq!(notes("tcp dnat to [2001:db8::9]:80", &Facts { ip_forward: true, ..facts(&HOST) }), 1);
+    assert_eq!(notes("tcp dnat to [2001:db8::9]:80", &Facts { ip6_forward: true, ..facts(&HOST) }), 0);
     assert_eq!(notes("", &host), 1);
 }
 
@@ -137,6 +184,8 @@ fn an_address_that_comes_or_goes_is_noticed() {
     let mut more = facts(&HOST);
     more.addresses.extend(facts(&[(1, "203.0.113.77", 24)]).addresses);
     assert!(super::own_changed(&elements, &more));
+    more = facts(&HOST[..2]);
+    assert!(super::own_changed(&elements, &more), "an IPv6 address went");
     more.addresses.clear();
     assert!(super::own_changed(&elements, &more));
 }

@@ -49,7 +49,7 @@ mod tests {
             _ => vec![0; 16],
         };
         let named: Vec<_> = counters(value).into_iter().map(|c| (c.name, c.packets)).collect();
-        assert_eq!(named, [("ipv6", 2), ("no_rule", 7)]);
+        assert_eq!(named, [("extension", 2), ("no_rule", 7)]);
     }
 
     #[test]

@@ -69,17 +69,6 @@ pub enum Reason {
     NoClientPort,
     /// More rules than the kernel table holds.
     TooManyRules(usize),
-    /// What the data path of this version does not do.
-    NotServed(NotServed),
-}
-
-/// What the language has and the data path of this version leaves alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotServed {
-    /// Conditions on IPv6 addresses.
-    Ipv6Match,
-    /// IPv6 targets.
-    Ipv6Target,
 }
 
 impl Reason {
@@ -148,10 +137,6 @@ impl fmt::Display for Reason {
             Self::NotUnicast => f.write_str("no server can have this address"),
             Self::NoClientPort => f.write_str("what was asked for is recorded without the client's port"),
             Self::TooManyRules(limit) => write!(f, "more than {limit} rules"),
-            Self::NotServed(what) => f.write_str(match what {
-                NotServed::Ipv6Match => "IPv6 is passed untouched by this version, this would never match",
-                NotServed::Ipv6Target => "IPv6 targets are not rewritten by this version",
-            }),
         }
     }
 }

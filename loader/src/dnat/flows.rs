@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Slots of the flow table -> the translations in force.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::abi::{Cfg, Flow4, Key4};
+use super::abi::{Cfg, Flow4, Flow6};
 use super::clock::Clock;
 use super::codes::{self, RULE_NONE};
-use super::rules::{ICMP, SCTP, TCP, UDP};
-use super::wire::Shared;
+use super::rules::{ICMP, ICMPV6, SCTP, TCP, UDP};
+use super::wire::{Be16, Be32, Shared};
 
 /// An address and a port.
 pub type End = SocketAddr;
@@ -72,36 +72,84 @@ impl State {
     }
 }
 
-/// The flow in a slot of `slots4`; `None` when the slot is free, or its flow has been idle for too long and counts as gone.
+/// The flow in a slot of `slots4` or `slots6`; `None` when the slot is free, or its flow has been idle for too long and counts
+/// as gone.
 pub fn flow(slot: &[u8], cfg: &Cfg, clock: &Clock) -> Option<Flow> {
-    let slot = Flow4::read(slot)?;
-    let state = match slot.state {
-        codes::FLOW_OPENING => State::Opening,
-        codes::FLOW_ANSWERED => State::Answered,
-        codes::FLOW_CONFIRMED => State::Confirmed,
-        codes::FLOW_CLOSING => State::Closing,
-        _ => return None,
-    };
-    if clock.ticks_since(slot.last) > idle_ticks(&slot, state, cfg) {
-        return None;
+    match slot.len() {
+        Flow4::SIZE => Slot::from(Flow4::read(slot)?).flow(cfg, clock),
+        Flow6::SIZE => Slot::from(Flow6::read(slot)?).flow(cfg, clock),
+        _ => None,
     }
-    let Flow4 { fwd, rev, rules_generation, packets, bytes, .. } = slot;
-    Some(Flow {
-        protocol: fwd.proto,
-        client: SocketAddr::new(address(fwd.src.0), fwd.sport.0),
-        original: SocketAddr::new(address(fwd.dst.0), fwd.dport.0),
-        server: SocketAddr::new(address(rev.src.0), rev.sport.0),
-        port_at_server: rev.dport.0,
-        state,
-        direct: slot.marks & codes::MARK_DIRECT != 0,
-        picked_up: slot.marks & codes::MARK_PICKED_UP != 0,
-        rule: rule_number(slot.rule),
-        rules_generation,
-        age: clock.since(slot.first),
-        idle: clock.since(slot.last),
-        packets,
-        bytes,
-    })
+}
+
+/// What slots of both families hold.
+struct Slot {
+    protocol: u8,
+    /// As `fwd` has them, and `rev`: source and destination.
+    forward: [End; 2],
+    reverse: [End; 2],
+    state: u8,
+    marks: u8,
+    rule: u16,
+    rules_generation: u32,
+    first: u32,
+    last: u32,
+    packets: [u64; 2],
+    bytes: [u64; 2],
+}
+
+macro_rules! slot_of {
+    ($($flow:ident $address:expr;)*) => {
+        $(impl From<$flow> for Slot {
+            fn from(slot: $flow) -> Self {
+                let $flow { fwd, rev, state, marks, rule, rules_generation, first, last, packets, bytes, .. } = slot;
+                let end = |address, port: Be16| SocketAddr::new($address(address), port.0);
+                Self {
+                    protocol: fwd.proto,
+                    forward: [end(fwd.src, fwd.sport), end(fwd.dst, fwd.dport)],
+                    reverse: [end(rev.src, rev.sport), end(rev.dst, rev.dport)],
+                    state, marks, rule, rules_generation, first, last, packets, bytes,
+                }
+            }
+        })*
+    };
+}
+
+slot_of! {
+    Flow4 |address: Be32| IpAddr::from(address.0.to_be_bytes());
+    Flow6 |address: [u8; 16]| IpAddr::from(address);
+}
+
+impl Slot {
+    fn flow(self, cfg: &Cfg, clock: &Clock) -> Option<Flow> {
+        let state = match self.state {
+            codes::FLOW_OPENING => State::Opening,
+            codes::FLOW_ANSWERED => State::Answered,
+            codes::FLOW_CONFIRMED => State::Confirmed,
+            codes::FLOW_CLOSING => State::Closing,
+            _ => return None,
+        };
+        if clock.ticks_since(self.last) > idle_ticks(self.protocol, state, cfg) {
+            return None;
+        }
+        let ([client, original], [server, client_there]) = (self.forward, self.reverse);
+        Some(Flow {
+            protocol: self.protocol,
+            client,
+            original,
+            server,
+            port_at_server: client_there.port(),
+            state,
+            direct: self.marks & codes::MARK_DIRECT != 0,
+            picked_up: self.marks & codes::MARK_PICKED_UP != 0,
+            rule: rule_number(self.rule),
+            rules_generation: self.rules_generation,
+            age: clock.since(self.first),
+            idle: clock.since(self.last),
+            packets: self.packets,
+            bytes: self.bytes,
+        })
+    }
 }
 
 /// Puts flows into the order they are shown in: by client, protocol and what was asked for.
@@ -115,19 +163,14 @@ pub(super) fn rule_number(index: u16) -> Option<u32> {
 }
 
 /// As `idle_time()` in ebpf-src/flow.h.
-fn idle_ticks(slot: &Flow4, state: State, cfg: &Cfg) -> u32 {
-    let Key4 { proto, .. } = slot.fwd;
-    match proto {
+fn idle_ticks(protocol: u8, state: State, cfg: &Cfg) -> u32 {
+    match protocol {
         TCP if state == State::Confirmed => cfg.tcp_established,
         TCP => cfg.tcp_transitory,
         UDP => cfg.udp,
-        ICMP => cfg.icmp,
+        ICMP | ICMPV6 => cfg.icmp,
         _ => cfg.generic,
     }
-}
-
-fn address(number: u32) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::from_bits(number))
 }
 
 /// Whether the protocol has ports.
@@ -137,7 +180,7 @@ pub fn has_ports(protocol: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::wire::{Be16, Be32};
+    use super::super::abi::{Key4, Key6};
     use super::*;
 
     const CFG: Cfg = Cfg { hz: 1, tcp_established: 100, tcp_transitory: 20, udp: 30, icmp: 10, ..DEFAULT };
@@ -211,6 +254,23 @@ mod tests {
             bytes: [300, 200],
         };
         assert_eq!(flow, expect);
+    }
+
+    #[test]
+    fn reads_a_slot_of_ipv6() {
+        let [client, original, server] =
+            ["fd00::1", "2001:db8::2", "fd00::fe"].map(|a| a.parse::<std::net::Ipv6Addr>().unwrap().octets());
+        let proto = ICMPV6;
+        let fwd = Key6 { src: client, dst: original, sport: Be16(7), dport: Be16(0), proto, dir: 0 };
+        let rev = Key6 { src: server, dst: client, sport: Be16(0), dport: Be16(9), proto, dir: 1 };
+        let slot = Flow6 { fwd, rev, state: codes::FLOW_ANSWERED, last: 1, ..Flow6::default() };
+        let flow = flow(&slot.to_bytes(), &CFG, &Clock::new(&CFG, Duration::from_secs(301))).unwrap();
+        assert_eq!(
+            (flow.client, flow.original),
+            ("[fd00::1]:7".parse().unwrap(), "[2001:db8::2]:0".parse().unwrap())
+        );
+        assert_eq!((flow.server, flow.port_at_server), ("[fd00::fe]:0".parse().unwrap(), 9));
+        assert!(!has_ports(flow.protocol));
     }
 
     #[test]

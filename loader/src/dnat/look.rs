@@ -26,14 +26,23 @@ pub struct Look {
     clock: Clock,
 }
 
-/// How full the tables are: in use, and entries in all.
+/// How full the tables of one family are: flows, and how many there can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flows {
+    /// In slots of their own.
+    pub confirmed: (u64, u64),
+    /// That are opening.
+    pub half_open: (u64, u64),
+}
+
+/// How full the tables are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fill {
-    /// Confirmed flows.
-    pub confirmed: (u64, u64),
-    /// Half-open flows.
-    pub half_open: (u64, u64),
-    /// Rows of `asked`.
+    /// IPv4.
+    pub v4: Flows,
+    /// IPv6.
+    pub v6: Flows,
+    /// Rows of `asked`, and how many there can be.
     pub asked: (u64, u64),
 }
 
@@ -69,19 +78,24 @@ impl Look {
         open_map(&format!("{}/{}", self.dir, map_pin(name)))
     }
 
-    /// The translations in force, sorted: by the index, whose forward keys lead to the slots.
+    /// The translations in force, sorted: by the indexes, whose forward keys lead to the slots.
     pub fn flows(&self) -> Result<Vec<Flow>, Refusal> {
-        let slots = self.map("slots4")?;
-        let forward = |key: &[u8]| key.get(DIR) == Some(&0);
+        let mut flows = self.flows_of("idx4", "slots4", DIR4)?;
+        flows.extend(self.flows_of("idx6", "slots6", DIR6)?);
+        flows::sort(&mut flows);
+        Ok(flows)
+    }
+
+    fn flows_of(&self, index: &str, slots: &str, dir: usize) -> Result<Vec<Flow>, Refusal> {
+        let slots = self.map(slots)?;
         let mut flows = Vec::new();
-        for (key, slot) in entries(&self.map("idx4")?)?.iter().filter(|(key, _)| forward(key)) {
+        for (key, slot) in entries(&self.map(index)?)?.iter().filter(|(key, _)| key.get(dir) == Some(&0)) {
             let value = slots.lookup(slot).map_err(|e| unreadable(&e.to_string()))?.unwrap_or_default();
             // An entry that a race left over leads to a slot with other keys.
             if value.get(KEY..KEY.saturating_add(key.len())) == Some(key) {
                 flows.extend(flows::flow(&value, &self.cfg, &self.clock));
             }
         }
-        flows::sort(&mut flows);
         Ok(flows)
     }
 
@@ -112,22 +126,29 @@ impl Look {
 
     /// How full the tables are.
     pub fn fill(&self, flows: &[Flow], rows: usize) -> Fill {
-        let confirmed =
-            flows.iter().filter(|f| matches!(f.state, State::Confirmed | State::Closing)).count() as u64;
-        let half = u64::from(self.cfg.cpus).saturating_mul(self.cfg.half_slots4.into());
-        let asked = u64::from(self.cfg.asked_rows).saturating_mul(16);
+        let cfg = &self.cfg;
+        let tables = |ipv6, half: u32, most: u32| {
+            let flows = || flows.iter().filter(move |f| f.client.is_ipv6() == ipv6);
+            let confirmed =
+                flows().filter(|f| matches!(f.state, State::Confirmed | State::Closing)).count() as u64;
+            let opening = (flows().count() as u64).saturating_sub(confirmed);
+            let half = u64::from(cfg.cpus).saturating_mul(half.into());
+            Flows { confirmed: (confirmed, most.into()), half_open: (opening, half) }
+        };
         Fill {
-            confirmed: (confirmed, self.cfg.confirmed_slots4.into()),
-            half_open: ((flows.len() as u64).saturating_sub(confirmed), half),
-            asked: (rows as u64, asked),
+            v4: tables(false, cfg.half_slots4, cfg.confirmed_slots4),
+            v6: tables(true, cfg.half_slots6, cfg.confirmed_slots6),
+            asked: (rows as u64, u64::from(cfg.asked_rows).saturating_mul(16)),
         }
     }
 }
 
-/// Offset of `dir` in `struct key4`.
-const DIR: usize = 13;
-/// Offset of `fwd` in `struct flow4`.
+/// Offset of `fwd` in `struct flow4` and `struct flow6`.
 const KEY: usize = 8;
+/// Offset of `dir` in `struct key4`.
+const DIR4: usize = 13;
+/// Offset of `dir` in `struct key6`.
+const DIR6: usize = 37;
 
 /// Element `index` of an array, every CPU's after the other; empty when it cannot be read.
 fn element(map: &Map, index: u32) -> Vec<u8> {

@@ -4,7 +4,7 @@
 //! Nothing is translated: nft gets `add rule ip t c` (or `ip6`) and the line. loader/docs/rules.md says the same in prose.
 
 use super::diagnostic::Reason;
-use super::parse::{parse_language, Source};
+use super::parse::{parse, Source};
 use super::random_rules::{random, rule};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -203,7 +203,7 @@ fn nft_and_we_agree_except_where_we_say_so() {
     let lines: Vec<(bool, String)> = lines.into_iter().filter(|(_, line)| !line.is_empty()).collect();
     let (mut both, mut neither, mut met) = (0, 0, BTreeSet::new());
     for ((_, line), theirs) in lines.iter().zip(nft(&lines)) {
-        let ours = parse_language(&[Source { name: "", text: line.as_bytes() }]);
+        let ours = parse(&[Source { name: "", text: line.as_bytes() }]);
         match (ours, theirs) {
             (Ok(_), None) => both += 1,
             (Err(_), Some(_)) => neither += 1,

@@ -14,9 +14,9 @@
 //! ```
 //! Except for the bare protocol words and `masquerade` every such line is nft's too; rules print in a form without the former.
 
-use super::diagnostic::{Diagnostic, NotServed, Reason};
+use super::diagnostic::{Diagnostic, Reason};
 use super::reject::{self, Reject};
-use super::rules::{self, Field, Match, Place, Rule, Side, Verdict, ICMP, SCTP, TCP, UDP};
+use super::rules::{self, Field, Match, Place, Rule, Side, Verdict, ICMP, ICMPV6, SCTP, TCP, UDP};
 use super::scan::{Fault, Word, Words};
 use super::set::{intersection, Interval};
 use super::values;
@@ -30,34 +30,16 @@ pub struct Source<'a> {
     pub text: &'a [u8],
 }
 
-/// The rules of all sources in order, first match wins. Refuses what the data path of this version would leave alone.
+/// The rules of all sources in order, first match wins.
 ///
 /// # Errors
 /// What is wrong, at most one a line and [`MOST_MESSAGES`] in all.
 pub fn parse(sources: &[Source]) -> Result<Vec<Rule>, Vec<Diagnostic>> {
-    all(sources, Extent::Served)
-}
-
-/// As [`parse`], but takes the whole language.
-///
-/// # Errors
-/// As [`parse`].
-pub fn parse_language(sources: &[Source]) -> Result<Vec<Rule>, Vec<Diagnostic>> {
-    all(sources, Extent::Language)
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Extent {
-    Served,
-    Language,
-}
-
-fn all(sources: &[Source], extent: Extent) -> Result<Vec<Rule>, Vec<Diagnostic>> {
     let (mut rules, mut wrong) = (Vec::new(), Vec::new());
     for (source, Source { name, text }) in sources.iter().enumerate() {
         for (line, bytes) in (1..).zip(text.split(|&byte| byte == b'\n')) {
             let place = Place { source, line };
-            match rule(bytes, place, extent) {
+            match rule(bytes, place) {
                 Ok(Some(_)) if rules.len() >= MOST_RULES => {
                     let fault = Fault { first: 0, len: 0, reason: Reason::TooManyRules(MOST_RULES) };
                     wrong.push(fault.at(name, line, bytes));
@@ -79,7 +61,7 @@ fn all(sources: &[Source], extent: Extent) -> Result<Vec<Rule>, Vec<Diagnostic>>
 }
 
 /// The rule of a line, if there is one on it.
-fn rule(bytes: &[u8], place: Place, extent: Extent) -> Result<Option<Rule>, Fault> {
+fn rule(bytes: &[u8], place: Place) -> Result<Option<Rule>, Fault> {
     let line = std::str::from_utf8(bytes).map_err(|error| Fault::encoding(bytes, &error))?;
     let mut words = Words::of(line);
     if words.peek().is_none() {
@@ -93,19 +75,14 @@ fn rule(bytes: &[u8], place: Place, extent: Extent) -> Result<Option<Rule>, Faul
             if word.text == "counter" {
                 continue;
             }
-            let verdict = verdict(&mut words, word, &matches, extent)?;
+            let verdict = verdict(&mut words, word, &matches)?;
             words.end()?;
             if verdict == Verdict::Reject(Reject::RESET) {
                 matches.push(only(TCP));
             }
             return Ok(Some(Rule { matches: needed(matches), verdict, place }));
         };
-        match unserved(&condition) {
-            Some(what) if extent == Extent::Served => {
-                return Err(words.since(word, Reason::NotServed(what)));
-            }
-            _ => add(&mut matches, condition).map_err(|reason| words.since(word, reason))?,
-        }
+        add(&mut matches, condition).map_err(|reason| words.since(word, reason))?;
     }
 }
 
@@ -137,6 +114,7 @@ fn condition(words: &mut Words, word: Word) -> Result<Option<Match>, Fault> {
         "udp" => port(words, UDP)?,
         "sctp" => port(words, SCTP)?,
         "icmp" => only(ICMP),
+        "icmpv6" => only(ICMPV6),
         "meta" => protocol(words)?,
         _ => return Ok(None),
     }))
@@ -232,7 +210,7 @@ fn set(words: &mut Words, field: Field, expected: &'static str) -> Result<Match,
 }
 
 /// The verdict that starts with `word`.
-fn verdict(words: &mut Words, word: Word, matches: &[Match], extent: Extent) -> Result<Verdict, Fault> {
+fn verdict(words: &mut Words, word: Word, matches: &[Match]) -> Result<Verdict, Fault> {
     let verdict = match word.text {
         "accept" => Verdict::Accept,
         "drop" => Verdict::Drop,
@@ -242,13 +220,6 @@ fn verdict(words: &mut Words, word: Word, matches: &[Match], extent: Extent) -> 
         _ => return Err(word.expected(START)),
     };
     let fault = |reason| Err(words.since(word, reason));
-    let not_served = match verdict {
-        Verdict::Dnat { to, .. } if to.is_ipv6() => Some(NotServed::Ipv6Target),
-        _ => None,
-    };
-    if let (Some(what), Extent::Served) = (not_served, extent) {
-        return fault(Reason::NotServed(what));
-    }
     let rewrites_port =
         matches!(verdict, Verdict::Dnat { port: Some(_), .. } | Verdict::Redirect { port: Some(_) });
     let with_ports = [TCP, UDP, SCTP].map(|number| Interval::one(number.into()));
@@ -322,19 +293,11 @@ fn dnat(words: &mut Words, mut family: Option<rules::Family>) -> Result<Verdict,
     Ok(Verdict::Dnat { to, port, masquerade })
 }
 
-/// What the data path of this version leaves alone of a condition.
-fn unserved(condition: &Match) -> Option<NotServed> {
-    match condition.field {
-        Field::Address(rules::Family::V6, _) => Some(NotServed::Ipv6Match),
-        _ => None,
-    }
-}
-
 /// What a rule can go on with until its verdict.
 const START: &str =
-    "a condition (ip, ip6, tcp, udp, sctp, icmp, meta) or a verdict (redirect, dnat, accept, drop, reject)";
+    "a condition (ip, ip6, tcp, udp, sctp, icmp, icmpv6, meta) or a verdict (redirect, dnat, accept, drop, reject)";
 /// What a selection consists of.
-const CONDITION: &str = "a condition (ip, ip6, tcp, udp, sctp, icmp, meta)";
+const CONDITION: &str = "a condition (ip, ip6, tcp, udp, sctp, icmp, icmpv6, meta)";
 /// What a client can be told.
 const REFUSAL: &str =
     "`tcp reset`, or icmp, icmpv6 or icmpx and nft's name of a code, such as `icmp host-unreachable`";

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Rules in force and rules that are wanted to the steps between: the idle table is filled, then one pointer is swapped.
+use crate::dnat::control::local_map;
 use crate::dnat::running::{Element, Running};
 use crate::load::create::Write;
 use crate::load::home::map_pin;
@@ -23,18 +24,21 @@ pub fn reload(
     let changed: Vec<&Write> = locals.iter().filter(|w| old(&w.key).as_ref() != Some(&w.value)).collect();
     let gone: Vec<&Element> =
         running.locals.iter().filter(|(k, _)| !locals.iter().any(|w| w.key == *k)).collect();
-    if !(changed.is_empty() && gone.is_empty()) {
-        plan.steps.push(open("local4", dir));
+    for map in ["local4", "local6"] {
+        let mut keys = changed.iter().map(|w| &w.key).chain(gone.iter().map(|(key, _)| key));
+        if keys.any(|key| local_map(key) == map) {
+            plan.steps.push(open(map, dir));
+        }
     }
     // New targets own their tuples before the first flow to them can open.
     for write in &changed {
         let before = old(&write.key);
         let undo = match &before {
-            Some(value) => Step::update("%local4", write.key.clone(), value.clone().into()).effect,
-            None => delete("%local4", &write.key).effect,
+            Some(value) => local(&write.key, value.clone().into()).effect,
+            None => delete(&write.key).effect,
         };
         let value = merged(before.as_deref().unwrap_or(&[0; 4]), &write.value);
-        plan.steps.push(Step::update("%local4", write.key.clone(), value.into()).undo(undo));
+        plan.steps.push(local(&write.key, value.into()).undo(undo));
     }
     if !same_rules {
         let names = [running.active, 1_u32.wrapping_sub(running.active)].map(|n| format!("rules_{n}"));
@@ -48,13 +52,13 @@ pub fn reload(
     // Now nothing opens flows to old targets.
     for write in changed.iter().filter(|w| old(&w.key).is_some_and(|v| merged(&v, &w.value) != w.value)) {
         let before = old(&write.key).unwrap_or_default();
-        let undo = Step::update("%local4", write.key.clone(), merged(&before, &write.value).into()).effect;
-        let step = Step::update("%local4", write.key.clone(), write.value.clone().into());
+        let undo = local(&write.key, merged(&before, &write.value).into()).effect;
+        let step = local(&write.key, write.value.clone().into());
         plan.steps.push(step.undo(undo));
     }
     for (key, value) in gone {
-        let undo = Step::update("%local4", key.clone(), value.clone().into()).effect;
-        plan.steps.push(delete("%local4", key).undo(undo));
+        let undo = local(key, value.clone().into()).effect;
+        plan.steps.push(delete(key).undo(undo));
     }
     if !same_rules {
         let zeros = vec![0; (cpus as usize).saturating_mul(STATS)];
@@ -78,9 +82,16 @@ fn open(map: &str, dir: &str) -> Step {
     Bpf::new(&commands::OBJ_GET, args).gives(format!("%{map}")).into()
 }
 
-fn delete(map: &str, key: &[u8]) -> Step {
-    let args = vec![("map_fd", Arg::Fd(map.to_string())), ("key", Arg::Bytes(key.to_vec().into()))];
-    Bpf::new(&commands::MAP_DELETE_ELEM, args).into()
+/// An address is this to us.
+fn local(key: &[u8], value: Blob) -> Step {
+    Step::update(&format!("%{}", local_map(key)), key.to_vec(), value)
+}
+
+/// An address is nothing to us any more.
+fn delete(key: &[u8]) -> Step {
+    let map = Arg::Fd(format!("%{}", local_map(key)));
+    Bpf::new(&commands::MAP_DELETE_ELEM, vec![("map_fd", map), ("key", Arg::Bytes(key.to_vec().into()))])
+        .into()
 }
 
 /// The flags of both values.

@@ -20,7 +20,7 @@ pub struct Running {
     pub active: u32,
     /// Its bytes, `struct rules`.
     pub rules: Vec<u8>,
-    /// Keys and values of `local4`, sorted.
+    /// Keys and values of `local4` and `local6`, sorted.
     pub locals: Vec<Element>,
 }
 
@@ -37,7 +37,10 @@ impl Running {
             pin(name, "OBJ_GET_INFO_BY_FD, MAP_LOOKUP_ELEM");
         }
         let (active, rules) = active(dir)?;
-        let mut locals = entries(&open_map(&pin("local4", "MAP_GET_NEXT_KEY, MAP_LOOKUP_ELEM"))?)?;
+        let mut locals = Vec::new();
+        for name in ["local4", "local6"] {
+            locals.extend(entries(&open_map(&pin(name, "MAP_GET_NEXT_KEY, MAP_LOOKUP_ELEM"))?)?);
+        }
         locals.sort();
         Ok(Running { rodata, active, rules, locals })
     }
@@ -46,7 +49,7 @@ impl Running {
     pub fn json(&self) -> Value {
         let blob = |bytes: &Vec<u8>| write_blob(&Blob::from(bytes.clone()));
         let locals: Vec<Value> = self.locals.iter().map(|(k, v)| json!([blob(k), blob(v)])).collect();
-        json!({"rodata": blob(&self.rodata), "active": self.active, "rules": blob(&self.rules), "local4": locals})
+        json!({"rodata": blob(&self.rodata), "active": self.active, "rules": blob(&self.rules), "locals": locals})
     }
 
     /// The reverse of [`Running::json`].
@@ -57,7 +60,7 @@ impl Running {
             rodata: blob(value.get("rodata")?)?,
             active: u32::try_from(value.get("active")?.as_u64()?).ok().filter(|n| *n < 2)?,
             rules: blob(value.get("rules")?)?,
-            locals: value.get("local4")?.as_array()?.iter().map(pair).collect::<Option<_>>()?,
+            locals: value.get("locals")?.as_array()?.iter().map(pair).collect::<Option<_>>()?,
         })
     }
 }

@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn a_verdict_is_no_condition() {
         let fault = |text: &str| Selection::parse(text).unwrap_err().to_string();
-        let expected = "expected a condition (ip, ip6, tcp, udp, sctp, icmp, meta)";
+        let expected = "expected a condition (ip, ip6, tcp, udp, sctp, icmp, icmpv6, meta)";
         assert_eq!(fault("tcp dport 80 drop"), format!("MATCH:1:14: {expected}, found `drop`"));
         assert_eq!(fault("counter"), format!("MATCH:1:1: {expected}, found `counter`"));
         assert_eq!(fault("tcp dport 99999"), "MATCH:1:11: port 99999 is above 65535");

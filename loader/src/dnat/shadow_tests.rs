@@ -2,7 +2,7 @@
 //! What can never match, against asking every packet of a small universe; what it costs at the limits.
 
 use super::*;
-use crate::dnat::parse::{parse_language, Source};
+use crate::dnat::parse::{parse, Source};
 use crate::dnat::random_rules;
 use crate::dnat::rules::{Family, Field, Side, Verdict};
 use std::collections::BTreeSet;
@@ -11,8 +11,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 const OWN: Own = Own { v4: Some(Ipv4Addr::new(192, 0, 2, 7)), v6: Some(Ipv6Addr::LOCALHOST) };
 
 fn parsed(text: &str) -> Vec<Rule> {
-    parse_language(&[Source { name: "test", text: text.as_bytes() }])
-        .unwrap_or_else(|e| panic!("{}\n{text}", e[0]))
+    parse(&[Source { name: "test", text: text.as_bytes() }]).unwrap_or_else(|e| panic!("{}\n{text}", e[0]))
 }
 
 /// `rule taken by these`, numbers from 1.
@@ -148,7 +147,7 @@ fn agrees_with_every_packet_of_small_universes() {
     let (mut shadowed, mut together) = (0, 0);
     for round in 0..500 {
         let text: String = (0..4 + round % 7).map(|_| small_rule(&mut random) + "\n").collect();
-        let Ok(rules) = parse_language(&[Source { name: "", text: text.as_bytes() }]) else { continue };
+        let Ok(rules) = parse(&[Source { name: "", text: text.as_bytes() }]) else { continue };
         let found = shadows(&rules, OWN);
         let never: BTreeSet<usize> = found.shadowed.iter().map(|s| s.rule).collect();
         let expect: BTreeSet<usize> = (0..rules.len()).filter(|r| !reached(&rules).contains(r)).collect();

@@ -24,6 +24,8 @@ pub struct Facts {
     pub addresses: Vec<Addr>,
     /// Whether the namespace forwards IPv4.
     pub ip_forward: bool,
+    /// Whether it forwards IPv6.
+    pub ip6_forward: bool,
     /// Whether packets to 127.0.0.0/8 that come from this device are let in.
     pub route_localnet: bool,
     /// Kind of the qdisc that sits where clsact belongs.
@@ -156,6 +158,7 @@ impl Facts {
             device: Device { ifindex: 1, name: device.to_string(), arphrd: 1, mtu: 1500 },
             addresses: vec![Addr { index: 1, ip, prefix: 24, peer: None, scope: 0, flags: 0 }],
             ip_forward: false,
+            ip6_forward: false,
             route_localnet: false,
             clsact: None,
             block: None,

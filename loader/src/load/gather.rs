@@ -30,14 +30,15 @@ pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
     note("RTM_GETADDR".into());
     let addresses = addresses(socket)?;
     let mut sysctl = |name: &str| {
-        let path = format!("/proc/sys/net/ipv4/{name}");
+        let path = format!("/proc/sys/net/{name}");
         note(format!("read({path})"));
         line(&path).is_ok_and(|text| text == "1")
     };
-    let ip_forward = sysctl("ip_forward");
+    let ip_forward = sysctl("ipv4/ip_forward");
+    let ip6_forward = sysctl("ipv6/conf/all/forwarding");
     // The kernel takes the greater of the two: IN_DEV_ROUTE_LOCALNET in include/linux/inetdevice.h.
     let route_localnet =
-        ["all", &link.name].map(|of| sysctl(&format!("conf/{of}/route_localnet"))).contains(&true);
+        ["all", &link.name].map(|of| sysctl(&format!("ipv4/conf/{of}/route_localnet"))).contains(&true);
     note("RTM_GETQDISC".into());
     let qdiscs = socket.request(&tc::qdisc_dump()).map_err(refused)?;
     let mut qdiscs = qdiscs.messages.iter().filter_map(Qdisc::read);
@@ -62,6 +63,7 @@ pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
         device: Device { ifindex: link.index, name: link.name, arphrd: link.arphrd, mtu: link.mtu },
         addresses,
         ip_forward,
+        ip6_forward,
         route_localnet,
         block,
         clsact,

@@ -52,7 +52,7 @@ mod tests {
         );
         assert_eq!(
             shown("tcp dport 80"),
-            "web.rules:1:13: the rule ends here, expected a condition (ip, ip6, tcp, udp, sctp, icmp, meta) or a verdict \
+            "web.rules:1:13: the rule ends here, expected a condition (ip, ip6, tcp, udp, sctp, icmp, icmpv6, meta) or a verdict \
              (redirect, dnat, accept, drop, reject)\n\
              \x20 tcp dport 80\n\
              \x20             ^"

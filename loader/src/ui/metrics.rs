@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::dnat::codes::REASONS;
+use crate::dnat::look::Flows;
 use crate::load::transcript::hex;
 
 use super::status::{Dnat, Status};
@@ -35,16 +36,26 @@ fn families(all: &[Status]) -> Vec<Family> {
         let samples = dnats.iter().flat_map(with_device).collect();
         families.push(Family { name, kind, help, samples });
     };
-    let state = |name: &str, value| (vec![("state", name.to_owned())], value);
-    family("detour_flows", "gauge", "Translations in force.", &|d| {
-        vec![state("confirmed", d.confirmed.0), state("half_open", d.half_open.0)]
-    });
+    // Of both families and states, how many there are (`used`) or may be.
+    let flows = |d: &Dnat, of: fn((u64, u64)) -> u64| {
+        let sample = |family: &str, state: &str, fill| {
+            (vec![("family", family.to_owned()), ("state", state.to_owned())], of(fill))
+        };
+        let tables = [("ipv4", d.fill.v4), ("ipv6", d.fill.v6)];
+        let states = |(family, t): (&str, Flows)| {
+            [sample(family, "confirmed", t.confirmed), sample(family, "half_open", t.half_open)]
+        };
+        tables.into_iter().flat_map(states).collect()
+    };
+    family("detour_flows", "gauge", "Translations in force.", &|d| flows(d, |fill| fill.0));
     family("detour_flows_limit", "gauge", "Translations that there is room for.", &|d| {
-        vec![state("confirmed", d.confirmed.1), state("half_open", d.half_open.1)]
+        flows(d, |fill| fill.1)
     });
-    family("detour_asked_rows", "gauge", "Rows of what clients asked for.", &|d| vec![(vec![], d.asked.0)]);
+    family("detour_asked_rows", "gauge", "Rows of what clients asked for.", &|d| {
+        vec![(vec![], d.fill.asked.0)]
+    });
     family("detour_asked_rows_limit", "gauge", "Rows that there is room for.", &|d| {
-        vec![(vec![], d.asked.1)]
+        vec![(vec![], d.fill.asked.1)]
     });
     family("detour_rules", "gauge", "Rules in force.", &|d| vec![(vec![], d.rules.rules.len() as u64)]);
     family("detour_rules_generation", "gauge", "Grows with each reload of the rules.", &|d| {

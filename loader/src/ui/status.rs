@@ -5,6 +5,7 @@ use serde_json::{json, Value};
 
 use crate::dnat::counters::Counter;
 use crate::dnat::in_force::{InForce, RuleInForce};
+use crate::dnat::look::{Fill, Flows};
 use crate::load::transcript::hex;
 
 use super::paper::Paper;
@@ -52,12 +53,8 @@ pub struct Program {
 pub struct Dnat {
     /// The rules.
     pub rules: InForce,
-    /// Flows in slots of their own, and how many there can be.
-    pub confirmed: (u64, u64),
-    /// Flows that are opening, and how many there can be.
-    pub half_open: (u64, u64),
-    /// Rows of `asked`, and how many there can be.
-    pub asked: (u64, u64),
+    /// How full its tables are.
+    pub fill: Fill,
     /// Why packets were left alone or dropped.
     pub counters: Vec<Counter>,
 }
@@ -98,8 +95,10 @@ fn dnat(dnat: &Dnat) -> Vec<String> {
     let mut lines = vec![format!("  rules    {count}, generation {generation}")];
     lines.extend(indented(&dnat.rules.rules.iter().enumerate().map(rule).collect::<Vec<_>>()));
     let of = |(used, most): (u64, u64)| format!("{used} of {most}");
-    lines.push(format!("  flows    {} confirmed, {} half-open", of(dnat.confirmed), of(dnat.half_open)));
-    lines.push(format!("  asked    {} rows", of(dnat.asked)));
+    for (name, flows) in [("flows  ", dnat.fill.v4), ("  IPv6 ", dnat.fill.v6)] {
+        lines.push(format!("  {name}  {} confirmed, {} half-open", of(flows.confirmed), of(flows.half_open)));
+    }
+    lines.push(format!("  asked    {} rows", of(dnat.fill.asked)));
     if !dnat.counters.is_empty() {
         lines.push("  packets  not translated".to_owned());
         let counted = |counter: &Counter| vec![counter.packets.to_string(), counter.meaning.to_owned()];
@@ -151,14 +150,14 @@ fn instance(status: &Status) -> Value {
 
 fn dnat_json(dnat: &Dnat) -> Value {
     let of = |(used, most): (u64, u64)| json!({"used": used, "most": most});
+    let flows = |flows: Flows| json!({"confirmed": of(flows.confirmed), "half_open": of(flows.half_open)});
     let counters =
         dnat.counters.iter().map(|counter| (counter.name.to_owned(), Value::from(counter.packets)));
     json!({
         "rules_generation": dnat.rules.generation,
         "rules": dnat.rules.rules.iter().map(rule_json).collect::<Vec<_>>(),
-        "confirmed": of(dnat.confirmed),
-        "half_open": of(dnat.half_open),
-        "asked": of(dnat.asked),
+        "flows": {"ipv4": flows(dnat.fill.v4), "ipv6": flows(dnat.fill.v6)},
+        "asked": of(dnat.fill.asked),
         "not_translated": counters.collect::<serde_json::Map<_, _>>(),
     })
 }
@@ -205,9 +204,11 @@ mod tests {
             ],
             dnat: Some(Dnat {
                 rules: InForce { generation: 2, rules },
-                confirmed: (412, 65536),
-                half_open: (3, 8192),
-                asked: (18, 16384),
+                fill: Fill {
+                    v4: Flows { confirmed: (412, 65536), half_open: (3, 8192) },
+                    v6: Flows { confirmed: (5, 16384), half_open: (1, 2048) },
+                    asked: (18, 16384),
+                },
                 counters,
             }),
         }
@@ -226,6 +227,7 @@ eth0\\u{1b} (3)  dnat  object 6c6c6c6c6c6c6c6c
     2  meta l4proto udp dnat to 192.0.2.9:5353   5353  packets
     3  drop                                         0  packets
   flows    412 of 65536 confirmed, 3 of 8192 half-open
+    IPv6   5 of 16384 confirmed, 1 of 2048 half-open
   asked    18 of 16384 rows
   packets  not translated
     1204  passed: addressed to this machine

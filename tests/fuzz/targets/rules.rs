@@ -9,12 +9,12 @@ use detour::dnat::{classify, in_force};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     detour_fuzz::bounded(bytes.len() + TABLE, || {
-        let rules = match parse::parse_language(&[Source { name: "rules", text: bytes }]) {
+        let rules = match parse::parse(&[Source { name: "rules", text: bytes }]) {
             Ok(rules) => rules,
             Err(faults) => return faults.iter().for_each(|fault| drop(fault.to_string())),
         };
         let text: String = rules.iter().map(|rule| format!("{rule}\n")).collect();
-        let again = parse::parse_language(&[Source { name: "rules", text: text.as_bytes() }])
+        let again = parse::parse(&[Source { name: "rules", text: text.as_bytes() }])
             .expect("what was written can be read");
         assert_eq!(rules.len(), again.len());
         let same = rules.iter().zip(&again).all(|(a, b)| a.matches == b.matches && a.verdict == b.verdict);
