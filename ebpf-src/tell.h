@@ -97,8 +97,9 @@ __noinline int tell_packetN(struct __sk_buff *skb, __u32 kind, __u32 stage)
 	__builtin_memset(e->pad, 0, sizeof(e->pad));
 	if (kept > EVENT_SNAP)
 		kept = EVENT_SNAP;
-	asm volatile("" : "+r"(kept)); /* the bound is checked on the register that is used */
-	if (kept == 0 || kept > EVENT_SNAP || bpf_skb_load_bytes(skb, 0, e->data, kept)) {
+	/* The bounds are checked on the register that is used, the lower one so that kernels before 6.8 learn of it. */
+	asm volatile("" : "+r"(kept));
+	if ((__s32)kept < 1 || kept > EVENT_SNAP || bpf_skb_load_bytes(skb, 0, e->data, kept)) {
 		bpf_ringbuf_discard(e, 0);
 		return 0;
 	}
