@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Plans as values: pure, complete as JSON, undone in reverse. No kernel is asked.
 #![allow(clippy::unwrap_used)]
-use detour::dnat::control::{control, Options};
+use detour::dnat::control::control;
 use detour::dnat::embedded;
+use detour::dnat::options::Options;
 use detour::dnat::parse::{parse, Source};
 use detour::load::create::{self, Creation};
 use detour::load::facts::Facts;
