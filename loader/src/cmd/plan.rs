@@ -6,6 +6,7 @@ use crate::cmd::{attach, check, maps, up, Answer, Context};
 use crate::dnat::running::Running;
 use crate::load::compare::{self, Difference};
 use crate::load::facts::Facts;
+use crate::load::memory;
 use crate::load::plan::{self, Plan};
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::step::Effect;
@@ -211,6 +212,10 @@ fn answer(planned: &Planned, args: &ArgMatches) -> Answer {
         ));
         for read in &facts.reads {
             text.push_str(&format!("read    {read}\n"));
+        }
+        let maps = memory::maps(plan, facts.machine.possible_cpus);
+        if !maps.is_empty() {
+            text.push_str(&format!("memory  {}\n", memory::text(&maps)));
         }
     }
     text.push_str(&transcript::plan(plan, detail));

@@ -14,6 +14,7 @@ use crate::dnat::wire::Shared;
 use crate::dnat::{codes, embedded, in_force, shadow};
 use crate::load::create::Creation;
 use crate::load::facts::{Facts, Instance};
+use crate::load::memory;
 use crate::load::plan::{self, Attach, Config, Plan};
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::tc::{Place, EGRESS, INGRESS};
@@ -42,7 +43,11 @@ pub fn up(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
     let mut facts = context.facts(device)?;
     let running = running(&mut facts)?;
     let up = wanted(args, &rules, &facts, running.as_ref())?;
-    context.execute(&up.plan, Some(&up.named.object))?;
+    let maps = memory::maps(&up.plan, facts.machine.possible_cpus);
+    if context.verbose && !context.json && !maps.is_empty() {
+        eprintln!("{device}: {}", memory::text(&maps));
+    }
+    context.execute(&up.plan, Some(&up.named.object)).map_err(name_option)?;
     let (change, words) = match (up.running, up.plan.steps.is_empty()) {
         (_, true) => ("none", "nothing to do, it is up with these rules"),
         (true, false) => ("rules", "other rules are in force now; flows carry on"),
@@ -51,8 +56,25 @@ pub fn up(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
     let steps = up.plan.steps.len();
     let text = format!("{}{device}: {words} ({} rules, {steps} steps)\n", notes(&up.plan), up.rules);
     let json = json!({"schema": "detour.up/1", "dev": device, "change": change, "rules": up.rules,
-        "steps": steps, "notes": up.plan.notes});
+        "steps": steps, "notes": up.plan.notes,
+        "memory": maps.iter().fold(0_u64, |sum, (_, bytes)| sum.saturating_add(*bytes))});
     Ok(Answer::done(text, json))
+}
+
+/// Where the kernel has no memory for a map: the option that sizes it.
+fn name_option(refusal: Refusal) -> Refusal {
+    let map = refusal.what.strip_prefix("MAP_CREATE ").and_then(|what| what.split(':').next());
+    let option = match map.unwrap_or_default() {
+        "idx4" | "slots4" | "idx6" | "slots6" => "--flows-max and --half-open size it",
+        "asked" | "asked_clients" => "--asked-max sizes it",
+        "clients" => "--clients-max sizes it",
+        _ => return refusal,
+    };
+    let hint = match refusal.hint.as_str() {
+        "" => option.to_string(),
+        hint => format!("{hint}; {option}"),
+    };
+    Refusal { hint, ..refusal }
 }
 
 /// `down DEV`.

@@ -34,6 +34,7 @@ pub mod facts_json;
 pub mod field;
 pub mod gather;
 pub mod home;
+pub mod memory;
 pub mod message;
 #[cfg(feature = "compat")]
 pub mod modules;
