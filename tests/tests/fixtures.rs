@@ -73,6 +73,10 @@ const EXPECTED: &[Expected] = &[
     row("names", Loads, false, true), // libbpf knows tc, classifier, action and no more
     row("no_btf", Loads, true, true),
     refused_by_kernel("no_license", &["GPL-restricted function"]),
+    row("pins", Loads, true, true),
+    row("pins_alike", Loads, true, true),
+    // Both share the pins of the one before, whose values mean something else.
+    row("pins_moved", Loads, true, true),
     refused_by_kernel("rejected", &["invalid access to packet"]),
     row("sections", Loads, false, true), // `stranger` has no type for libbpf
     row("sizes", Loads, true, true),

@@ -74,6 +74,38 @@ fn another_shape_is_refused_or_replaced() {
 }
 
 #[test]
+fn values_must_mean_the_same_whatever_their_types_are_called() {
+    let lab = lab();
+    let ns = &lab.gateway;
+    let load = |object: &str, name: &str, rest: &[&str]| {
+        let file = tools::project().join(format!("elf/fixtures/{object}.bpf.o")).display().to_string();
+        let load = ["load", &file, DEVICE, "--name", name, "--pin-dir", DIR];
+        detour::run(ns, &[&load[..], rest].concat())
+    };
+    let table = || id(ns, "/sys/fs/bpf/shared/table");
+    load("pins", "a", &[]).done();
+    let first = table();
+    load("pins_alike", "b", &[]).done();
+    assert_eq!(table(), first);
+    // The kernel's numbers of this map are those of the other: only types and the inner maps tell.
+    let words = ["outer holds another map", "max_entries of its inner maps is 1, not 2"];
+    load("pins_moved", "c", &[]).refused(code::FOREIGN, &words);
+    ns.run("rm", &["/sys/fs/bpf/shared/outer"]);
+    let words = ["value.bytes is called packets there", "--on-incompatible=recreate"];
+    load("pins_moved", "c", &[]).refused(code::FOREIGN, &words);
+    load("pins_moved", "c", &["--on-incompatible", "recreate"]).done();
+    assert_ne!(table(), first);
+    // Nobody gives the object: the kernel has kept the types.
+    let file = tools::project().join("elf/fixtures/pins_moved.bpf.o").display().to_string();
+    let set = ["map", "set", DEVICE, "c", "table", "7", "hex:050000000600000001000000"];
+    detour::run(ns, &[&set[..], &["--types", &file]].concat()).done();
+    let dump = |rest: &[&str]| detour::run(ns, &[&["map", "dump", DEVICE, "c", "table"], rest].concat());
+    let text = dump(&[]).done().stdout;
+    assert!(text.contains("bytes = 5") && text.contains("last = SECOND"), "{text}");
+    assert_eq!(text, dump(&["--types", &file]).done().stdout);
+}
+
+#[test]
 fn a_folder_that_cannot_be_trusted_is_refused() {
     let lab = lab();
     let ns = &lab.gateway;
