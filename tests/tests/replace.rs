@@ -71,7 +71,7 @@ fn other_hooks_are_refused() {
     before.holds(ns, "refusals");
 }
 
-/// Every effect in turn fails: what ran before runs again, at the same place.
+/// Effects fail before the commit: what ran before runs again, at the same place. After it, the new one stays.
 #[test]
 fn a_failure_leaves_the_old_program() {
     let lab = Lab::on(Netns::alone(), DEVICE);
@@ -81,16 +81,17 @@ fn a_failure_leaves_the_old_program() {
         let (before, old) = (Snapshot::take(ns), here(ns));
         let arguments = load("@drop", &[tcx, &["--replace"]].concat());
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        for fault in [
-            Fault::error("renameat2", 1, "EINVAL"),
-            Fault::error("unlink", 1, "EIO"),
-            Fault::error("mkdir", 1, "ENOSPC"),
-        ] {
+        for fault in [Fault::error("renameat2", 1, "EINVAL"), Fault::error("mkdir", 1, "ENOSPC")] {
             let (output, _) = strace::trace(ns, &detour::command(&arguments), EFFECTS, Some(&fault));
             assert!(!output.status.success(), "{fault:?}");
             assert_eq!(here(ns)["id"], old["id"], "{fault:?}: {}", String::from_utf8_lossy(&output.stderr));
             before.holds(ns, "a failed replacement");
         }
+        let fault = Fault::error("unlink", 2, "EIO");
+        let (output, _) = strace::trace(ns, &detour::command(&arguments), EFFECTS, Some(&fault));
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && text.contains("the new instance runs"), "{text}");
+        assert_ne!(here(ns)["id"], old["id"], "{text}");
         detour::run(ns, &["unload", DEVICE, "lab"]).done();
     }
     assert!(tools::filters(ns, DEVICE, "ingress").is_empty());
