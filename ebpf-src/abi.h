@@ -166,6 +166,8 @@ enum cfg_flags {
 	CFG_FULL_DROP = 1 << 3,
 	CFG_FULL_REJECT = 1 << 4,
 	CFG_FULL_PASS = 1 << 5,
+	CFG_VLAN = 1 << 8,     /* tagged frames are served, too */
+	CFG_LOOPBACK = 1 << 9, /* the device is lo: what arrives is what left, and its source is always ours */
 	CFG_PICKUP6 = 1 << 16, /* the first two for IPv6 */
 	CFG_SYN_TRACKED6 = 1 << 17,
 };
@@ -175,7 +177,7 @@ enum cfg_flags {
 struct cfg {
 	__u32 schema; /* DETOUR_SCHEMA */
 	__u32 flags;  /* enum cfg_flags */
-	__u32 l2_len; /* bytes before the IP header: 14, or 0 on layer-3 devices */
+	__u32 l2_len; /* bytes before the IP header, tags not counted: 14, or 0 on layer-3 devices */
 	__u32 hz;     /* jiffies a second */
 	__u32 tick_shift;
 	__u32 cpus;             /* highest possible CPU number + 1 */
@@ -361,7 +363,7 @@ enum reason {
 	REASON_NONE = 0,
 	REASON_NOT_IP = 1,     /* ARP and other non-IP protocols */
 	REASON_EXTENSION = 2,  /* IPv6: too many extension headers, too long, or on its way to another hop */
-	REASON_VLAN = 3,       /* tagged frame on the parent device */
+	REASON_VLAN = 3,       /* tagged frame on the parent device, without CFG_VLAN */
 	REASON_NOT_FOR_US = 4, /* broadcast, multicast or other host by link-layer address */
 	REASON_MALFORMED = 5,  /* headers that contradict themselves or the packet's length */
 	REASON_FRAGMENT = 6,   /* later fragment of a packet that passed, or of what is not translated */

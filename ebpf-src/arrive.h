@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-or-later */
 /* For each family: decides what becomes of a packet that belongs to no flow, and does it. */
 #define reply_arrivesN F(reply_arrives)
+#define loopedN        F(looped)
 #define decideN        F(decide)
 #define excludedN      F(excluded)
 #define opens_directN  F(opens_direct)
@@ -28,6 +29,16 @@ __noinline int reply_arrivesN(__u32 now)
 	key = w->packet.key;
 	key.dir = DIR_REVERSE;
 	return flow_findN(&key, DIR_REVERSE, now, &found);
+}
+
+/* On lo: an answer that has left and been restored there. It is no question. */
+static __always_inline int loopedN(const struct packetN *p, __u32 now)
+{
+	struct keyN key = key_mirrorN(&p->key);
+	struct foundN found;
+
+	key.dir = DIR_FORWARD;
+	return flow_findN(&key, DIR_FORWARD, now, &found);
 }
 
 /* Asks the rules. 1 if they want a flow, towards w->rev; w->outcome says what they want otherwise. */
@@ -78,7 +89,8 @@ static __always_inline enum reason excludedN(const struct keyN *key, __u32 dst)
 {
 	if (dhcpN(key))
 		return REASON_DHCP;
-	if (specialN(key->src) || local_flagsN(key->src) & (LOCAL_OWN | LOCAL_BROADCAST))
+	if (!(cfg.flags & CFG_LOOPBACK) &&
+	    (specialN(key->src) || local_flagsN(key->src) & (LOCAL_OWN | LOCAL_BROADCAST)))
 		return REASON_SOURCE;
 	return specialN(key->dst) || dst & LOCAL_BROADCAST ? REASON_SPECIAL : REASON_NONE;
 }
@@ -186,6 +198,8 @@ __noinline int openN(struct __sk_buff *skb, __u32 now)
 	reason = excludedN(&p->key, dst);
 	if (reason)
 		return pass_inN(skb, reason);
+	if (cfg.flags & CFG_LOOPBACK && loopedN(p, now))
+		return pass(REASON_REPLY);
 
 	w->rev = key_mirrorN(&p->key);
 	w->marks = opensN(p) ? 0 : MARK_PICKED_UP;

@@ -24,10 +24,18 @@
 
 char _license[] SEC("license") = "Dual MIT/GPL";
 
-/* Tagged frames: what is in them is not this device's traffic. */
-static __always_inline int tagged(struct __sk_buff *skb)
+/* What the frame carries; 0 if that is not this device's traffic. */
+static __always_inline __u32 carried(struct __sk_buff *skb)
 {
-	return skb->vlan_present || skb->protocol == bpf_htons(ETH_P_8021Q) || skb->protocol == bpf_htons(ETH_P_8021AD);
+	__u32 type = skb->protocol;
+
+	if (!skb->vlan_present && !is_tag(type))
+		return type;
+	if (!(cfg.flags & CFG_VLAN))
+		return 0;
+	if (is_tag(type))
+		reach(skb, ETH_HLEN + TAGS_MAX * sizeof(struct vlan_hdr));
+	return behind_tags(skb) >> 16;
 }
 
 /* What is no IP is not forwarded, but may be switched; on a sealed device only ARP is left. */
@@ -52,27 +60,27 @@ __noinline int detour6_out(struct __sk_buff *skb)
 SEC("classifier")
 int detour_in(struct __sk_buff *skb)
 {
-	if (tagged(skb))
-		return pass_other(skb, REASON_VLAN);
-	if (skb->protocol == bpf_htons(ETH_P_IP))
+	__u32 type = carried(skb);
+
+	if (type == bpf_htons(ETH_P_IP))
 		return next4(skb, DIR_FORWARD, in4(skb));
-	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+	if (type == bpf_htons(ETH_P_IPV6))
 		return next6(skb, DIR_FORWARD, detour6_in(skb));
-	return pass_other(skb, REASON_NOT_IP);
+	return pass_other(skb, type ? REASON_NOT_IP : REASON_VLAN);
 }
 
 SEC("classifier")
 int detour_out(struct __sk_buff *skb)
 {
+	__u32 type = carried(skb);
+
 	if (skb->mark == OURS) {
 		skb->mark = 0;
 		return TC_ACT_UNSPEC;
 	}
-	if (tagged(skb))
-		return pass(REASON_VLAN);
-	if (skb->protocol == bpf_htons(ETH_P_IP))
+	if (type == bpf_htons(ETH_P_IP))
 		return next4(skb, DIR_REVERSE, out4(skb));
-	if (skb->protocol == bpf_htons(ETH_P_IPV6))
+	if (type == bpf_htons(ETH_P_IPV6))
 		return next6(skb, DIR_REVERSE, detour6_out(skb));
-	return pass(REASON_NOT_IP);
+	return pass(type ? REASON_NOT_IP : REASON_VLAN);
 }

@@ -134,7 +134,7 @@ __noinline int echo_returnsN(struct __sk_buff *skb, __u32 now)
 /* ICMP that is no echo, in direction `dir`. A function that the verifier follows by itself, once for both programs. */
 __noinline int icmp_otherN(struct __sk_buff *skb, __u32 dir, __u32 now)
 {
-	__u32 reachable = cfg.l2_len + LONGEST_ERRORN;
+	__u32 reachable = l2_len(skb) + LONGEST_ERRORN;
 	struct workN *w = this_workN();
 	enum reason reason;
 

@@ -4,7 +4,38 @@
 #ifndef DETOUR_FRAME_H
 #define DETOUR_FRAME_H
 
-#include "uapi.h"
+#include "maps.h"
+
+/* VLAN tags in the frame; the outermost is mostly in the metadata (skb->vlan_present), and counts for nothing here. */
+#define TAGS_MAX 2
+
+static __always_inline int is_tag(__u32 type)
+{
+	return type == bpf_htons(ETH_P_8021Q) || type == bpf_htons(ETH_P_8021AD);
+}
+
+/* The type of what is behind all tags, in the upper half, and in the lower where that begins; both 0 if tags are cut
+ * off or too many. A function that the verifier follows by itself. */
+__noinline __u32 behind_tags(struct __sk_buff *skb)
+{
+	__u32 type = skb->protocol & 0xffff, at = ETH_HLEN;
+	struct vlan_hdr *tag;
+
+	for (int i = 0; i < TAGS_MAX && is_tag(type); i++) {
+		tag = (void *)(long)skb->data + at;
+		if ((void *)(tag + 1) > (void *)(long)skb->data_end)
+			return 0;
+		type = tag->type;
+		at += sizeof(*tag);
+	}
+	return is_tag(type) ? 0 : type << 16 | at;
+}
+
+/* Bytes before the IP header. */
+static __always_inline __u32 l2_len(struct __sk_buff *skb)
+{
+	return cfg.flags & CFG_VLAN ? behind_tags(skb) & 31 : cfg.l2_len;
+}
 
 /* Makes the first `len` bytes of the frame directly readable. Pointers into the packet are void afterwards. */
 static __always_inline int reach(struct __sk_buff *skb, __u32 len)

@@ -84,20 +84,20 @@ static __always_inline int room4(struct __sk_buff *skb, const struct iphdr *ip, 
 	__u32 total = bpf_ntohs(ip->tot_len);
 
 	if (!total && skb->gso_size) /* more than 64 KiB */
-		total = skb->len - cfg.l2_len;
-	return cfg.l2_len + total <= skb->len ? (int)(total - ihl) : -1;
+		total = skb->len - l2_len(skb);
+	return l2_len(skb) + total <= skb->len ? (int)(total - ihl) : -1;
 }
 
 /* The IP header: addresses and protocol of the key, and where the next header begins. */
 static __always_inline enum reason header4(struct __sk_buff *skb, enum dir dir, struct packet4 *p)
 {
-	__u32 l2_len = cfg.l2_len, ihl;
+	__u32 before = l2_len(skb), ihl;
 	struct iphdr *ip;
 	int room;
 
-	if (!reach(skb, l2_len + sizeof(*ip)))
+	if (!reach(skb, before + sizeof(*ip)))
 		return REASON_MALFORMED;
-	ip = (void *)(long)skb->data + l2_len;
+	ip = (void *)(long)skb->data + before;
 	if ((void *)(ip + 1) > (void *)(long)skb->data_end)
 		return REASON_MALFORMED;
 	ihl = (ip->version_ihl & 15) * 4;
@@ -107,7 +107,7 @@ static __always_inline enum reason header4(struct __sk_buff *skb, enum dir dir, 
 	if (room < 0)
 		return REASON_MALFORMED;
 	p->key = (struct key4){.src = ip->saddr, .dst = ip->daddr, .proto = ip->protocol, .dir = dir};
-	p->l4 = l2_len + ihl;
+	p->l4 = before + ihl;
 	p->room = room;
 	p->first = 0;
 	if (!(ip->frag_off & bpf_htons(IP_MF | IP_OFFSET)))
@@ -126,7 +126,7 @@ static __always_inline long fix_address4(struct __sk_buff *skb, __u32 at, ip4 fr
 /* The destination's address forward, the source's in reverse. */
 static __always_inline long get_address4(struct __sk_buff *skb, enum dir dir, ip4 *addr)
 {
-	struct iphdr *ip = (void *)(long)skb->data + cfg.l2_len;
+	struct iphdr *ip = (void *)(long)skb->data + l2_len(skb);
 
 	if ((void *)(ip + 1) > (void *)(long)skb->data_end)
 		return -1;
@@ -137,7 +137,7 @@ static __always_inline long get_address4(struct __sk_buff *skb, enum dir dir, ip
 /* Puts another one there. */
 static __always_inline long set_address4(struct __sk_buff *skb, enum dir dir, ip4 from, ip4 to)
 {
-	struct iphdr *ip = (void *)(long)skb->data + cfg.l2_len;
+	struct iphdr *ip = (void *)(long)skb->data + l2_len(skb);
 
 	if ((void *)(ip + 1) > (void *)(long)skb->data_end)
 		return -1;

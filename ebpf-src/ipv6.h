@@ -177,12 +177,12 @@ static __always_inline int version_ok6(const struct ipv6hdr *ip)
 /* The IP headers: addresses and protocol of the key, and where the transport header begins. */
 static __always_inline enum reason header6(struct __sk_buff *skb, enum dir dir, struct packet6 *p)
 {
-	__u32 l4 = cfg.l2_len + sizeof(struct ipv6hdr), room;
+	__u32 l4 = l2_len(skb) + sizeof(struct ipv6hdr), room;
 	struct ipv6hdr *ip;
 
 	if (!reach(skb, l4))
 		return REASON_MALFORMED;
-	ip = (void *)(long)skb->data + cfg.l2_len;
+	ip = (void *)(long)skb->data + l2_len(skb);
 	if ((void *)(ip + 1) > (void *)(long)skb->data_end || !version_ok6(ip))
 		return REASON_MALFORMED;
 	room = bpf_ntohs(ip->payload_len);
@@ -213,7 +213,7 @@ static __always_inline long fix_address6(struct __sk_buff *skb, __u32 at, ip6 fr
 /* The destination's address forward, the source's in reverse. */
 static __always_inline long get_address6(struct __sk_buff *skb, enum dir dir, ip6 *addr)
 {
-	struct ipv6hdr *ip = (void *)(long)skb->data + cfg.l2_len;
+	struct ipv6hdr *ip = (void *)(long)skb->data + l2_len(skb);
 
 	if ((void *)(ip + 1) > (void *)(long)skb->data_end)
 		return -1;
@@ -224,7 +224,7 @@ static __always_inline long get_address6(struct __sk_buff *skb, enum dir dir, ip
 /* Puts another one there. */
 static __always_inline long set_address6(struct __sk_buff *skb, enum dir dir, ip6 from, ip6 to)
 {
-	struct ipv6hdr *ip = (void *)(long)skb->data + cfg.l2_len;
+	struct ipv6hdr *ip = (void *)(long)skb->data + l2_len(skb);
 
 	(void)from;
 	if ((void *)(ip + 1) > (void *)(long)skb->data_end)

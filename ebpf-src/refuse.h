@@ -178,7 +178,7 @@ static __always_inline enum summed summedN(struct __sk_buff *skb, const struct p
 /* RFC 9293, 3.10.7.1: the sequence number that an acknowledgement asks for, else an acknowledgement of all. */
 static __always_inline int answer_resetN(struct __sk_buff *skb, const struct packetN *p, enum summed summed)
 {
-	__u32 net = cfg.l2_len, len = sizeof(struct tcphdr);
+	__u32 net = l2_len(skb), len = sizeof(struct tcphdr);
 	struct iphdrN ip = answer_headerN(&p->key, IPPROTO_TCP, len);
 	struct tcphdr in, out = {.source = p->key.dport, .dest = p->key.sport, .doff = 5 << 4, .flags = TCP_RST};
 	__u64 sum = pseudoN(&p->key, IPPROTO_TCP, len);
@@ -212,7 +212,7 @@ static __always_inline int answer_resetN(struct __sk_buff *skb, const struct pac
 static __always_inline int answer_icmpN(struct __sk_buff *skb, const struct packetN *p, enum summed summed, __u16 check,
                                         __u8 code)
 {
-	__u32 net = cfg.l2_len, quoted = p->l4 - net + p->room, len;
+	__u32 net = l2_len(skb), quoted = p->l4 - net + p->room, len;
 	struct icmphdr icmp = {.type = ICMP_UNREACHN, .code = code};
 	struct iphdrN ip;
 	__u64 sum = 0;
@@ -251,7 +251,10 @@ __noinline int refuseN(struct __sk_buff *skb)
 
 	if (!w)
 		return TC_ACT_SHOT;
-	summed = summedN(skb, &w->packet, &check);
+	if (cfg.flags & CFG_VLAN && l2_len(skb) != ETH_HLEN) /* the kernel has no room to give behind a tag */
+		summed = SUM_WRONG;
+	else
+		summed = summedN(skb, &w->packet, &check);
 	if (summed != SUM_WRONG && w->how == REJECT_RESET)
 		action = answer_resetN(skb, &w->packet, summed);
 	else if (summed != SUM_WRONG)

@@ -31,7 +31,7 @@ __noinline int sealedN(struct __sk_buff *skb, __u32 reason)
 {
 	ipN dst;
 
-	if (!bpf_skb_load_bytes(skb, cfg.l2_len + F(DADDR_AT), &dst, sizeof(dst)) &&
+	if (!bpf_skb_load_bytes(skb, l2_len(skb) + F(DADDR_AT), &dst, sizeof(dst)) &&
 	    (keptN(dst) || local_flagsN(dst) & (LOCAL_OWN | LOCAL_BROADCAST)))
 		return pass(reason < REASON_COUNT ? reason : REASON_MALFORMED);
 	return drop(REASON_SEALED);

@@ -164,6 +164,13 @@ struct bpf_sock_tuple4 {
 #define IPPROTO_DSTOPTS  60
 #define IPPROTO_SCTP     132
 
+/* One VLAN tag, after the Ethernet addresses and the type that says so. */
+struct vlan_hdr {
+	__be16 tci;
+	__be16 type; /* of what follows */
+};
+_Static_assert(sizeof(struct vlan_hdr) == 4, "vlan_hdr");
+
 struct iphdr {
 	__u8 version_ihl;
 	__u8 tos;

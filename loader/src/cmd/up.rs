@@ -178,6 +178,7 @@ pub fn options(args: &ArgMatches) -> Options {
     options.client_live = number("client-live", 0);
     options.clients = number("clients-max", options.clients);
     options.sealed = args.get_flag("sealed");
+    options.vlan = args.get_one::<String>("vlan").is_some_and(|which| which == "any");
     options.monitor = args.get_flag("monitor");
     options.pickup = match (args.get_flag("pickup"), args.get_flag("no-pickup")) {
         (true, _) => Some(true),

@@ -56,6 +56,10 @@ enumerators! {
     CFG_FULL_PASS: u32 = 1 << 5;
     /// Nothing is translated, everything is recorded.
     CFG_MONITOR: u32 = 1 << 6;
+    /// Tagged frames are served, too.
+    CFG_VLAN: u32 = 1 << 8;
+    /// The device is lo.
+    CFG_LOOPBACK: u32 = 1 << 9;
     /// As `CFG_PICKUP4`, for IPv6.
     CFG_PICKUP6: u32 = 1 << 16;
     /// As `CFG_SYN_TRACKED4`, for IPv6.
@@ -126,7 +130,7 @@ pub const REASONS: [(&str, &str); 34] = [
     ("none", "translated"),
     ("not_ip", "passed: neither IPv4 nor IPv6"),
     ("extension", "passed: IPv6 extension headers that cannot be read, or lead on to another hop"),
-    ("vlan", "passed: VLAN-tagged frame on the parent device"),
+    ("vlan", "passed: VLAN-tagged frame, without --vlan any"),
     ("not_for_us", "passed: broadcast, multicast or another host's frame"),
     ("malformed", "passed: headers contradict themselves or the length"),
     ("fragment", "passed: later fragment of what passed or is not translated"),

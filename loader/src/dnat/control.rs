@@ -48,7 +48,7 @@ pub enum ControlError {
 /// # Errors
 /// As [`ControlError`] says.
 pub fn control(options: &Options, rules: &[Rule], facts: &Facts) -> Result<Control, ControlError> {
-    masquerade(rules, facts)?;
+    masquerade(options, rules, facts)?;
     let cfg = cfg(options, facts)?;
     let own = own(facts);
     let table = classify::table(rules, own, FIRST_GENERATION).map_err(ControlError::Table)?;
@@ -60,9 +60,12 @@ pub fn control(options: &Options, rules: &[Rule], facts: &Facts) -> Result<Contr
 }
 
 /// Whoever masquerades sends packets back through the device they came from, so the server must be there.
-fn masquerade(rules: &[Rule], facts: &Facts) -> Result<(), ControlError> {
+fn masquerade(options: &Options, rules: &[Rule], facts: &Facts) -> Result<(), ControlError> {
     for rule in rules {
         let Verdict::Dnat { to, masquerade: true, .. } = rule.verdict else { continue };
+        if options.vlan {
+            return Err(ControlError::Masquerade(to, "perhaps behind a VLAN of --vlan any"));
+        }
         if facts.addresses.iter().any(|a| a.ip == to) {
             return Err(ControlError::Masquerade(to, "an address of this machine"));
         }
@@ -82,8 +85,12 @@ fn on_link(address: &Addr, to: IpAddr) -> bool {
     Family::of(address.ip) == family && network(address.ip) == network(to)
 }
 
-/// Where `redirect` leads on this device: its primary address of each family.
+/// Where `redirect` leads on this device: its primary address of each family; on lo 127.0.0.1 and ::1, as nft's does for
+/// what this machine sends.
 pub fn own(facts: &Facts) -> Own {
+    if facts.device.arphrd == link::LOOPBACK {
+        return Own { v4: Some(Ipv4Addr::LOCALHOST), v6: Some(Ipv6Addr::LOCALHOST) };
+    }
     let mut own = Own::default();
     for address in [false, true].into_iter().filter_map(|ipv6| facts.own_address(ipv6)) {
         match address {
@@ -109,27 +116,37 @@ fn cfg(options: &Options, facts: &Facts) -> Result<Cfg, ControlError> {
     }
     let (hz, tick_shift) = (facts.machine.hz, tick_shift(facts.machine.hz));
     let idle = |seconds| ticks(seconds, hz, tick_shift);
-    let pickup = |forwards: bool| !options.monitor && options.pickup.unwrap_or(!forwards);
+    let arphrd = facts.device.arphrd;
+    let l2_len = link::header_len(arphrd).map_err(|reason| ControlError::Device(arphrd, reason))?;
+    if options.vlan && l2_len == 0 {
+        return Err(ControlError::Device(arphrd, "its frames have no VLAN tags"));
+    }
+    let lo = arphrd == link::LOOPBACK;
+    // On lo answers arrive, too: nothing there tells a client's segment in mid-stream.
+    let pickup = |forwards: bool| !lo && !options.monitor && options.pickup.unwrap_or(!forwards);
     // Only where no packet comes in elsewhere and leaves here was every SYN seen that is answered here.
     let tracked = |ipv6: bool, forwards: bool| {
         let elsewhere = |a: &Addr| a.index != facts.device.ifindex && !a.ip.is_loopback();
         let elsewhere = facts.addresses.iter().any(|a| a.ip.is_ipv6() == ipv6 && elsewhere(a));
-        !options.monitor && !forwards && !elsewhere
+        !lo && !options.monitor && !forwards && !elsewhere
     };
-    let flag = |on, flag| if on { flag } else { 0 };
-    let arphrd = facts.device.arphrd;
+    let choices = [
+        (options.monitor, codes::CFG_MONITOR),
+        (pickup(facts.ip_forward), codes::CFG_PICKUP4),
+        (tracked(false, facts.ip_forward), codes::CFG_SYN_TRACKED4),
+        (pickup(facts.ip6_forward), codes::CFG_PICKUP6),
+        (tracked(true, facts.ip6_forward), codes::CFG_SYN_TRACKED6),
+        (options.vlan, codes::CFG_VLAN),
+        (lo, codes::CFG_LOOPBACK),
+        (options.sealed, codes::CFG_SEALED),
+        (options.when_full == WhenFull::Drop, codes::CFG_FULL_DROP),
+        (options.when_full == WhenFull::Reject, codes::CFG_FULL_REJECT),
+        (options.when_full == WhenFull::Pass, codes::CFG_FULL_PASS),
+    ];
     Ok(Cfg {
         schema: codes::SCHEMA,
-        flags: flag(options.monitor, codes::CFG_MONITOR)
-            | flag(pickup(facts.ip_forward), codes::CFG_PICKUP4)
-            | flag(tracked(false, facts.ip_forward), codes::CFG_SYN_TRACKED4)
-            | flag(pickup(facts.ip6_forward), codes::CFG_PICKUP6)
-            | flag(tracked(true, facts.ip6_forward), codes::CFG_SYN_TRACKED6)
-            | flag(options.sealed, codes::CFG_SEALED)
-            | flag(options.when_full == WhenFull::Drop, codes::CFG_FULL_DROP)
-            | flag(options.when_full == WhenFull::Reject, codes::CFG_FULL_REJECT)
-            | flag(options.when_full == WhenFull::Pass, codes::CFG_FULL_PASS),
-        l2_len: link::header_len(arphrd).map_err(|reason| ControlError::Device(arphrd, reason))?,
+        flags: choices.iter().filter(|(on, _)| *on).fold(0, |all, (_, flag)| all | flag),
+        l2_len,
         hz,
         tick_shift,
         cpus: facts.machine.possible_cpus,
@@ -256,6 +273,9 @@ pub fn notes(rules: &[Rule], facts: &Facts) -> Vec<String> {
             IpAddr::V4(_) => (facts.ip_forward, "net.ipv4.ip_forward=1"),
             IpAddr::V6(_) => (facts.ip6_forward, "net.ipv6.conf.all.forwarding=1"),
         };
+        if to.is_loopback() && facts.device.arphrd == link::LOOPBACK {
+            continue;
+        }
         if to == IpAddr::V6(Ipv6Addr::LOCALHOST) {
             notes.push(format!(
                 "'{rule}': the kernel drops packets to ::1 that come from {device}, whatever its settings: \

@@ -26,6 +26,8 @@ pub struct Options {
     pub sealed: bool,
     /// Nothing is translated, dropped or refused; everything is recorded.
     pub monitor: bool,
+    /// Frames with VLAN tags are served as well.
+    pub vlan: bool,
 }
 
 /// Idle times in seconds, by the names that conntrack gives them.
@@ -73,6 +75,7 @@ impl Default for Options {
             clients: 16384,
             sealed: false,
             monitor: false,
+            vlan: false,
         }
     }
 }

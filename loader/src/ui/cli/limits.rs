@@ -31,6 +31,8 @@ fn limits() -> Vec<Arg> {
         option("client-live", "N", any(), "Confirmed flows of one client at most; without, no limit"),
         option("clients-max", "N", rows(), "Clients that are counted for these two at most").default_value("16384"),
         flag("sealed", "Drop what arrives and is neither translated, accepted by a rule nor for this machine"),
+        option("vlan", "WHICH", ["none", "any"], "Frames with VLAN tags that are served, too")
+            .default_value("none"),
         flag("monitor", "Translate nothing, drop nothing, record everything").conflicts_with("sealed"),
     ]
 }
