@@ -65,9 +65,6 @@ _detour() {
             detour,rules)
                 cmd="detour__subcmd__rules"
                 ;;
-            detour,run)
-                cmd="detour__subcmd__run"
-                ;;
             detour,status)
                 cmd="detour__subcmd__status"
                 ;;
@@ -130,9 +127,6 @@ _detour() {
                 ;;
             detour__subcmd__help,rules)
                 cmd="detour__subcmd__help__subcmd__rules"
-                ;;
-            detour__subcmd__help,run)
-                cmd="detour__subcmd__help__subcmd__run"
                 ;;
             detour__subcmd__help,status)
                 cmd="detour__subcmd__help__subcmd__status"
@@ -267,7 +261,7 @@ _detour() {
 
     case "${cmd}" in
         detour)
-            opts="-n -j -p -v -q -h -V --netns --json --pretty --color --verbose --quiet --help --version up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help"
+            opts="-n -j -p -v -q -h -V --netns --json --pretty --color --verbose --quiet --help --version up down status asked flows rules load unload list plan apply check map inspect test verify events metrics doctor demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -545,7 +539,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__help)
-            opts="up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help"
+            opts="up down status asked flows rules load unload list plan apply check map inspect test verify events metrics doctor demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -909,20 +903,6 @@ _detour() {
             return 0
             ;;
         detour__subcmd__help__subcmd__rules)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        detour__subcmd__help__subcmd__run)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1879,12 +1859,16 @@ _detour() {
             return 0
             ;;
         detour__subcmd__plan__subcmd__up)
-            opts="-n -j -p -v -q -h --prio --handle --mount-bpffs --rule --flows-max --half-open --asked-max --timeout --when-full --client-new --client-live --clients-max --sealed --monitor --pickup --no-pickup --bytes --undo --facts --save-facts --strace --pcap --against --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --rule --prio --handle --flows-max --opening-max --asked-max --pickup --no-pickup --monitor --vlan --mount-bpffs --bytes --undo --facts --save-facts --strace --pcap --against --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --rule)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --prio)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1893,15 +1877,11 @@ _detour() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --rule)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --flows-max)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --half-open)
+                --opening-max)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1909,24 +1889,8 @@ _detour() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --when-full)
-                    COMPREPLY=($(compgen -W "hold drop reject pass" -- "${cur}"))
-                    return 0
-                    ;;
-                --client-new)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --client-live)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --clients-max)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                --vlan)
+                    COMPREPLY=($(compgen -W "none any" -- "${cur}"))
                     return 0
                     ;;
                 --facts)
@@ -1971,80 +1935,6 @@ _detour() {
                 return 0
             fi
             case "${prev}" in
-                --netns)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -n)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --color)
-                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        detour__subcmd__run)
-            opts="-n -j -p -v -q -h --prio --handle --mount-bpffs --rule --flows-max --half-open --asked-max --timeout --when-full --client-new --client-live --clients-max --sealed --monitor --pickup --no-pickup --metrics-file --down-on-exit --netns --json --pretty --color --verbose --quiet --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --prio)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --handle)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --rule)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --flows-max)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --half-open)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --asked-max)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --when-full)
-                    COMPREPLY=($(compgen -W "hold drop reject pass" -- "${cur}"))
-                    return 0
-                    ;;
-                --client-new)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --client-live)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --clients-max)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --metrics-file)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --netns)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -2167,12 +2057,16 @@ _detour() {
             return 0
             ;;
         detour__subcmd__up)
-            opts="-n -j -p -v -q -h --prio --handle --mount-bpffs --rule --flows-max --half-open --asked-max --timeout --when-full --client-new --client-live --clients-max --sealed --monitor --pickup --no-pickup --transcript --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --rule --prio --handle --flows-max --opening-max --asked-max --pickup --no-pickup --monitor --vlan --mount-bpffs --transcript --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --rule)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --prio)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -2181,15 +2075,11 @@ _detour() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --rule)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --flows-max)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --half-open)
+                --opening-max)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -2197,24 +2087,8 @@ _detour() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --when-full)
-                    COMPREPLY=($(compgen -W "hold drop reject pass" -- "${cur}"))
-                    return 0
-                    ;;
-                --client-new)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --client-live)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --clients-max)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                --vlan)
+                    COMPREPLY=($(compgen -W "none any" -- "${cur}"))
                     return 0
                     ;;
                 --transcript)
@@ -2241,7 +2115,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__verify)
-            opts="-n -j -p -v -q -h --live --object --set --rules --rule --flows-max --half-open --asked-max --timeout --when-full --client-new --client-live --clients-max --sealed --monitor --pickup --no-pickup --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --live --object --set --rules --rule --flows-max --opening-max --asked-max --pickup --no-pickup --monitor --vlan --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2271,7 +2145,7 @@ _detour() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --half-open)
+                --opening-max)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -2279,24 +2153,8 @@ _detour() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --when-full)
-                    COMPREPLY=($(compgen -W "hold drop reject pass" -- "${cur}"))
-                    return 0
-                    ;;
-                --client-new)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --client-live)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --clients-max)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                --vlan)
+                    COMPREPLY=($(compgen -W "none any" -- "${cur}"))
                     return 0
                     ;;
                 --netns)
