@@ -215,7 +215,7 @@ fn tagged_frames_are_served_on_request() {
     assert_eq!(ingress.run(&three, Sums::None).frame, three, "three tags");
     let arp = [&[0; 12][..], &[0x81, 0, 0, 1, 8, 6], &[0; 40]].concat();
     assert_eq!(ingress.run(&arp, Sums::None).frame, arp);
-    detour::run(&lab.gateway, &["up", "eth0"]).refused(code::FOREIGN, &["--vlan"]);
+    detour::run(&lab.gateway, &["up", "eth0"]).refused(code::FOREIGN, &["flags"]);
 }
 
 /// The kernel takes the outer tag out of a frame that arrives. What follows our program sends it back, so that it is seen.

@@ -1859,7 +1859,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__plan__subcmd__up)
-            opts="-n -j -p -v -q -h --rule --prio --handle --flows-max --opening-max --asked-max --pickup --no-pickup --monitor --vlan --mount-bpffs --bytes --undo --facts --save-facts --strace --pcap --against --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --rule --prio --handle --flows-max --half-open --asked-max --timeout --when-full --client-new --client-live --clients-max --sealed --vlan --monitor --pickup --no-pickup --mount-bpffs --bytes --undo --facts --save-facts --strace --pcap --against --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1881,11 +1881,31 @@ _detour() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --opening-max)
+                --half-open)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --asked-max)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --when-full)
+                    COMPREPLY=($(compgen -W "hold drop reject pass" -- "${cur}"))
+                    return 0
+                    ;;
+                --client-new)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --client-live)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --clients-max)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -2057,7 +2077,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__up)
-            opts="-n -j -p -v -q -h --rule --prio --handle --flows-max --opening-max --asked-max --pickup --no-pickup --monitor --vlan --mount-bpffs --transcript --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --rule --prio --handle --flows-max --half-open --asked-max --timeout --when-full --client-new --client-live --clients-max --sealed --vlan --monitor --pickup --no-pickup --mount-bpffs --transcript --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2079,11 +2099,31 @@ _detour() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --opening-max)
+                --half-open)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --asked-max)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --when-full)
+                    COMPREPLY=($(compgen -W "hold drop reject pass" -- "${cur}"))
+                    return 0
+                    ;;
+                --client-new)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --client-live)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --clients-max)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -2115,7 +2155,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__verify)
-            opts="-n -j -p -v -q -h --live --object --set --rules --rule --flows-max --opening-max --asked-max --pickup --no-pickup --monitor --vlan --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --live --object --set --rules --rule --flows-max --half-open --asked-max --timeout --when-full --client-new --client-live --clients-max --sealed --vlan --monitor --pickup --no-pickup --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2145,11 +2185,31 @@ _detour() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --opening-max)
+                --half-open)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --asked-max)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --when-full)
+                    COMPREPLY=($(compgen -W "hold drop reject pass" -- "${cur}"))
+                    return 0
+                    ;;
+                --client-new)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --client-live)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --clients-max)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -60,8 +60,16 @@ complete -c detour -n "__fish_detour_using_subcommand up" -l rule -d 'A rule, af
 complete -c detour -n "__fish_detour_using_subcommand up" -l prio -d 'Priority of the filters; lower ones run first' -r
 complete -c detour -n "__fish_detour_using_subcommand up" -l handle -d 'Handle of the filters, decimal or 0x…' -r
 complete -c detour -n "__fish_detour_using_subcommand up" -l flows-max -d 'Confirmed flows at most' -r
-complete -c detour -n "__fish_detour_using_subcommand up" -l opening-max -d 'Half-open flows at most, per CPU' -r
+complete -c detour -n "__fish_detour_using_subcommand up" -l half-open -d 'Half-open flows at most, per CPU' -r
 complete -c detour -n "__fish_detour_using_subcommand up" -l asked-max -d 'Rows that \'asked\' keeps at most' -r
+complete -c detour -n "__fish_detour_using_subcommand up" -l timeout -d 'Idle time of tcp_established (7440s), tcp_transitory (240s), udp (300s), icmp (60s), generic (600s), ip_frag (30s)' -r
+complete -c detour -n "__fish_detour_using_subcommand up" -l when-full -d 'What becomes of new flows when all flows-max are in use: held half-open as long as that goes, dropped, refused, or passed untranslated' -r -f -a "hold\t''
+drop\t''
+reject\t''
+pass\t''"
+complete -c detour -n "__fish_detour_using_subcommand up" -l client-new -d 'New flows of one client in a second at most; without, no limit' -r
+complete -c detour -n "__fish_detour_using_subcommand up" -l client-live -d 'Confirmed flows of one client at most; without, no limit' -r
+complete -c detour -n "__fish_detour_using_subcommand up" -l clients-max -d 'Clients that are counted for these two at most' -r
 complete -c detour -n "__fish_detour_using_subcommand up" -l vlan -d 'Frames with VLAN tags that are served, too' -r -f -a "none\t''
 any\t''"
 complete -c detour -n "__fish_detour_using_subcommand up" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r
@@ -69,9 +77,10 @@ complete -c detour -n "__fish_detour_using_subcommand up" -s n -l netns -d 'Work
 complete -c detour -n "__fish_detour_using_subcommand up" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c detour -n "__fish_detour_using_subcommand up" -l sealed -d 'Drop what arrives and is neither translated, accepted by a rule nor for this machine'
+complete -c detour -n "__fish_detour_using_subcommand up" -l monitor -d 'Translate nothing, drop nothing, record everything'
 complete -c detour -n "__fish_detour_using_subcommand up" -l pickup -d 'Open flows for TCP packets in mid-stream (the default where the device does not forward)'
 complete -c detour -n "__fish_detour_using_subcommand up" -l no-pickup -d 'Never do that'
-complete -c detour -n "__fish_detour_using_subcommand up" -l monitor -d 'Translate nothing, drop nothing, record everything'
 complete -c detour -n "__fish_detour_using_subcommand up" -l mount-bpffs -d 'Mount a BPF file system on /sys/fs/bpf where there is none'
 complete -c detour -n "__fish_detour_using_subcommand up" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
 complete -c detour -n "__fish_detour_using_subcommand up" -s p -l pretty -d 'Indented JSON'
@@ -212,8 +221,16 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l prio -d 'Priority of the filters; lower ones run first' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l handle -d 'Handle of the filters, decimal or 0x…' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l flows-max -d 'Confirmed flows at most' -r
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l opening-max -d 'Half-open flows at most, per CPU' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l half-open -d 'Half-open flows at most, per CPU' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l asked-max -d 'Rows that \'asked\' keeps at most' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l timeout -d 'Idle time of tcp_established (7440s), tcp_transitory (240s), udp (300s), icmp (60s), generic (600s), ip_frag (30s)' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l when-full -d 'What becomes of new flows when all flows-max are in use: held half-open as long as that goes, dropped, refused, or passed untranslated' -r -f -a "hold\t''
+drop\t''
+reject\t''
+pass\t''"
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l client-new -d 'New flows of one client in a second at most; without, no limit' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l client-live -d 'Confirmed flows of one client at most; without, no limit' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l clients-max -d 'Clients that are counted for these two at most' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l vlan -d 'Frames with VLAN tags that are served, too' -r -f -a "none\t''
 any\t''"
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l facts -d 'Facts of another machine, as \'plan … --save-facts\' wrote them, or of none at all' -r
@@ -224,9 +241,10 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l sealed -d 'Drop what arrives and is neither translated, accepted by a rule nor for this machine'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l monitor -d 'Translate nothing, drop nothing, record everything'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l pickup -d 'Open flows for TCP packets in mid-stream (the default where the device does not forward)'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l no-pickup -d 'Never do that'
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l monitor -d 'Translate nothing, drop nothing, record everything'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l mount-bpffs -d 'Mount a BPF file system on /sys/fs/bpf where there is none'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l bytes -d 'Show the bytes of every call and message'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l undo -d 'Show what undoes each step, and what follows a failure'
@@ -443,17 +461,26 @@ complete -c detour -n "__fish_detour_using_subcommand verify" -l set -d 'Set a v
 complete -c detour -n "__fish_detour_using_subcommand verify" -l rules -d 'The rules that should be in force' -r
 complete -c detour -n "__fish_detour_using_subcommand verify" -l rule -d 'A rule, after those of the file; first match wins' -r
 complete -c detour -n "__fish_detour_using_subcommand verify" -l flows-max -d 'Confirmed flows at most' -r
-complete -c detour -n "__fish_detour_using_subcommand verify" -l opening-max -d 'Half-open flows at most, per CPU' -r
+complete -c detour -n "__fish_detour_using_subcommand verify" -l half-open -d 'Half-open flows at most, per CPU' -r
 complete -c detour -n "__fish_detour_using_subcommand verify" -l asked-max -d 'Rows that \'asked\' keeps at most' -r
+complete -c detour -n "__fish_detour_using_subcommand verify" -l timeout -d 'Idle time of tcp_established (7440s), tcp_transitory (240s), udp (300s), icmp (60s), generic (600s), ip_frag (30s)' -r
+complete -c detour -n "__fish_detour_using_subcommand verify" -l when-full -d 'What becomes of new flows when all flows-max are in use: held half-open as long as that goes, dropped, refused, or passed untranslated' -r -f -a "hold\t''
+drop\t''
+reject\t''
+pass\t''"
+complete -c detour -n "__fish_detour_using_subcommand verify" -l client-new -d 'New flows of one client in a second at most; without, no limit' -r
+complete -c detour -n "__fish_detour_using_subcommand verify" -l client-live -d 'Confirmed flows of one client at most; without, no limit' -r
+complete -c detour -n "__fish_detour_using_subcommand verify" -l clients-max -d 'Clients that are counted for these two at most' -r
 complete -c detour -n "__fish_detour_using_subcommand verify" -l vlan -d 'Frames with VLAN tags that are served, too' -r -f -a "none\t''
 any\t''"
 complete -c detour -n "__fish_detour_using_subcommand verify" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand verify" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c detour -n "__fish_detour_using_subcommand verify" -l sealed -d 'Drop what arrives and is neither translated, accepted by a rule nor for this machine'
+complete -c detour -n "__fish_detour_using_subcommand verify" -l monitor -d 'Translate nothing, drop nothing, record everything'
 complete -c detour -n "__fish_detour_using_subcommand verify" -l pickup -d 'Open flows for TCP packets in mid-stream (the default where the device does not forward)'
 complete -c detour -n "__fish_detour_using_subcommand verify" -l no-pickup -d 'Never do that'
-complete -c detour -n "__fish_detour_using_subcommand verify" -l monitor -d 'Translate nothing, drop nothing, record everything'
 complete -c detour -n "__fish_detour_using_subcommand verify" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
 complete -c detour -n "__fish_detour_using_subcommand verify" -s p -l pretty -d 'Indented JSON'
 complete -c detour -n "__fish_detour_using_subcommand verify" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
