@@ -170,6 +170,22 @@ fn loopback() {
     assert!(talk::curl(&here, "http://192.0.2.1/").starts_with("web 192.0.2.1:"));
 }
 
+#[test]
+fn loopback_over_ipv6() {
+    let here = Netns::new();
+    ip(&here, "route add local 2001:db8:198::/48 dev lo");
+    let _echo = Server::udp(&here, SocketAddr::from(([0u16; 8], 53)));
+    let _web = Server::http(&here, SocketAddr::from(([0u16; 8], 80)), "web");
+    up(&here, "lo", &[]);
+    assert!(talk::curl(&here, "http://[2001:db8:198::1]/").starts_with("web ["));
+    let socket = here.within(|| std::net::UdpSocket::bind("[::]:4001").unwrap());
+    socket.set_read_timeout(Some(talk::PATIENCE)).unwrap();
+    for round in 0..3 {
+        let to = "[2001:db8:198::2]:53".parse().unwrap();
+        assert_eq!(talk::ask(&socket, to, "question").unwrap().1, to, "{round}");
+    }
+}
+
 /// Two Ethernet types and tags as they lie in a frame.
 const TAGS: [&[u8]; 4] =
     [&[], &[0x81, 0, 0, 100], &[0x88, 0xa8, 0x20, 7, 0x81, 0, 0xef, 0xff], &[0x81, 0, 0, 5, 0x81, 0, 0, 6]];

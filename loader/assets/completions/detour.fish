@@ -51,14 +51,15 @@ complete -c detour -n "__fish_detour_needs_command" -f -a "map" -d 'Look into th
 complete -c detour -n "__fish_detour_needs_command" -f -a "inspect" -d 'Programs, maps, variables and types of an object; needs no kernel and no privilege'
 complete -c detour -n "__fish_detour_needs_command" -f -a "test" -d 'Run a program on packets without a device (BPF_PROG_TEST_RUN): verdict and packet afterwards'
 complete -c detour -n "__fish_detour_needs_command" -f -a "verify" -d 'Objects against their manifest; with --live, what the kernel runs against the objects and the plan'
+complete -c detour -n "__fish_detour_needs_command" -f -a "run" -d 'up in the foreground: tells events, reloads rules on SIGHUP, follows addresses'
 complete -c detour -n "__fish_detour_needs_command" -f -a "events" -d 'What happens on the device, a line each as it happens, until a signal ends it'
 complete -c detour -n "__fish_detour_needs_command" -f -a "metrics" -d 'What is up as numbers for Prometheus'
 complete -c detour -n "__fish_detour_needs_command" -f -a "doctor" -d 'What this kernel, this process and this device can do, each fault with its fix'
 complete -c detour -n "__fish_detour_needs_command" -f -a "demo" -d 'The main job in network namespaces of its own: nothing outside is touched'
 complete -c detour -n "__fish_detour_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c detour -n "__fish_detour_using_subcommand up" -l rule -d 'A rule, after those of the file; first match wins' -r
 complete -c detour -n "__fish_detour_using_subcommand up" -l prio -d 'Priority of the filters; lower ones run first' -r
 complete -c detour -n "__fish_detour_using_subcommand up" -l handle -d 'Handle of the filters, decimal or 0x…' -r
+complete -c detour -n "__fish_detour_using_subcommand up" -l rule -d 'A rule, after those of the file; first match wins' -r
 complete -c detour -n "__fish_detour_using_subcommand up" -l flows-max -d 'Confirmed flows at most' -r
 complete -c detour -n "__fish_detour_using_subcommand up" -l half-open -d 'Half-open flows at most, per CPU' -r
 complete -c detour -n "__fish_detour_using_subcommand up" -l asked-max -d 'Rows that \'asked\' keeps at most' -r
@@ -77,11 +78,11 @@ complete -c detour -n "__fish_detour_using_subcommand up" -s n -l netns -d 'Work
 complete -c detour -n "__fish_detour_using_subcommand up" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c detour -n "__fish_detour_using_subcommand up" -l mount-bpffs -d 'Mount a BPF file system on /sys/fs/bpf where there is none'
 complete -c detour -n "__fish_detour_using_subcommand up" -l sealed -d 'Drop what arrives and is neither translated, accepted by a rule nor for this machine'
 complete -c detour -n "__fish_detour_using_subcommand up" -l monitor -d 'Translate nothing, drop nothing, record everything'
 complete -c detour -n "__fish_detour_using_subcommand up" -l pickup -d 'Open flows for TCP packets in mid-stream (the default where the device does not forward)'
 complete -c detour -n "__fish_detour_using_subcommand up" -l no-pickup -d 'Never do that'
-complete -c detour -n "__fish_detour_using_subcommand up" -l mount-bpffs -d 'Mount a BPF file system on /sys/fs/bpf where there is none'
 complete -c detour -n "__fish_detour_using_subcommand up" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
 complete -c detour -n "__fish_detour_using_subcommand up" -s p -l pretty -d 'Indented JSON'
 complete -c detour -n "__fish_detour_using_subcommand up" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
@@ -217,9 +218,9 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_
 complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -f -a "unload" -d 'Detach and unpin an instance, and nothing else'
 complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -f -a "map" -d 'Write elements'
 complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l rule -d 'A rule, after those of the file; first match wins' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l prio -d 'Priority of the filters; lower ones run first' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l handle -d 'Handle of the filters, decimal or 0x…' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l rule -d 'A rule, after those of the file; first match wins' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l flows-max -d 'Confirmed flows at most' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l half-open -d 'Half-open flows at most, per CPU' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l asked-max -d 'Rows that \'asked\' keeps at most' -r
@@ -241,11 +242,11 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l mount-bpffs -d 'Mount a BPF file system on /sys/fs/bpf where there is none'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l sealed -d 'Drop what arrives and is neither translated, accepted by a rule nor for this machine'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l monitor -d 'Translate nothing, drop nothing, record everything'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l pickup -d 'Open flows for TCP packets in mid-stream (the default where the device does not forward)'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l no-pickup -d 'Never do that'
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l mount-bpffs -d 'Mount a BPF file system on /sys/fs/bpf where there is none'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l bytes -d 'Show the bytes of every call and message'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l undo -d 'Show what undoes each step, and what follows a failure'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l strace -d 'As \'strace -X raw\' shows the calls'
@@ -486,6 +487,38 @@ complete -c detour -n "__fish_detour_using_subcommand verify" -s p -l pretty -d 
 complete -c detour -n "__fish_detour_using_subcommand verify" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
 complete -c detour -n "__fish_detour_using_subcommand verify" -s q -l quiet -d 'Errors only'
 complete -c detour -n "__fish_detour_using_subcommand verify" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand run" -l prio -d 'Priority of the filters; lower ones run first' -r
+complete -c detour -n "__fish_detour_using_subcommand run" -l handle -d 'Handle of the filters, decimal or 0x…' -r
+complete -c detour -n "__fish_detour_using_subcommand run" -l rule -d 'A rule, after those of the file; first match wins' -r
+complete -c detour -n "__fish_detour_using_subcommand run" -l flows-max -d 'Confirmed flows at most' -r
+complete -c detour -n "__fish_detour_using_subcommand run" -l half-open -d 'Half-open flows at most, per CPU' -r
+complete -c detour -n "__fish_detour_using_subcommand run" -l asked-max -d 'Rows that \'asked\' keeps at most' -r
+complete -c detour -n "__fish_detour_using_subcommand run" -l timeout -d 'Idle time of tcp_established (7440s), tcp_transitory (240s), udp (300s), icmp (60s), generic (600s), ip_frag (30s)' -r
+complete -c detour -n "__fish_detour_using_subcommand run" -l when-full -d 'What becomes of new flows when all flows-max are in use: held half-open as long as that goes, dropped, refused, or passed untranslated' -r -f -a "hold\t''
+drop\t''
+reject\t''
+pass\t''"
+complete -c detour -n "__fish_detour_using_subcommand run" -l client-new -d 'New flows of one client in a second at most; without, no limit' -r
+complete -c detour -n "__fish_detour_using_subcommand run" -l client-live -d 'Confirmed flows of one client at most; without, no limit' -r
+complete -c detour -n "__fish_detour_using_subcommand run" -l clients-max -d 'Clients that are counted for these two at most' -r
+complete -c detour -n "__fish_detour_using_subcommand run" -l vlan -d 'Frames with VLAN tags that are served, too' -r -f -a "none\t''
+any\t''"
+complete -c detour -n "__fish_detour_using_subcommand run" -l metrics-file -d 'Replace this file every 15 s, for Prometheus' -r
+complete -c detour -n "__fish_detour_using_subcommand run" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand run" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand run" -l mount-bpffs -d 'Mount a BPF file system on /sys/fs/bpf where there is none'
+complete -c detour -n "__fish_detour_using_subcommand run" -l sealed -d 'Drop what arrives and is neither translated, accepted by a rule nor for this machine'
+complete -c detour -n "__fish_detour_using_subcommand run" -l monitor -d 'Translate nothing, drop nothing, record everything'
+complete -c detour -n "__fish_detour_using_subcommand run" -l pickup -d 'Open flows for TCP packets in mid-stream (the default where the device does not forward)'
+complete -c detour -n "__fish_detour_using_subcommand run" -l no-pickup -d 'Never do that'
+complete -c detour -n "__fish_detour_using_subcommand run" -l down-on-exit -d 'Detach and unpin at the end'
+complete -c detour -n "__fish_detour_using_subcommand run" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand run" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand run" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand run" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand run" -s h -l help -d 'Print help'
 complete -c detour -n "__fish_detour_using_subcommand events" -l kind -d 'This kind of event; all but packet and dns otherwise' -r -f -a "new\t''
 confirmed\t''
 closed\t''
@@ -534,27 +567,28 @@ complete -c detour -n "__fish_detour_using_subcommand demo" -s p -l pretty -d 'I
 complete -c detour -n "__fish_detour_using_subcommand demo" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
 complete -c detour -n "__fish_detour_using_subcommand demo" -s q -l quiet -d 'Errors only'
 complete -c detour -n "__fish_detour_using_subcommand demo" -s h -l help -d 'Print help'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify events metrics doctor demo help" -f -a "up" -d 'Load, attach and apply rules, then leave; the kernel carries on'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify events metrics doctor demo help" -f -a "down" -d 'Detach and unpin what up made, and nothing else'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify events metrics doctor demo help" -f -a "status" -d 'Devices, programs, rules and their counters (the default)'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify events metrics doctor demo help" -f -a "asked" -d 'Which destinations and ports clients asked for, served or not'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify events metrics doctor demo help" -f -a "flows" -d 'Translations in force'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify events metrics doctor demo help" -f -a "rules" -d 'The rules in force, with their counters'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify events metrics doctor demo help" -f -a "load" -d 'Load tc programs of any object and attach them'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify events metrics doctor demo help" -f -a "unload" -d 'Detach and unpin an instance, and nothing else'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify events metrics doctor demo help" -f -a "list" -d 'Every filter and tcx program on a device, foreign ones too, in the order in which they run'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify events metrics doctor demo help" -f -a "plan" -d 'Print every bpf(2) call and netlink message that a command would make; changes nothing'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify events metrics doctor demo help" -f -a "apply" -d 'Do what a reviewed plan says, if planning again gives exactly that plan; otherwise nothing'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify events metrics doctor demo help" -f -a "check" -d 'Read rules and say what they mean'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify events metrics doctor demo help" -f -a "map" -d 'Look into the maps of an instance, by their types where they are known, and write elements'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify events metrics doctor demo help" -f -a "inspect" -d 'Programs, maps, variables and types of an object; needs no kernel and no privilege'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify events metrics doctor demo help" -f -a "test" -d 'Run a program on packets without a device (BPF_PROG_TEST_RUN): verdict and packet afterwards'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify events metrics doctor demo help" -f -a "verify" -d 'Objects against their manifest; with --live, what the kernel runs against the objects and the plan'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify events metrics doctor demo help" -f -a "events" -d 'What happens on the device, a line each as it happens, until a signal ends it'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify events metrics doctor demo help" -f -a "metrics" -d 'What is up as numbers for Prometheus'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify events metrics doctor demo help" -f -a "doctor" -d 'What this kernel, this process and this device can do, each fault with its fix'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify events metrics doctor demo help" -f -a "demo" -d 'The main job in network namespaces of its own: nothing outside is touched'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify events metrics doctor demo help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help" -f -a "up" -d 'Load, attach and apply rules, then leave; the kernel carries on'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help" -f -a "down" -d 'Detach and unpin what up made, and nothing else'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help" -f -a "status" -d 'Devices, programs, rules and their counters (the default)'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help" -f -a "asked" -d 'Which destinations and ports clients asked for, served or not'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help" -f -a "flows" -d 'Translations in force'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help" -f -a "rules" -d 'The rules in force, with their counters'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help" -f -a "load" -d 'Load tc programs of any object and attach them'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help" -f -a "unload" -d 'Detach and unpin an instance, and nothing else'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help" -f -a "list" -d 'Every filter and tcx program on a device, foreign ones too, in the order in which they run'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help" -f -a "plan" -d 'Print every bpf(2) call and netlink message that a command would make; changes nothing'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help" -f -a "apply" -d 'Do what a reviewed plan says, if planning again gives exactly that plan; otherwise nothing'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help" -f -a "check" -d 'Read rules and say what they mean'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help" -f -a "map" -d 'Look into the maps of an instance, by their types where they are known, and write elements'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help" -f -a "inspect" -d 'Programs, maps, variables and types of an object; needs no kernel and no privilege'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help" -f -a "test" -d 'Run a program on packets without a device (BPF_PROG_TEST_RUN): verdict and packet afterwards'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help" -f -a "verify" -d 'Objects against their manifest; with --live, what the kernel runs against the objects and the plan'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help" -f -a "run" -d 'up in the foreground: tells events, reloads rules on SIGHUP, follows addresses'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help" -f -a "events" -d 'What happens on the device, a line each as it happens, until a signal ends it'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help" -f -a "metrics" -d 'What is up as numbers for Prometheus'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help" -f -a "doctor" -d 'What this kernel, this process and this device can do, each fault with its fix'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help" -f -a "demo" -d 'The main job in network namespaces of its own: nothing outside is touched'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from plan" -f -a "up" -d 'Load, attach and apply rules, then leave; the kernel carries on'
 complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from plan" -f -a "down" -d 'Detach and unpin what up made, and nothing else'
 complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from plan" -f -a "load" -d 'Load tc programs of any object and attach them'
