@@ -141,6 +141,8 @@ fn more(line: &str, complaint: &str) -> &'static str {
         "a protocol's bare name"
     } else if complaint.contains("Address family") {
         "a target of the other family than the table's"
+    } else if complaint.contains("conflicting protocols") || complaint.contains("abstracted ICMP") {
+        "a refusal of the other family than the table's, or of both"
     } else {
         panic!("we take what nft does not: {line}\n{complaint}")
     }
@@ -152,6 +154,7 @@ fn less(line: &str, reason: &Reason) -> &'static str {
         Reason::Expected { found, .. } if found.is_empty() => "a rule without a verdict",
         Reason::Expected { expected: "to", .. } => "`dnat` without `to`",
         Reason::Expected { found, .. } if found == "}" || found == "," => "a comma without an element",
+        Reason::Expected { expected, .. } if expected.starts_with("`tcp reset`") => "an ICMP code by number",
         Reason::Expected { expected: "nothing more after the verdict", found } if found.starts_with(':') => {
             "a blank before a target's port"
         }
@@ -171,10 +174,12 @@ fn less(line: &str, reason: &Reason) -> &'static str {
 }
 
 /// All of the above.
-const DIFFERENCES: [&str; 16] = [
+const DIFFERENCES: [&str; 18] = [
     "a protocol's bare name",
     "`masquerade` after `dnat to`",
     "a target of the other family than the table's",
+    "a refusal of the other family than the table's, or of both",
+    "an ICMP code by number",
     "a rule without a verdict",
     "`dnat` without `to`",
     "a comma without an element",
@@ -223,9 +228,12 @@ fn nft_and_we_agree_except_where_we_say_so() {
 }
 
 /// Each difference once, for chance may miss it.
-const ALWAYS: [&str; 16] = [
+const ALWAYS: [&str; 19] = [
     "tcp drop",
     "dnat to 192.0.2.1 masquerade",
+    "reject with icmp 3",
+    "reject with icmpx no-route",
+    "reject with icmpv6 no-route",
     "dnat to fd00::2",
     "tcp dport 80",
     "dnat 192.0.2.1",

@@ -77,7 +77,9 @@ fn rule(bytes: &[u8], place: Place) -> Result<Option<Rule>, Fault> {
             }
             let verdict = verdict(&mut words, word, &matches)?;
             words.end()?;
-            if verdict == Verdict::Reject(Reject::RESET) {
+            if verdict == Verdict::Reject(Reject::RESET)
+                && rules::protocols(&matches) == rules::protocols(&[])
+            {
                 matches.push(only(TCP));
             }
             return Ok(Some(Rule { matches: needed(matches), verdict, place }));
