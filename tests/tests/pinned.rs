@@ -77,6 +77,8 @@ fn another_shape_is_refused_or_replaced() {
 fn values_must_mean_the_same_whatever_their_types_are_called() {
     let lab = lab();
     let ns = &lab.gateway;
+    // Packets of others would be counted.
+    ns.run("ip", &["link", "set", DEVICE, "down"]);
     let load = |object: &str, name: &str, rest: &[&str]| {
         let file = tools::project().join(format!("elf/fixtures/{object}.bpf.o")).display().to_string();
         let load = ["load", &file, DEVICE, "--name", name, "--pin-dir", DIR];
