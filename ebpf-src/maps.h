@@ -150,6 +150,7 @@ enum next {
 	NEXT_OPEN = 0x100,        /* no flow: ask the rules */
 	NEXT_ICMP = 0x101,        /* ICMP other than echo */
 	NEXT_MASQUERADED = 0x102, /* a masqueraded flow, in w->slot */
+	NEXT_FRAGMENT = 0x103,    /* follows a first fragment */
 };
 
 /* The packet goes on to the next filter as it is. */

@@ -52,7 +52,7 @@ static __always_inline int inN(struct __sk_buff *skb)
 	if (skb->pkt_type != PACKET_HOST)
 		return pass_inN(skb, REASON_NOT_FOR_US);
 	if (reason == REASON_FRAGMENT)
-		return frag_laterN(skb, DIR_FORWARD, now);
+		return NEXT_FRAGMENT;
 	next = reason ? NEXT_ICMP : arrivesN(skb, w, now);
 	return w->packet.first && next < NEXT_OPEN ? frag_firstN(skb, DIR_FORWARD, next, now) : next;
 }
@@ -124,7 +124,7 @@ static __always_inline int outN(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	reason = parseN(skb, DIR_REVERSE, &w->packet);
 	if (reason == REASON_FRAGMENT)
-		return frag_laterN(skb, DIR_REVERSE, now);
+		return NEXT_FRAGMENT;
 	if (reason && reason != REASON_ICMP)
 		return pass(reason);
 	next = reason ? NEXT_ICMP : leavesN(skb, w, now);
@@ -140,6 +140,8 @@ static __always_inline int nextN(struct __sk_buff *skb, enum dir dir, int next)
 	if (next < NEXT_OPEN)
 		return next == REFUSE ? refuseN(skb) : next;
 	now = now_tick();
+	if (next == NEXT_FRAGMENT)
+		return frag_laterN(skb, dir, now);
 	if (dir == DIR_FORWARD && next == NEXT_ICMP && echo_returnsN(skb, now))
 		next = NEXT_MASQUERADED;
 	if (next == NEXT_ICMP)
