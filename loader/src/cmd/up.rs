@@ -266,7 +266,9 @@ fn differences(wanted: &Cfg, is: &Cfg, pickup: bool) -> Vec<String> {
     let tracked = codes::CFG_SYN_TRACKED4 | codes::CFG_SYN_TRACKED6;
     let machine = tracked | if pickup { 0 } else { codes::CFG_PICKUP4 | codes::CFG_PICKUP6 };
     let flags = |cfg: &Cfg| Cfg { flags: cfg.flags & !machine, ..*cfg };
-    let (wanted, is) = (control::settings(&flags(wanted)), control::settings(&flags(is)));
+    let (wanted, is) = (flags(wanted), flags(is));
+    let (wanted_flags, is_flags) = (wanted.flags, is.flags);
+    let (wanted, is) = (control::settings(&wanted), control::settings(&is));
     let pairs = wanted.iter().zip(&is).filter(|(wanted, is)| wanted != is);
     pairs
         .map(|(wanted, is)| {
@@ -274,5 +276,19 @@ fn differences(wanted: &Cfg, is: &Cfg, pickup: bool) -> Vec<String> {
             let name = wanted.split_once('=').map_or("", |(name, _)| name.trim_start_matches("cfg."));
             format!("{name} is {}, not {}", value(is), value(wanted))
         })
+        .chain(switched(wanted_flags ^ is_flags).map(|option| format!("{option} on one side only")))
         .collect()
+}
+
+/// The options behind these flags.
+fn switched(flags: u32) -> impl Iterator<Item = &'static str> {
+    let full = codes::CFG_FULL_DROP | codes::CFG_FULL_REJECT | codes::CFG_FULL_PASS;
+    let options = [
+        (codes::CFG_SEALED, "--sealed"),
+        (full, "--when-full"),
+        (codes::CFG_MONITOR, "--monitor"),
+        (codes::CFG_VLAN, "--vlan any"),
+        (codes::CFG_PICKUP4 | codes::CFG_PICKUP6, "--pickup"),
+    ];
+    options.into_iter().filter(move |(bits, _)| flags & bits != 0).map(|(_, option)| option)
 }
