@@ -97,7 +97,10 @@ fn residue(frame: &[u8]) -> (Vec<u8>, [u16; 2]) {
     let (l4, end) = (14 + ihl, 14 + usize::from(u16::from_be_bytes([frame[16], frame[17]])));
     let mut rest = frame.to_vec();
     let segment = frame.get(l4..end.min(frame.len())).unwrap_or_default();
+    // What follows in a later fragment is no header, and damage can make one of anything.
+    let later = u16::from_be_bytes([frame[20], frame[21]]) & 0x1fff != 0;
     let (ports, sum) = match frame[23] {
+        _ if later => (0..0, None),
         6 => (0..4, Some(16)),
         17 => (0..4, Some(6)),
         1 => (4..6, Some(2)),
@@ -112,7 +115,7 @@ fn residue(frame: &[u8]) -> (Vec<u8>, [u16; 2]) {
     let pseudo = [&frame[26..34], &[0, frame[23]], &(segment.len() as u16).to_be_bytes()].concat();
     let pseudo = if frame[23] == 1 { Vec::new() } else { pseudo };
     let unsummed = frame[23] == 17 && segment.get(6..8) == Some(&[0, 0]);
-    let wrong = if unsummed { 0 } else { checksum(&[pseudo, segment.to_vec()].concat()) };
+    let wrong = if unsummed || sum.is_none() { 0 } else { checksum(&[pseudo, segment.to_vec()].concat()) };
     (
         rest,
         [checksum(frame.get(14..l4).unwrap_or_default()), wrong]
