@@ -21,6 +21,9 @@ pub fn text(maps: &[(String, u64)]) -> String {
     let sum = maps.iter().fold(0_u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
     let large = maps.iter().filter(|(_, bytes)| *bytes >= MIB / 10);
     let large: Vec<String> = large.map(|(name, bytes)| format!("{name} {}", mib(*bytes))).collect();
+    if large.is_empty() {
+        return format!("{} KiB of kernel memory", sum.div_ceil(1024));
+    }
     format!("{} MiB of kernel memory: {}", mib(sum), large.join(", "))
 }
 
