@@ -2,6 +2,7 @@
 //! Everything a loader can leave behind, before and after, and what is different.
 use crate::netns::Netns;
 use crate::tools;
+use detour_sys::{attr, commands};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,7 +18,7 @@ const MORE_PATIENCE: Duration = Duration::from_secs(20);
 pub struct Snapshot {
     /// Has to be equal: lines that say what is in this namespace.
     here: BTreeSet<String>,
-    /// May only shrink, as other people's objects also come and go: "kind id name".
+    /// May only shrink, as other people's objects also come and go: "kind id name", of maps "map id".
     machine: BTreeSet<String>,
 }
 
@@ -37,10 +38,11 @@ impl Snapshot {
             }
         }
         let mut machine = BTreeSet::new();
-        for kind in ["prog", "map", "link", "btf"] {
+        for kind in ["prog", "link", "btf"] {
             let line = |object: &Value| format!("{kind} {} {}", object["id"], object["name"]);
             machine.extend(tools::objects(ns, kind).iter().map(line));
         }
+        machine.extend(map_ids().map(|id| format!("map {id}")));
         Snapshot { here, machine }
     }
 
@@ -72,6 +74,24 @@ impl Snapshot {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// The ids of all maps. bpftool would open each, and who opens and closes a PROG_ARRAY while the kernel still empties it
+/// after its last user makes the kernel count one user too many (`prog_array_map_clear()` in kernel/bpf/arraymap.c takes
+/// a reference for work that is queued already): such a map stays for good.
+fn map_ids() -> impl Iterator<Item = u64> {
+    let command = &commands::MAP_GET_NEXT_ID;
+    std::iter::successors(Some(0), |id| {
+        match detour_sys::call(
+            command,
+            &[("start_id", attr::Value::Num(*id)), ("next_id", attr::Value::Num(0))],
+        ) {
+            Ok(answer) => Some(answer.number(command, "next_id")),
+            Err((error, _)) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err((error, _)) => panic!("MAP_GET_NEXT_ID after {id}: {error}"),
+        }
+    })
+    .skip(1)
 }
 
 fn tree(folder: &Path, lines: &mut BTreeSet<String>) {

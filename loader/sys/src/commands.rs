@@ -66,6 +66,8 @@ commands! {
     PROG_GET_FD_BY_ID = 13 gives_fd true { prog_id at 0 U32; }
     /// Linux 4.18; needs CAP_SYS_ADMIN.
     BTF_GET_FD_BY_ID = 19 gives_fd true { btf_id at 0 U32; }
+    /// Linux 4.13: the id after this one; needs CAP_SYS_ADMIN. The tests count maps by it, without opening any.
+    MAP_GET_NEXT_ID = 12 gives_fd false { start_id at 0 U32; next_id at 4 U32; }
     /// Linux 4.13; needs CAP_SYS_ADMIN.
     MAP_GET_FD_BY_ID = 14 gives_fd true { map_id at 0 U32; }
     /// Linux 4.13. The room is zeroed, so the pointers inside the record are null and the kernel follows none of them.
