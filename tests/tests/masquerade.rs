@@ -114,6 +114,11 @@ fn clients_and_servers_of_one_segment() {
         let flows = json(&ours.gateway, &["flows", "br0"]);
         let flows = flows["flows"].as_array().unwrap();
         assert!(flows.iter().any(|f| f["state"] == "confirmed" || f["state"] == "closing"), "{flows:?}");
+        // The server sees the gateway as its client.
+        let udp = flows.iter().find(|f| f["protocol"] == "udp" && f["server"]["port"] == 53).unwrap();
+        let client = format!("{GATEWAY}:{}", udp["client_port_at_server"]);
+        let orig = json(&ours.gateway, &["orig", "udp", &client, &format!("{NEIGHBOUR}:53")]);
+        assert_eq!((&orig["original"], &orig["flow"]["client"]), (&udp["original"], &udp["client"]));
     }
 }
 

@@ -148,6 +148,8 @@ fn every_call_is_listed_with_its_reason() {
         ("status", &["status"]),
         ("asked", &["asked", DEVICE]),
         ("flows", &["flows", DEVICE]),
+        // Any answer makes the same calls.
+        ("orig", &["orig", "icmp", "192.168.178.51:1", "192.168.178.2"]),
         ("rules", &["rules", DEVICE]),
         ("list", &["list", DEVICE]),
         ("map", &["map", "list", DEVICE, "up"]),

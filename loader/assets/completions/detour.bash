@@ -59,6 +59,9 @@ _detour() {
             detour,metrics)
                 cmd="detour__subcmd__metrics"
                 ;;
+            detour,orig)
+                cmd="detour__subcmd__orig"
+                ;;
             detour,plan)
                 cmd="detour__subcmd__plan"
                 ;;
@@ -124,6 +127,9 @@ _detour() {
                 ;;
             detour__subcmd__help,metrics)
                 cmd="detour__subcmd__help__subcmd__metrics"
+                ;;
+            detour__subcmd__help,orig)
+                cmd="detour__subcmd__help__subcmd__orig"
                 ;;
             detour__subcmd__help,plan)
                 cmd="detour__subcmd__help__subcmd__plan"
@@ -267,7 +273,7 @@ _detour() {
 
     case "${cmd}" in
         detour)
-            opts="-n -j -p -v -q -h -V --netns --json --pretty --color --verbose --quiet --help --version up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help"
+            opts="-n -j -p -v -q -h -V --netns --json --pretty --color --verbose --quiet --help --version up down status asked flows rules load unload list plan apply check map inspect test verify run orig events metrics doctor demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -545,7 +551,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__help)
-            opts="up down status asked flows rules load unload list plan apply check map inspect test verify run events metrics doctor demo help"
+            opts="up down status asked flows rules load unload list plan apply check map inspect test verify run orig events metrics doctor demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -797,6 +803,20 @@ _detour() {
             return 0
             ;;
         detour__subcmd__help__subcmd__metrics)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        detour__subcmd__help__subcmd__orig)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1410,6 +1430,36 @@ _detour() {
             fi
             case "${prev}" in
                 --file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --netns)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        detour__subcmd__orig)
+            opts="-n -j -p -v -q -h --dev --netns --json --pretty --color --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --dev)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -22,6 +22,8 @@ mod maps;
 #[cfg(feature = "operate")]
 mod metrics;
 mod objects;
+#[cfg(feature = "operate")]
+mod original;
 mod plan;
 mod recorder;
 #[cfg(feature = "operate")]
@@ -62,6 +64,8 @@ pub fn run(matches: &ArgMatches) -> Result<Answer, Refusal> {
         Some(("doctor", args)) => doctor::doctor(&mut context, args),
         #[cfg(feature = "operate")]
         Some(("events", args)) => events::events(&mut context, args),
+        #[cfg(feature = "operate")]
+        Some(("orig", args)) => original::original(&mut context, args),
         #[cfg(feature = "operate")]
         Some(("metrics", args)) => metrics::metrics(&mut context, args),
         #[cfg(feature = "demo")]

@@ -3,10 +3,14 @@
 use crate::dnat::abi::Cfg;
 use crate::dnat::asked::{self, Asked, Others};
 use crate::dnat::clock::Clock;
+#[cfg(feature = "operate")]
+use crate::dnat::codes;
 use crate::dnat::counters::{counters, Counter};
 use crate::dnat::embedded;
 use crate::dnat::flows::{self, Flow, State};
 use crate::dnat::in_force::{in_force, InForce};
+#[cfg(feature = "operate")]
+use crate::dnat::original::Seen;
 use crate::dnat::running::{active, entries};
 use crate::dnat::wire::Shared;
 use crate::load::gather::{open_map, read_array};
@@ -16,6 +20,8 @@ use crate::load::refusal::{Refusal, Stage};
 use crate::object::Object;
 use detour_sys::Map;
 use nix::time::{clock_gettime, ClockId};
+#[cfg(feature = "operate")]
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Reads an instance of `up`; changes nothing.
@@ -97,6 +103,36 @@ impl Look {
             }
         }
         Ok(flows)
+    }
+
+    /// The translation that a server sees like this.
+    #[cfg(feature = "operate")]
+    pub fn seen(&self, seen: &Seen) -> Result<Option<Flow>, Refusal> {
+        let (index, slots, local) = match seen.client.is_ipv4() {
+            true => ("idx4", "slots4", "local4"),
+            false => ("idx6", "slots6", "local6"),
+        };
+        let (index, slots, local) = (self.map(index)?, self.map(slots)?, self.map(local)?);
+        let lookup = |map: &Map, key: &[u8]| map.lookup(key).map_err(|e| unreadable(&e.to_string()));
+        let own = |ip: IpAddr| {
+            let key = match ip {
+                IpAddr::V4(v4) => v4.octets().to_vec(),
+                IpAddr::V6(v6) => v6.octets().to_vec(),
+            };
+            let flags = local.lookup(&key).ok().flatten().and_then(|flags| u32::read(&flags));
+            flags.is_some_and(|flags| flags & codes::LOCAL_OWN != 0)
+        };
+        for key in seen.keys() {
+            let Some(slot) = lookup(&index, &key)? else { continue };
+            let value = lookup(&slots, &slot)?.unwrap_or_default();
+            if !seen.is(&value, &key, own) {
+                continue;
+            }
+            if let Some(flow) = flows::flow(&value, &self.cfg, &self.clock) {
+                return Ok(Some(flow));
+            }
+        }
+        Ok(None)
     }
 
     /// What was asked for, most first, and what found no row of its own.

@@ -38,6 +38,8 @@ pub mod link;
 pub mod listener;
 pub mod look;
 pub mod options;
+#[cfg(feature = "operate")]
+pub mod original;
 pub mod parse;
 #[cfg(feature = "operate")]
 pub mod pcapng;

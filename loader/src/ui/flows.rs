@@ -78,11 +78,9 @@ pub fn json(device: &str, flows: &[Flow], generation: u32) -> Value {
     json!({"schema": "detour.flows/1", "device": device, "rules_generation": generation, "flows": flows})
 }
 
-fn flow_json(flow: &Flow) -> Value {
-    let end = |end: End| {
-        let port = has_ports(flow.protocol).then(|| end.port());
-        json!({"address": end.ip().to_string(), "port": port})
-    };
+/// A flow.
+pub(super) fn flow_json(flow: &Flow) -> Value {
+    let end = |end: End| end_json(flow.protocol, end);
     let way = |i: usize| json!({"packets": flow.packets.get(i), "bytes": flow.bytes.get(i)});
     let id = [ICMP, ICMPV6].contains(&flow.protocol).then(|| flow.client.port());
     json!({
@@ -102,6 +100,11 @@ fn flow_json(flow: &Flow) -> Value {
         "from_client": way(0),
         "from_server": way(1),
     })
+}
+
+/// One end: its port is null where the protocol has none.
+pub(super) fn end_json(protocol: u8, end: End) -> Value {
+    json!({"address": end.ip().to_string(), "port": has_ports(protocol).then(|| end.port())})
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ pub mod map_type;
 pub mod maps;
 #[cfg(feature = "operate")]
 pub mod metrics;
+#[cfg(feature = "operate")]
+pub mod original;
 pub mod paper;
 pub mod rules;
 pub mod status;

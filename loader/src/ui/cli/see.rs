@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! Looking at what runs: `status`, `asked`, `flows`, `rules`, `events`, `metrics`, `doctor`.
+//! Looking at what runs: `status`, `asked`, `flows`, `orig`, `rules`, `events`, `metrics`, `doctor`.
 use super::args::{dev, selection};
 use clap::Command;
 
@@ -50,6 +50,25 @@ pub(super) fn flows() -> Command {
 
 pub(super) fn rules() -> Command {
     Command::new("rules").about("The rules in force, with their counters").arg(dev())
+}
+
+#[cfg(feature = "operate")]
+pub(super) fn orig() -> Command {
+    let word = |id: &'static str, name: &'static str, help: &'static str| {
+        clap::Arg::new(id).value_name(name).required(true).help(help)
+    };
+    Command::new("orig")
+        .about("What the client of a connection had asked for, from what its server sees")
+        .after_help("Exit status 1: no such translation. Of ICMP the client's port is the identifier; without ports, addresses only.")
+        .arg(word("protocol", "PROTO", "tcp, udp, sctp, icmp, ipv6-icmp or a number"))
+        .arg(word("client", "CLIENT", "The client as the server sees it, ADDRESS:PORT"))
+        .arg(word("server", "SERVER", "The server's own ADDRESS:PORT; of a UDP wildcard socket 0.0.0.0 or [::] will do"))
+        .arg(super::args::option(
+            "dev",
+            "DEV",
+            clap::builder::ValueParser::string(),
+            "What is up on this device; otherwise on all, and the newest counts",
+        ))
 }
 
 #[cfg(feature = "operate")]
