@@ -86,7 +86,7 @@ struct flow4 {
 	__u8 marks;                /* enum flow_marks */
 	__u16 rule;                /* index in rules.actions of that generation, or RULE_NONE */
 	__u32 rules_generation;    /* rules.generation when it was opened */
-	__u32 first;               /* tick of the first packet */
+	__u32 first;               /* tick of the first packet; in state FLOW_MOVED the slot where the flow lives now */
 	__u32 last;                /* tick of the newest packet, either direction */
 	__u32 expect;              /* TCP: the acknowledgement number that proves the client heard the server */
 	__u8 closed[2];            /* by enum dir; TCP: FIN and RST flags seen from that side */

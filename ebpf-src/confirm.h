@@ -10,6 +10,7 @@
 #define takable_slotN   F(takable_slot)
 #define repointN        F(repoint)
 #define confirmN        F(confirm)
+#define livesN          F(lives)
 #define may_openN       F(may_open)
 #define flow_reopenedN  F(flow_reopened)
 
@@ -118,8 +119,9 @@ static __always_inline void repointN(const struct keyN *key, __u32 from, __u32 t
 
 /* Called for the packet of this_workN(), whose flow is in the half-open slot `from` in state FLOW_ANSWERED; its reverse
  * key is in w->rev. Two CPUs may try at once, and the ring may come round meanwhile: one wins, under the lock of the
- * half-open slot. That slot keeps its keys in state FLOW_MOVED for readers who looked up the index before. 1 if it has
- * moved. A function that the verifier follows by itself. */
+ * half-open slot. That slot keeps its keys in state FLOW_MOVED for readers who looked up the index before, and says
+ * where the flow is now; under the lock, so that what is counted there from then on is not overwritten. Returns the
+ * flow's slot, whoever won; -1 if it stays. A function that the verifier follows by itself. */
 __noinline int confirmN(struct __sk_buff *skb, __u32 from, __u32 generation, __u32 now)
 {
 	struct workN *w = this_workN();
@@ -129,7 +131,7 @@ __noinline int confirmN(struct __sk_buff *skb, __u32 from, __u32 generation, __u
 	int at, won;
 
 	if (!w || !half)
-		return 0;
+		return -1;
 	at = client_fullN(w->packet.key.src) ? -1 : takable_slotN(0, now);
 	if (at >= 0) {
 		slot = at;
@@ -139,32 +141,37 @@ __noinline int confirmN(struct __sk_buff *skb, __u32 from, __u32 generation, __u
 		count_reason(REASON_FULL);
 		if (wanted(EVENT_FULL, now) && full_is_news(now))
 			tell_flowN(skb, from, EVENT_FULL);
-		return 0;
+		return -1;
 	}
+	at = -1;
 	bpf_spin_lock(&half->lock);
 	won = half->state == FLOW_ANSWERED && half->generation == generation;
-	if (won)
+	if (won) {
+		f->fwd = half->fwd;
+		f->rev = half->rev;
+		f->marks = half->marks;
+		f->rule = half->rule;
+		f->rules_generation = half->rules_generation;
+		f->first = half->first;
+		f->last = now;
+		f->expect = half->expect;
+		f->closed[DIR_FORWARD] = half->closed[DIR_FORWARD];
+		f->closed[DIR_REVERSE] = half->closed[DIR_REVERSE];
+		f->packets[DIR_FORWARD] = half->packets[DIR_FORWARD];
+		f->packets[DIR_REVERSE] = half->packets[DIR_REVERSE];
+		f->bytes[DIR_FORWARD] = half->bytes[DIR_FORWARD];
+		f->bytes[DIR_REVERSE] = half->bytes[DIR_REVERSE];
+		half->first = slot;
+		barrier();
 		half->state = FLOW_MOVED;
+	} else if (half->state == FLOW_MOVED && half->generation == generation) {
+		at = half->first;
+	}
 	bpf_spin_unlock(&half->lock);
 	if (!won) {
 		f->state = FLOW_FREE;
-		return 0;
+		return at;
 	}
-	f->fwd = w->packet.key;
-	f->rev = w->rev;
-	f->marks = half->marks;
-	f->rule = half->rule;
-	f->rules_generation = half->rules_generation;
-	f->first = half->first;
-	f->last = now;
-	f->expect = half->expect;
-	f->closed[DIR_FORWARD] = half->closed[DIR_FORWARD];
-	f->closed[DIR_REVERSE] = half->closed[DIR_REVERSE];
-	f->packets[DIR_FORWARD] = half->packets[DIR_FORWARD];
-	f->packets[DIR_REVERSE] = half->packets[DIR_REVERSE];
-	f->bytes[DIR_FORWARD] = half->bytes[DIR_FORWARD];
-	f->bytes[DIR_REVERSE] = half->bytes[DIR_REVERSE];
-	barrier();
 	if (flow_closedN(f)) {
 		f->state = FLOW_CLOSING;
 	} else {
@@ -176,7 +183,25 @@ __noinline int confirmN(struct __sk_buff *skb, __u32 from, __u32 generation, __u
 	repointN(&rev, from, slot);
 	if (wanted(EVENT_FLOW_CONFIRMED, now))
 		tell_flowN(skb, slot, EVENT_FLOW_CONFIRMED);
-	return 1;
+	return slot;
+}
+
+/* Where the flow of the packet of this_workN() lives, which was found in a half-open slot: there still, or it moves
+ * with this packet, or it has moved since the index was read. */
+static __always_inline struct flowN *livesN(struct __sk_buff *skb, struct workN *w, const struct foundN *found,
+                                            __u32 now)
+{
+	struct flowN *f;
+	int at = -1;
+
+	if (found->state == FLOW_ANSWERED && client_heardN(found->flow, &w->packet)) {
+		w->rev = found->other;
+		at = confirmN(skb, found->slot, found->generation, now);
+	} else if (found->state == FLOW_MOVED) {
+		at = found->flow->first;
+	}
+	f = at < 0 ? 0 : slotN(at);
+	return f ? f : found->flow;
 }
 
 /* A SYN on a flow that is closing begins a new one: the rules are asked again. One CPU wins; 1 if the flow is gone. */

@@ -47,33 +47,33 @@ static __always_inline int send_onN(struct __sk_buff *skb, const struct packetN 
 __noinline int masqueradedN(struct __sk_buff *skb, __u32 now)
 {
 	struct workN *w = this_workN();
-	__u32 generation, forward;
-	struct keyN fwd, rev;
+	struct foundN found;
+	struct keyN fwd;
 	struct flowN *f;
-	__u8 state;
+	__u32 forward;
 
 	if (!w)
 		return TC_ACT_SHOT;
 	f = slotN(w->slot);
 	if (!f)
 		return TC_ACT_SHOT;
-	generation = READ_ONCE(f->generation);
+	found.flow = f;
+	found.slot = w->slot;
+	found.generation = READ_ONCE(f->generation);
 	barrier();
-	state = READ_ONCE(f->state);
+	found.state = READ_ONCE(f->state);
 	fwd = f->fwd;
-	rev = f->rev;
+	found.other = f->rev;
 	barrier();
 	forward = key_equalN(&fwd, &w->packet.key);
-	if ((!forward && !key_equalN(&rev, &w->packet.key)) || READ_ONCE(f->generation) != generation)
+	if ((!forward && !key_equalN(&found.other, &w->packet.key)) || READ_ONCE(f->generation) != found.generation)
 		return drop(REASON_NO_SPACE);
 	if (forward) {
+		if (found.state < FLOW_TAKEN)
+			f = livesN(skb, w, &found, now);
 		flow_countN(skb, f, DIR_FORWARD, now);
 		flow_tcpN(f, &w->packet, DIR_FORWARD);
-		if (state == FLOW_ANSWERED && client_heardN(f, &w->packet)) {
-			w->rev = rev;
-			confirmN(skb, w->slot, generation, now);
-		}
-		w->to = key_mirrorN(&rev);
+		w->to = key_mirrorN(&found.other);
 	} else {
 		flow_countN(skb, f, DIR_REVERSE, now);
 		flow_tcpN(f, &w->packet, DIR_REVERSE);

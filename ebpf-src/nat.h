@@ -12,6 +12,7 @@
 static __always_inline int arrivesN(struct __sk_buff *skb, struct workN *w, __u32 now)
 {
 	struct foundN found;
+	struct flowN *f;
 	struct keyN to;
 
 	if (!flow_findN(&w->packet.key, DIR_FORWARD, now, &found) || flow_reopenedN(&found, &w->packet))
@@ -20,14 +21,11 @@ static __always_inline int arrivesN(struct __sk_buff *skb, struct workN *w, __u3
 		w->slot = found.slot;
 		return NEXT_MASQUERADED;
 	}
-	flow_countN(skb, found.flow, DIR_FORWARD, now);
-	flow_tcpN(found.flow, &w->packet, DIR_FORWARD);
-	if (found.state == FLOW_CONFIRMED && found.flow->state == FLOW_CLOSING && wanted(EVENT_FLOW_CLOSED, now))
+	f = found.state < FLOW_TAKEN ? livesN(skb, w, &found, now) : found.flow;
+	flow_countN(skb, f, DIR_FORWARD, now);
+	flow_tcpN(f, &w->packet, DIR_FORWARD);
+	if (found.state == FLOW_CONFIRMED && f->state == FLOW_CLOSING && wanted(EVENT_FLOW_CLOSED, now))
 		tell_flowN(skb, found.slot, EVENT_FLOW_CLOSED);
-	if (found.state == FLOW_ANSWERED && client_heardN(found.flow, &w->packet)) {
-		w->rev = found.other;
-		confirmN(skb, found.slot, found.generation, now);
-	}
 	to = key_mirrorN(&found.other);
 	show_packetN(skb, w, &found, now, STAGE_IN);
 	if (rewriteN(skb, &w->packet, DIR_FORWARD, &to))

@@ -228,6 +228,8 @@ static __always_inline enum reason flow_openN(struct __sk_buff *skb, struct work
 		claim = claim_portN(skb, try, now);
 	if (claim != CLAIM_OURS)
 		f->state = FLOW_FREE;
+	if (claim == CLAIM_ADOPTED && (f = slotN(w->slot)))
+		flow_countN(skb, f, DIR_FORWARD, now);
 	if (claim == CLAIM_SHARED)
 		return REASON_NONE;
 	if (claim == CLAIM_TAKEN)

@@ -72,6 +72,7 @@ impl Lab {
     }
 
     /// A third namespace with [`SERVER`], reached through the gateway's `eth1`; the gateway forwards from now on.
+    /// No link-local address comes up there while a test goes on: `status` would speak of it.
     pub fn server(&self) -> Netns {
         let server = self.gateway.beside();
         let peer = server.path();
@@ -80,7 +81,7 @@ impl Lab {
             &format!(
                 "link add eth1 type veth peer name eth0 netns {}
                  address add 10.9.9.1/24 dev eth1
-                 link set eth1 up",
+                 link set eth1 addrgenmode none up",
                 peer.display()
             ),
         );
