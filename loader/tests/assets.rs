@@ -112,9 +112,13 @@ fn completion(shell: Shell) -> Vec<u8> {
 /// What the service files call is a command line that this program takes.
 #[test]
 fn services_call_what_there_is() {
-    let unit = include_str!("../assets/systemd/detour@.service");
-    let lines: Vec<&str> = unit.lines().filter(|line| line.starts_with("Exec")).collect();
-    assert!(lines.len() >= 4);
+    let units = [
+        include_str!("../assets/systemd/detour@.service"),
+        include_str!("../assets/systemd/detour-run@.service"),
+    ];
+    let lines = units.iter().flat_map(|unit| unit.lines());
+    let lines: Vec<&str> = lines.filter(|l| l.starts_with("Exec") && l.contains("/detour ")).collect();
+    assert!(lines.len() >= 6);
     for line in lines {
         let line =
             line.split_once('=').unwrap().1.replace("%I", "eth0").replace("$DETOUR_OPTIONS", "--prio=7");

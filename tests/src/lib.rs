@@ -20,6 +20,7 @@ pub mod netns;
 pub mod packet;
 pub mod random;
 pub mod serve;
+pub mod service;
 pub mod six;
 pub mod snapshot;
 pub mod strace;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Man pages, completions and service files, judged by those who will read them: man, the shells, systemd.
 use e2e::tools;
+use std::collections::BTreeSet;
 use std::process::Command;
 
 /// Runs a program on a file of loader/assets; it has to succeed and have nothing to complain of.
@@ -35,8 +36,50 @@ fn shells_read_their_completions() {
 #[test]
 fn units_expose_little() {
     let judge = ["security", "--offline=true", "--no-pager", "--threshold=20"];
-    let report = content("systemd-analyze", &judge, "systemd/detour@.service");
-    assert!(report.contains("Overall exposure level"), "{report}");
+    for unit in UNITS {
+        let report = content("systemd-analyze", &judge, unit);
+        assert!(report.contains("Overall exposure level"), "{report}");
+    }
+}
+
+const UNITS: [&str; 2] = ["systemd/detour@.service", "systemd/detour-run@.service"];
+
+/// The calls in one of systemd's groups, or the call itself.
+fn group(name: &str) -> BTreeSet<String> {
+    if !name.starts_with('@') {
+        return [name.to_string()].into();
+    }
+    let output =
+        Command::new("systemd-analyze").args(["syscall-filter", "--no-pager", name]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let words = text.lines().skip(1).map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    words.flat_map(group).collect()
+}
+
+/// What the commands were seen to call, and what a confined one may call, is what the units let through.
+#[test]
+fn units_allow_what_is_called() {
+    let docs = tools::project().join("loader/docs");
+    let read = |page: &str| std::fs::read_to_string(docs.join(page)).unwrap();
+    let pages = read("syscalls.md").split("## Every").next().unwrap().to_string() + &read("confinement.md");
+    let called = pages.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let called: BTreeSet<&str> = called.chain(["seccomp", "capset", "capget", "prctl"]).collect();
+    assert!(called.len() > 45, "{called:?}");
+    for unit in UNITS {
+        let text = std::fs::read_to_string(tools::project().join("loader/assets").join(unit)).unwrap();
+        let mut allowed = BTreeSet::new();
+        for words in text.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
+            let calls: BTreeSet<String> = words.trim_start_matches('~').split(' ').flat_map(group).collect();
+            match words.starts_with('~') {
+                true => allowed.retain(|call| !calls.contains(call)),
+                false => allowed.extend(calls),
+            }
+        }
+        let confines = |call: &&&str| unit.contains("run") || !["seccomp", "capset"].contains(call);
+        let missing: Vec<_> =
+            called.iter().filter(confines).filter(|call| !allowed.contains(**call)).collect();
+        assert!(missing.is_empty(), "{unit}: {missing:?}");
+    }
 }
 
 /// The threat model names tests: they have to be there.

@@ -2,86 +2,11 @@
 //! `run`: a service manager's view of it. Ready, reloaded, a bad file, another address, metrics, the end, and kill -9.
 use e2e::detour::{self, code};
 use e2e::lab::{self, Lab, GATEWAY};
-use e2e::netns::Netns;
 use e2e::serve::Server;
+use e2e::service::Service;
 use e2e::talk;
 use e2e::tools::Scratch;
-use nix::sys::signal::{kill, Signal};
-use nix::unistd::Pid;
-use std::os::unix::net::UnixDatagram;
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
-
-/// A running service, its manager's socket, its log and its files.
-struct Service {
-    child: Child,
-    manager: UnixDatagram,
-    scratch: Scratch,
-}
-
-impl Service {
-    /// Starts it and waits until it says that it is ready.
-    fn start(ns: &Netns, device: &str, rules: &str, more: &[&str]) -> Service {
-        let scratch = Scratch::new();
-        let rules = scratch.write("rules", rules);
-        let manager = UnixDatagram::bind(scratch.path("notify")).unwrap();
-        manager.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let log = std::fs::File::create(scratch.path("log")).unwrap();
-        let mut command = detour::command(&[&["run", device, &rules], more].concat());
-        command.env("NOTIFY_SOCKET", scratch.path("notify")).env("WATCHDOG_USEC", "400000");
-        command.env("JOURNAL_STREAM", "8:1").stdout(Stdio::null()).stderr(log);
-        let child = ns.within(|| command.spawn().unwrap());
-        let service = Service { child, manager, scratch };
-        service.says("READY=1");
-        service
-    }
-
-    /// The next thing it says, signs of life aside.
-    #[track_caller]
-    fn says(&self, expect: &str) {
-        let mut room = [0; 256];
-        loop {
-            let length =
-                self.manager.recv(&mut room).unwrap_or_else(|e| panic!("{expect}: {e}\n{}", self.log()));
-            let said = std::str::from_utf8(&room[..length]).unwrap();
-            if said != "WATCHDOG=1" {
-                assert!(said.starts_with(expect), "{said} instead of {expect}:\n{}", self.log());
-                return;
-            }
-        }
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.scratch.path("log")).unwrap()
-    }
-
-    /// Waits until the log has it.
-    #[track_caller]
-    fn logs(&self, words: &str) {
-        let start = Instant::now();
-        while !self.log().contains(words) {
-            assert!(start.elapsed() < Duration::from_secs(20), "{words} is not in:\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
-    }
-
-    #[track_caller]
-    fn ends(&mut self) {
-        let status = self.child.wait().unwrap();
-        assert!(status.success(), "{status}\n{}", self.log());
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use nix::sys::signal::Signal;
 
 fn heard(lab: &Lab, port: u16) -> String {
     let socket = talk::udp(&lab.client, 0);

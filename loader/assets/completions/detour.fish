@@ -515,6 +515,7 @@ complete -c detour -n "__fish_detour_using_subcommand run" -l monitor -d 'Transl
 complete -c detour -n "__fish_detour_using_subcommand run" -l pickup -d 'Open flows for TCP packets in mid-stream (the default where the device does not forward)'
 complete -c detour -n "__fish_detour_using_subcommand run" -l no-pickup -d 'Never do that'
 complete -c detour -n "__fish_detour_using_subcommand run" -l down-on-exit -d 'Detach and unpin at the end'
+complete -c detour -n "__fish_detour_using_subcommand run" -l no-confine -d 'Keep capabilities and system calls: it can then load again when the device comes back'
 complete -c detour -n "__fish_detour_using_subcommand run" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
 complete -c detour -n "__fish_detour_using_subcommand run" -s p -l pretty -d 'Indented JSON'
 complete -c detour -n "__fish_detour_using_subcommand run" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'

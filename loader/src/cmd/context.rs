@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Global options to the surroundings of a command: its network namespace, its socket, its lock; and its answer to output.
 use crate::cmd::recorder::Recorder;
+#[cfg(feature = "operate")]
+use crate::load::confine::{confine, Confined};
 use crate::load::exec::{self, Report};
 use crate::load::explain::explain;
 use crate::load::facts::Facts;
@@ -54,6 +56,10 @@ pub struct Context {
     socket: Option<Socket>,
     lock: Option<Flock<File>>,
     recorder: Option<Recorder>,
+    #[cfg(feature = "operate")]
+    confined: Option<Confined>,
+    #[cfg(feature = "operate")]
+    outgrown: bool,
 }
 
 /// How long a command waits for another one that changes the same bpffs.
@@ -69,7 +75,19 @@ impl Context {
         let (verbose, paper) = (matches.get_flag("verbose"), paper(matches));
         let json = matches.get_flag("json") || matches.get_flag("pretty");
         let recorder = transcript_path(matches).map(|path| Recorder::create(&path)).transpose()?;
-        Ok(Context { verbose, json, paper, netns, socket: None, lock: None, recorder })
+        Ok(Context {
+            verbose,
+            json,
+            paper,
+            netns,
+            socket: None,
+            lock: None,
+            recorder,
+            #[cfg(feature = "operate")]
+            confined: None,
+            #[cfg(feature = "operate")]
+            outgrown: false,
+        })
     }
 
     /// The rtnetlink socket of the namespace.
@@ -107,6 +125,26 @@ impl Context {
         }
     }
 
+    /// From here on the process can do what `task` takes and nothing else; what it opens later it opens confined. In words,
+    /// which `-v` shows too.
+    #[cfg(feature = "operate")]
+    pub fn confine(&mut self, task: crate::load::allowed::Task) -> Result<String, Refusal> {
+        self.socket()?;
+        let confined = confine(task, crate::load::gather::machine()?.version())?;
+        let text = confined.text();
+        if self.verbose && !self.json {
+            eprintln!("{text}");
+        }
+        self.confined = Some(confined);
+        Ok(text)
+    }
+
+    /// Whether a plan was refused because the process is confined: only a new process can do it.
+    #[cfg(feature = "operate")]
+    pub fn outgrown(&self) -> bool {
+        self.outgrown
+    }
+
     fn wait(&mut self, mut file: File, how: FlockArg) -> Result<(), Refusal> {
         let start = Instant::now();
         loop {
@@ -136,6 +174,11 @@ impl Context {
 
     /// Does a plan; with `-v` every step is shown on stderr as it is made.
     pub fn execute(&mut self, plan: &Plan, object: Option<&Object>) -> Result<Symbols, Refusal> {
+        #[cfg(feature = "operate")]
+        if let Some(Err(refusal)) = self.confined.as_ref().map(|confined| confined.permits(plan)) {
+            self.outgrown = true;
+            return Err(refusal);
+        }
         let (verbose, json) = (self.verbose, self.json);
         let mut recorder = self.recorder.take();
         let mut watch = |report: Report<'_>| {

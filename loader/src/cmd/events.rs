@@ -5,6 +5,7 @@ use crate::dnat::abi::EVENT_SNAP;
 use crate::dnat::events::{Event, What, KINDS};
 use crate::dnat::listener::{Listener, LEASE};
 use crate::dnat::pcapng;
+use crate::load::allowed::EVENTS;
 use crate::load::exec;
 use crate::load::explain::explain;
 use crate::load::refusal::{Refusal, Stage};
@@ -42,6 +43,7 @@ pub fn events(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusa
     let most = args.get_one::<u64>("count").copied().unwrap_or(u64::MAX);
 
     let signals = Signals::hold();
+    context.confine(EVENTS)?;
     let mut lease = Lease { symbols: Some(symbols), until: None };
     let (mut count, mut open) = (0_u64, true);
     while open && count < most {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! `run DEV [RULES]`: `up` in the foreground. Tells events, reloads on SIGHUP, follows addresses, writes metrics; the kernel
-//! carries on when it ends, unless `--down-on-exit`.
+//! carries on when it ends, unless `--down-on-exit`. Once it serves, it is confined to that, and what takes a load ends it.
 use crate::cmd::events::{say, Lease};
 use crate::cmd::{look, metrics, up, Answer, Context};
 use crate::dnat::events::{What, KINDS};
 use crate::dnat::listener::Listener;
+use crate::load::allowed::{DOWN, METRICS, RUN};
 use crate::load::changes::Changes;
 use crate::load::notify::Notify;
 use crate::load::refusal::{Refusal, Stage};
@@ -18,7 +19,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 /// How often the metrics file is written.
-const METRICS: Duration = Duration::from_secs(15);
+const PERIOD: Duration = Duration::from_secs(15);
 
 /// Applies, then serves until SIGINT or SIGTERM.
 pub fn run(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
@@ -38,12 +39,18 @@ pub fn run(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> 
         lost: 0,
         next: None,
     };
+    let down = args.get_flag("down-on-exit");
+    if !args.get_flag("no-confine") {
+        let metrics = if args.contains_id("metrics-file") { METRICS } else { 0 };
+        let text = context.confine(RUN | metrics | if down { DOWN } else { 0 })?;
+        service.log.line(INFO, &text);
+    }
     service.beat(context, args);
     service.notify.say("READY=1");
-    let ending = service.serve(context, args, &signals, &changes)?;
+    let ending = service.serve(context, args, &signals, &changes);
     service.notify.say("STOPPING=1");
     service.hang_up(context)?;
-    let down = args.get_flag("down-on-exit");
+    let ending = ending?;
     if down {
         let answer = up::down(context, args)?;
         service.log.line(INFO, answer.text.trim_end());
@@ -123,7 +130,7 @@ impl Service {
                 None => {}
                 Some(Signal::SIGHUP) => {
                     self.notify.reloading();
-                    if let Some(signal) = self.apply(context, args, "SIGHUP") {
+                    if let Some(signal) = self.apply(context, args, "SIGHUP")? {
                         return Ok(signal);
                     }
                     self.notify.say("READY=1");
@@ -131,7 +138,7 @@ impl Service {
                 Some(signal) => return Ok(signal),
             }
             if changes.any() {
-                if let Some(signal) = self.apply(context, args, "devices or addresses have changed") {
+                if let Some(signal) = self.apply(context, args, "devices or addresses have changed")? {
                     return Ok(signal);
                 }
             }
@@ -168,8 +175,14 @@ impl Service {
         }
     }
 
-    /// The rules again, on whatever is there now. What fails leaves the old rules in force. The signal that came meanwhile.
-    fn apply(&mut self, context: &mut Context, args: &ArgMatches, why: &str) -> Option<Signal> {
+    /// The rules again, on whatever is there now. What fails leaves the old rules in force; what a confined process cannot
+    /// do ends it. The signal that came meanwhile.
+    fn apply(
+        &mut self,
+        context: &mut Context,
+        args: &ArgMatches,
+        why: &str,
+    ) -> Result<Option<Signal>, Refusal> {
         context.unlock();
         let result = up::up(context, args);
         context.unlock();
@@ -187,15 +200,16 @@ impl Service {
                         Err(refusal) => self.log.line(ERROR, &refusal.to_string()),
                     }
                 }
-                None
+                Ok(None)
             }
+            Err(refusal) if context.outgrown() => Err(refusal.about(&format!("{}: {why}", self.device))),
             Err(refusal) => {
                 self.log.line(ERROR, &format!("{why}: nothing is changed: {refusal}"));
-                match refusal.stage {
+                Ok(match refusal.stage {
                     Stage::Interrupted => Some(Signal::SIGINT),
                     Stage::Terminated => Some(Signal::SIGTERM),
                     _ => None,
-                }
+                })
             }
         }
     }
@@ -205,7 +219,7 @@ impl Service {
         if self.next.is_some_and(|next| next > Instant::now()) {
             return;
         }
-        let every = self.notify.watchdog.map_or(METRICS, |watchdog| watchdog.min(METRICS));
+        let every = self.notify.watchdog.map_or(PERIOD, |watchdog| watchdog.min(PERIOD));
         self.next = Instant::now().checked_add(every);
         if self.notify.watchdog.is_some() {
             self.notify.say("WATCHDOG=1");

@@ -23,8 +23,12 @@
 
 pub mod ack;
 #[cfg(feature = "operate")]
+pub mod allowed;
+#[cfg(feature = "operate")]
 pub mod changes;
 pub mod compare;
+#[cfg(feature = "operate")]
+pub mod confine;
 pub mod create;
 pub mod exchange;
 pub mod exec;

@@ -32,6 +32,10 @@ pub(super) fn run() -> Command {
         .args(wanted())
         .arg(option("metrics-file", "FILE", file, "Replace this file every 15 s, for Prometheus"))
         .arg(flag("down-on-exit", "Detach and unpin at the end"))
+        .arg(flag(
+            "no-confine",
+            "Keep capabilities and system calls: it can then load again when the device comes back",
+        ))
 }
 
 pub(super) fn down() -> Command {

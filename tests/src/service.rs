@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! `detour run` as a service manager runs it: its notifications, its log, its end.
+use crate::detour::{self, code};
+use crate::netns::Netns;
+use crate::tools::Scratch;
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+/// A running service, its manager's socket, its log and its files.
+pub struct Service {
+    child: Child,
+    manager: UnixDatagram,
+    /// Holds `rules`, which it reads, and `log`.
+    pub scratch: Scratch,
+}
+
+impl Service {
+    /// Starts it and waits until it says that it is ready.
+    pub fn start(ns: &Netns, device: &str, rules: &str, more: &[&str]) -> Service {
+        let scratch = Scratch::new();
+        let rules = scratch.write("rules", rules);
+        let manager = UnixDatagram::bind(scratch.path("notify")).unwrap();
+        manager.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let log = std::fs::File::create(scratch.path("log")).unwrap();
+        let mut command = detour::command(&[&["run", device, &rules], more].concat());
+        command.env("NOTIFY_SOCKET", scratch.path("notify")).env("WATCHDOG_USEC", "400000");
+        command.env("JOURNAL_STREAM", "8:1").stdout(Stdio::null()).stderr(log);
+        let child = ns.within(|| command.spawn().unwrap());
+        let service = Service { child, manager, scratch };
+        service.says("READY=1");
+        service
+    }
+
+    /// The next thing it says, signs of life aside.
+    #[track_caller]
+    pub fn says(&self, expect: &str) {
+        let mut room = [0; 256];
+        loop {
+            let length =
+                self.manager.recv(&mut room).unwrap_or_else(|e| panic!("{expect}: {e}\n{}", self.log()));
+            let said = std::str::from_utf8(&room[..length]).unwrap();
+            if said != "WATCHDOG=1" {
+                assert!(said.starts_with(expect), "{said} instead of {expect}:\n{}", self.log());
+                return;
+            }
+        }
+    }
+
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.scratch.path("log")).unwrap()
+    }
+
+    /// Waits until the log has it.
+    #[track_caller]
+    pub fn logs(&self, words: &str) {
+        let start = Instant::now();
+        while !self.log().contains(words) {
+            assert!(start.elapsed() < Duration::from_secs(20), "{words} is not in:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for its end, which has to be with this code.
+    #[track_caller]
+    pub fn ends_with(&mut self, code: i32) {
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.code(), Some(code), "{status}\n{}", self.log());
+    }
+
+    /// Waits for its end, which has to be a good one.
+    #[track_caller]
+    pub fn ends(&mut self) {
+        self.ends_with(code::DONE);
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
