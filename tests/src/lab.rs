@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! The usual cast: a client whose only way out is a gateway, and on request a server behind the gateway.
 use crate::netns::Netns;
+use crate::talk;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// The client's address.
 pub const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 51);
@@ -60,6 +62,7 @@ impl Lab {
                  route add default via {GATEWAY6}"
             ),
         );
+        reached(&lab.client, GATEWAY);
         lab
     }
 
@@ -90,6 +93,7 @@ impl Lab {
             &format!("address add {SERVER}/24 dev eth0\n link set eth0 up\n route add default via 10.9.9.1"),
         );
         self.gateway.sysctl("net/ipv4/ip_forward", "1");
+        reached(&server, Ipv4Addr::new(10, 9, 9, 1));
         server
     }
 
@@ -131,6 +135,17 @@ impl Default for Lab {
     fn default() -> Self {
         Lab::new()
     }
+}
+
+/// Waits until `to` answers `ns`. A link carries nothing until a worker of the kernel has seen both ends up, which on a
+/// busy machine takes a while; and what is sent before is lost.
+pub fn reached(ns: &Netns, to: Ipv4Addr) {
+    let start = Instant::now();
+    while let Err(error) = talk::ping_for(ns, 1, to, Duration::from_millis(200)) {
+        assert!(start.elapsed() < 2 * talk::PATIENCE, "{to} never answered: {error}");
+    }
+    // As if nobody had asked: an address may still move to another device.
+    ns.run("ip", &["neighbour", "flush", "all"]);
 }
 
 /// Runs the lines of `batch` as `ip` commands inside `ns`.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Small servers inside a namespace that say whom they think they talk to; each stops when it is dropped.
 use crate::netns::Netns;
+use crate::talk::PATIENCE;
 use nix::poll::{poll, PollFd, PollFlags};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use std::io::{Read, Write};
@@ -9,7 +10,6 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 type Heard = Mutex<Vec<(SocketAddr, Vec<u8>)>>;
 
@@ -133,7 +133,7 @@ fn readable(socket: &impl AsFd, stop: &AtomicBool) -> bool {
 
 fn converse(mut stream: TcpStream, peer: SocketAddr, body: &str, heard: &Heard) {
     stream.set_nonblocking(false).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let (mut request, mut room) = (Vec::new(), [0; 4096]);
     while !request.ends_with(b"\r\n\r\n") {
         match stream.read(&mut room) {

@@ -11,10 +11,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-/// How long anybody waits for an answer: generous, since nothing gets lost here.
-pub const PATIENCE: Duration = Duration::from_secs(3);
-/// How long to wait where silence is expected.
+/// How long anybody waits for an answer. It comes at once, unless the machine is busy: nothing gets lost here.
+pub const PATIENCE: Duration = Duration::from_secs(15);
+/// How long to wait where silence is expected. Too short for an answer that must come.
 pub const SILENCE: Duration = Duration::from_millis(400);
+
+/// Milliseconds without a packet after which the last one is taken to have passed.
+pub const QUIET: i64 = 250;
 
 /// A TCP connection from `port` (0: any) of this namespace; several may share a port while their destinations differ.
 pub fn dial(ns: &Netns, port: u16, to: SocketAddr) -> io::Result<TcpStream> {
@@ -58,7 +61,7 @@ pub fn get(stream: &mut TcpStream, host: &str) -> io::Result<String> {
 
 /// `curl http://HOST…/`; the body.
 pub fn curl(ns: &Netns, url: &str) -> String {
-    ns.run("curl", &["--silent", "--show-error", "--fail", "--max-time", "5", "--noproxy", "*", url])
+    ns.run("curl", &["--silent", "--show-error", "--fail", "--max-time", "20", "--noproxy", "*", url])
 }
 
 /// A UDP socket at `port` (0: any).

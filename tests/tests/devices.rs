@@ -248,7 +248,7 @@ fn a_tag_in_the_metadata() {
             let mut frame = tagged(&syn, tags);
             frame[..6].copy_from_slice(&[2, 0, 0, 0, 0, 2]);
             wire.send(&frame);
-            let frames = wire.frames(100);
+            let frames = wire.frames(talk::QUIET);
             let expected = syn.clone().between(client(4000), at(destination, 80)).ip();
             let seen = frames.iter().filter(|frame| !frame.sent && frame.bytes.ends_with(&expected)).count();
             assert_eq!(seen, 1, "--vlan {option} {tags:02x?}: {frames:02x?}");

@@ -77,7 +77,9 @@ fn a_flow_is_told_from_its_beginning_to_its_end() {
     let second = detour::run(ns, &["events", &lab.device, "--count", "1"]);
     second.refused(code::FOREIGN, &["already reads"]);
     // The connection's last segment may still be on its way.
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    while !detour::run(ns, &["flows", &lab.device]).done().stdout.contains("closing") {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
     let lines = events.end();
     assert_eq!(names(&lines), ["new", "confirmed", "closed", "denied", "asked", "end"], "{lines:#?}");
     for flow in &lines[..3] {

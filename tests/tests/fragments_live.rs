@@ -24,7 +24,7 @@ fn transcript(lab: &Lab, far: IpAddr) -> Vec<(bool, Vec<u8>)> {
             talk::ask(&socket, to, &text).unwrap_or_else(|e| panic!("{length} to {far}: {e}"));
         assert!(from == to && answer.starts_with(&text), "{length} bytes from {from}");
     }
-    let frames = wire.frames(100).into_iter();
+    let frames = wire.frames(talk::QUIET).into_iter();
     let ours = frames.filter_map(|frame| {
         let mut bytes = frame.bytes.get(14..)?.to_vec();
         match (bytes[0] >> 4, bytes[if far.is_ipv4() { 9 } else { 6 }]) {

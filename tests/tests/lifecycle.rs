@@ -268,19 +268,19 @@ fn any_object_is_loaded_and_unloaded() {
     let ns = &lab.gateway;
     let _web = Server::http(ns, ([0, 0, 0, 0], 80), "hello");
     let before = Snapshot::take(ns);
-    let direct = || talk::dial_for(&lab.client, 0, ([192, 168, 178, 2], 80).into(), talk::SILENCE);
-    direct().unwrap();
+    let direct = |patience| talk::dial_for(&lab.client, 0, ([192, 168, 178, 2], 80).into(), patience);
+    direct(talk::PATIENCE).unwrap();
     detour::run(ns, &["load", "@drop", DEVICE]).done();
-    assert!(talk::silence(&direct().unwrap_err()), "everything is dropped");
+    assert!(talk::silence(&direct(talk::SILENCE).unwrap_err()), "everything is dropped");
     let taken = detour::run(ns, &["load", "@drop", DEVICE]).ends(code::FOREIGN);
     assert!(!taken.stderr.is_empty());
     // The same object from a file, under another name, beside it.
     let file = tools::project().join("elf/drop.bpf.o");
     detour::run(ns, &["load", file.to_str().unwrap(), DEVICE, "--name", "second"]).done();
     detour::run(ns, &["unload", DEVICE, "drop"]).done();
-    assert!(talk::silence(&direct().unwrap_err()), "the second one still drops");
+    assert!(talk::silence(&direct(talk::SILENCE).unwrap_err()), "the second one still drops");
     detour::run(ns, &["unload", DEVICE, "second"]).done();
-    direct().unwrap();
+    direct(talk::PATIENCE).unwrap();
     detour::run(ns, &["unload", DEVICE, "second"]).ends(code::NO);
     before.holds(ns, "load and unload");
 }

@@ -31,7 +31,7 @@ fn both(nft: &str, rule: &str, scene: impl Fn(&Lab) -> Vec<String>) -> Vec<Strin
 /// summed by the sender, so what is read here is right in every sum of its own.
 fn errors(wire: &Wire) -> Vec<String> {
     let mut lines = Vec::new();
-    for frame in wire.frames(100).iter().filter(|frame| frame.bytes[12..14] == [8, 0]) {
+    for frame in wire.frames(talk::QUIET).iter().filter(|frame| frame.bytes[12..14] == [8, 0]) {
         let packet = Packet::read_loosely(&frame.bytes).unwrap_or_else(|fault| panic!("{fault}"));
         let Inner::Icmp { kind: kind @ (3 | 11 | 12), code, .. } = packet.inner else { continue };
         let checked = Packet::read(&frame.bytes).unwrap_or_else(|fault| panic!("{fault}"));
@@ -83,6 +83,9 @@ fn trace(lab: &Lab, hops: u32) -> Vec<String> {
         socket.set_ttl(ttl).unwrap();
         socket.connect((FAKE, 33433 + ttl as u16)).unwrap();
         socket.send(b"where?").unwrap();
+        // Of hops on the way the kernel tells a socket only when it asked to hear of such errors.
+        let patience = if ttl < hops { talk::SILENCE } else { talk::PATIENCE };
+        socket.set_read_timeout(Some(patience)).unwrap();
         socket.recv(&mut [0; 10]).unwrap_err();
     }
     errors(&wire)

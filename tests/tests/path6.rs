@@ -87,7 +87,7 @@ fn server6(lab: &Lab) -> Netns {
 /// The ICMPv6 errors among what passed, whose sums are all right: sender, type, code, and the quoted packet's ends.
 fn errors(wire: &Wire) -> Vec<String> {
     let mut lines = Vec::new();
-    for frame in wire.frames(100).iter().filter(|frame| frame.bytes[12..14] == [0x86, 0xdd]) {
+    for frame in wire.frames(talk::QUIET).iter().filter(|frame| frame.bytes[12..14] == [0x86, 0xdd]) {
         let packet = Packet::read_loosely(&frame.bytes).unwrap_or_else(|fault| panic!("{fault}"));
         let Inner::Icmp { kind: kind @ 1..=4, code, .. } = packet.inner else { continue };
         let quoted = Packet::read(&frame.bytes).unwrap_or_else(|fault| panic!("{fault}")).payload;
@@ -188,6 +188,9 @@ fn traces_end_at_the_address_that_was_asked() {
             nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::Ipv6Ttl, &hops).unwrap();
             socket.connect((FAR6, 33433 + hops as u16)).unwrap();
             socket.send(b"where?").unwrap();
+            // Of hops on the way the kernel tells a socket only when it asked to hear of such errors.
+            let patience = if hops < 2 { talk::SILENCE } else { talk::PATIENCE };
+            socket.set_read_timeout(Some(patience)).unwrap();
             socket.recv(&mut [0; 10]).unwrap_err();
         }
         errors(&wire)

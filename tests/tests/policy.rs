@@ -210,7 +210,7 @@ fn nothing_leaks_through_a_sealed_device() {
             frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 0x51]);
             from_client.send(&frame);
         }
-        let forged = wire.frames(300);
+        let forged = wire.frames(2 * talk::QUIET);
         let of_client = |frame: &&e2e::capture::Frame| {
             frame.bytes[12..14] == [8, 0] && frame.bytes[26..30] == CLIENT.octets()
         };

@@ -7,6 +7,7 @@ use e2e::lab::{Lab, CLIENT, GATEWAY};
 use e2e::packet::{Inner, Packet, ACK, FIN, RST, SYN};
 use e2e::talk;
 use e2e::testrun::{Sums, REDIRECT, SHOT, UNSPEC};
+use std::cell::Cell;
 use std::net::{Ipv4Addr, SocketAddr};
 
 /// What nft calls each refusal, and the code that goes out.
@@ -50,16 +51,16 @@ fn each_code_goes_out() {
 #[test]
 fn packets_of_every_shape_are_quoted() {
     let bench = Bench::new(&["reject"]);
+    let answered = Cell::new(0);
     bench.scenes(|port, ingress, _| {
-        let mut answered = 0;
-        let mut answers = |packet: &Packet| {
+        let answers = |packet: &Packet| {
             // What is cut takes the device's sum with it: the kernel forgets it, but its test does not.
             if ingress.sums == Sums::Complete && packet.ip().len() > 576 - 28 {
                 return;
             }
             ingress.answers(packet, &unreachable(packet, 3));
-            answered += 1;
-            if answered % 40 == 0 {
+            answered.set(answered.get() + 1);
+            if answered.get() % 40 == 0 {
                 // As many answers as that are sent at once, then a thousand a second.
                 std::thread::sleep(std::time::Duration::from_millis(100));
             }
@@ -140,14 +141,16 @@ fn some_are_not_told() {
 /// ICMP answers are as many as the kernel's own would be, RSTs are not limited by it either.
 #[test]
 fn answers_have_a_limit() {
+    // A thousand a second are answered, and this takes a fraction of a second for each thousand.
+    const MANY: u16 = 30_000;
     let bench = Bench::new(&["tcp reject with tcp reset", "reject"]);
     let program = bench.program("ingress");
     bench.lab.gateway.within(|| {
         let run = |packet: Packet| program.run_here(&packet.frame(), Sums::None).unwrap().verdict;
-        let told = |packet: fn(u16) -> Packet| (0..3000).filter(|n| run(packet(*n)) == REDIRECT).count();
-        assert_eq!(told(|n| Packet::tcp(client(n), at(FAR, 80), SYN)), 3000);
+        let told = |packet: fn(u16) -> Packet| (0..MANY).filter(|n| run(packet(*n)) == REDIRECT).count();
+        assert_eq!(told(|n| Packet::tcp(client(n), at(FAR, 80), SYN)), usize::from(MANY));
         let told = told(|n| Packet::udp(client(n), at(FAR, 53)));
-        assert!((50..3000).contains(&told), "{told} of 3000 were answered");
+        assert!((50..usize::from(MANY)).contains(&told), "{told} of {MANY} were answered");
     });
 }
 
@@ -185,8 +188,11 @@ fn conversations(lab: &Lab) -> Vec<String> {
             }
         }
     }
-    told.push(format!("ping: {:?}", talk::ping(&lab.client, 7, FAKE).map_err(|e| e.kind())));
-    for frame in wire.frames(100).iter().filter(|f| !f.sent && f.bytes[12..14] == [8, 0]) {
+    told.push(format!(
+        "ping: {:?}",
+        talk::ping_for(&lab.client, 7, FAKE, talk::SILENCE).map_err(|e| e.kind())
+    ));
+    for frame in wire.frames(talk::QUIET).iter().filter(|f| !f.sent && f.bytes[12..14] == [8, 0]) {
         let mut packet = Packet::read_loosely(&frame.bytes).unwrap();
         // The kernel numbers its ICMP packets and lets them be fragmented; ours are short, and need no number.
         (packet.id, packet.fragment) = (0, 0x4000);

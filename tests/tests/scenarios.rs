@@ -4,9 +4,10 @@ use e2e::detour::up;
 use e2e::lab::{Lab, GATEWAY, SERVER};
 use e2e::netns::Netns;
 use e2e::serve::Server;
-use e2e::talk::{self, silence, SILENCE};
+use e2e::talk::{self, silence, PATIENCE, SILENCE};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 /// Each set is read by both; later lines count only where the earlier ones do not match.
 const SETS: [&str; 22] = [
@@ -56,18 +57,18 @@ const PROBES: [Probe; 9] = [
 const ASKED: [Ipv4Addr; 3] = [Ipv4Addr::new(93, 184, 216, 34), Ipv4Addr::new(198, 51, 100, 7), GATEWAY];
 
 /// What the client hears, from whom, and what the server knows of it.
-fn hears(client: &Netns, port: u16, to: Ipv4Addr, probe: Probe) -> String {
+fn hears(client: &Netns, port: u16, to: Ipv4Addr, probe: Probe, patience: Duration) -> String {
     let said = match probe {
-        Probe::Tcp(service) => talk::dial_for(client, port, (to, service).into(), SILENCE)
+        Probe::Tcp(service) => talk::dial_for(client, port, (to, service).into(), patience)
             .and_then(|mut stream| talk::get(&mut stream, "any")),
         Probe::Udp(service) => {
             let socket = talk::udp(client, port);
-            socket.set_read_timeout(Some(SILENCE)).unwrap();
+            socket.set_read_timeout(Some(patience)).unwrap();
             // Not connected, so that an answer from another address would be seen; but then no refusal is heard.
             talk::ask(&socket, (to, service).into(), "hello")
                 .map(|(text, from)| format!("{text} from {from}"))
         }
-        Probe::Ping => talk::ping_for(client, port, to, SILENCE).map(|from| from.to_string()),
+        Probe::Ping => talk::ping_for(client, port, to, patience).map(|from| from.to_string()),
     };
     said.unwrap_or_else(|error: io::Error| match silence(&error) {
         true => "silence".to_string(),
@@ -76,7 +77,7 @@ fn hears(client: &Netns, port: u16, to: Ipv4Addr, probe: Probe) -> String {
 }
 
 /// The whole conversation over `lab`, a line for each probe.
-fn transcript(lab: &Lab) -> Vec<String> {
+fn transcript(lab: &Lab, patience: Duration) -> Vec<String> {
     let here = |port| SocketAddr::from(([0, 0, 0, 0], port));
     let far = lab.server();
     lab.client.run("ip", &["route", "replace", "default", "via", &GATEWAY.to_string()]);
@@ -91,7 +92,7 @@ fn transcript(lab: &Lab) -> Vec<String> {
     std::thread::scope(|scope| {
         let ask = |(port, to, probe)| {
             let client = &lab.client;
-            scope.spawn(move || format!("{probe:?} {to}: {}", hears(client, port, to, probe)))
+            scope.spawn(move || format!("{probe:?} {to}: {}", hears(client, port, to, probe, patience)))
         };
         let threads: Vec<_> = asked.into_iter().map(ask).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -113,16 +114,25 @@ fn better(ours: &str, theirs: &str) -> bool {
     restored(53) || restored(5353)
 }
 
+/// What clients hear under nftables, and under detour, if they wait as long as `patience`.
+fn both(rules: &str, patience: Duration) -> (Vec<String>, Vec<String>) {
+    let theirs = Lab::new();
+    theirs.nft(rules);
+    let ours = Lab::new();
+    let lines: Vec<&str> = rules.lines().flat_map(|line| ["--rule", line]).collect();
+    up(&ours.gateway, &ours.device, &lines);
+    (transcript(&theirs, patience), transcript(&ours, patience))
+}
+
 #[test]
 fn every_client_hears_the_same() {
     let mut answers = 0;
     for rules in SETS {
-        let theirs = Lab::new();
-        theirs.nft(rules);
-        let ours = Lab::new();
-        let lines: Vec<&str> = rules.lines().flat_map(|line| ["--rule", line]).collect();
-        up(&ours.gateway, &ours.device, &lines);
-        let (theirs, ours) = (transcript(&theirs), transcript(&ours));
+        let (mut theirs, mut ours) = both(rules, SILENCE);
+        if ours.iter().zip(&theirs).any(|(ours, theirs)| ours != theirs && !better(ours, theirs)) {
+            // On a busy machine an answer may just have come too late for one of them: again, without hurry.
+            (theirs, ours) = both(rules, PATIENCE);
+        }
         for (ours, theirs) in ours.iter().zip(&theirs) {
             assert!(ours == theirs || better(ours, theirs), "{rules}\nours   {ours}\ntheirs {theirs}");
         }

@@ -37,7 +37,7 @@ fn conversations(lab: &Lab, checked: bool) -> Vec<String> {
     for n in 1..4 {
         talk::ping(&lab.client, n, Ipv4Addr::new(9, 9, 9, n as u8)).unwrap();
     }
-    describe(&wire.frames(100), checked)
+    describe(&wire.frames(talk::QUIET), checked)
 }
 
 /// Each packet but pure acknowledgements, whose number depends on timing. Where a stream of bytes is cut does, too:
