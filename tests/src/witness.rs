@@ -241,6 +241,7 @@ fn numbers(argument: &Argument) -> Vec<(String, i128)> {
 /// Fields that the kernel fills in and strace shows.
 fn answers(command: &str) -> &'static [&'static str] {
     match command {
+        "PROG_TEST_RUN" => &["retval", "data_size_in", "data_size_out", "duration"],
         "OBJ_GET_INFO_BY_FD" => &["type", "id", "tag", "name", "info"],
         _ => &[],
     }

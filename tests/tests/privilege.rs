@@ -3,6 +3,7 @@
 use e2e::detour::{self, code, Run};
 use e2e::lab::Lab;
 use e2e::netns::Netns;
+use e2e::talk;
 use e2e::tools::Scratch;
 use std::process::Command;
 
@@ -33,7 +34,7 @@ fn on_this_kernel(needs: &'static [&'static str]) -> Vec<&'static str> {
 }
 
 /// Each command, before it what makes it possible, and what it needs.
-const COMMANDS: [(&[&str], &[&str], &[&str]); 16] = [
+const COMMANDS: [(&[&str], &[&str], &[&str]); 18] = [
     (&[], &["up", DEVICE], LOADS),
     (&[], &["load", "@trace", DEVICE], LOADS),
     (&["load", "@trace", DEVICE], &["load", "@trace", DEVICE, "--replace"], LOADS),
@@ -42,6 +43,8 @@ const COMMANDS: [(&[&str], &[&str], &[&str]); 16] = [
     (&["up", DEVICE], &["up", DEVICE, "--rule", "drop"], READS),
     (&["up", DEVICE], &["map", "set", DEVICE, "up", "local4", "hex:01020304", "hex:01000000"], READS),
     (&["up", DEVICE], &["down", DEVICE], CHANGES),
+    (&["up", DEVICE], &["flush", DEVICE], LOADS),
+    (&["up", DEVICE], &["orig", "icmp", "192.168.178.51:7", "192.168.178.2"], READS),
     (&["up", DEVICE], &["status", DEVICE], READS),
     (&["up", DEVICE], &["flows", DEVICE], READS),
     (&["up", DEVICE], &["asked", DEVICE], READS),
@@ -63,6 +66,9 @@ fn each_command_with_what_it_needs_and_without() {
         let prepare = || {
             if !before.is_empty() {
                 detour::run(ns, before).done();
+                // So that there is a flow.
+                let heard = (before[0] == "up").then(|| talk::ping(&lab.client, 7, [1, 2, 3, 4].into()));
+                assert!(heard.as_ref().is_none_or(Result::is_ok), "{heard:?}");
             }
         };
         let clear = || {

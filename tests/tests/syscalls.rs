@@ -155,6 +155,7 @@ fn every_call_is_listed_with_its_reason() {
         ("map", &["map", "list", DEVICE, "up"]),
         ("verify --live", &["verify", "--live", DEVICE]),
         ("up (reload)", &["up", DEVICE, "--rule", "drop"]),
+        ("flush", &["flush", DEVICE, "icmp"]),
         ("load", &["load", "@trace", DEVICE]),
         ("load --replace", &["load", "@trace", DEVICE, "--replace"]),
         ("unload", &["unload", DEVICE, "trace"]),

@@ -41,6 +41,9 @@ _detour() {
             detour,flows)
                 cmd="detour__subcmd__flows"
                 ;;
+            detour,flush)
+                cmd="detour__subcmd__flush"
+                ;;
             detour,help)
                 cmd="detour__subcmd__help"
                 ;;
@@ -110,6 +113,9 @@ _detour() {
             detour__subcmd__help,flows)
                 cmd="detour__subcmd__help__subcmd__flows"
                 ;;
+            detour__subcmd__help,flush)
+                cmd="detour__subcmd__help__subcmd__flush"
+                ;;
             detour__subcmd__help,help)
                 cmd="detour__subcmd__help__subcmd__help"
                 ;;
@@ -170,6 +176,9 @@ _detour() {
             detour__subcmd__help__subcmd__plan,down)
                 cmd="detour__subcmd__help__subcmd__plan__subcmd__down"
                 ;;
+            detour__subcmd__help__subcmd__plan,flush)
+                cmd="detour__subcmd__help__subcmd__plan__subcmd__flush"
+                ;;
             detour__subcmd__help__subcmd__plan,load)
                 cmd="detour__subcmd__help__subcmd__plan__subcmd__load"
                 ;;
@@ -218,6 +227,9 @@ _detour() {
             detour__subcmd__plan,down)
                 cmd="detour__subcmd__plan__subcmd__down"
                 ;;
+            detour__subcmd__plan,flush)
+                cmd="detour__subcmd__plan__subcmd__flush"
+                ;;
             detour__subcmd__plan,help)
                 cmd="detour__subcmd__plan__subcmd__help"
                 ;;
@@ -235,6 +247,9 @@ _detour() {
                 ;;
             detour__subcmd__plan__subcmd__help,down)
                 cmd="detour__subcmd__plan__subcmd__help__subcmd__down"
+                ;;
+            detour__subcmd__plan__subcmd__help,flush)
+                cmd="detour__subcmd__plan__subcmd__help__subcmd__flush"
                 ;;
             detour__subcmd__plan__subcmd__help,help)
                 cmd="detour__subcmd__plan__subcmd__help__subcmd__help"
@@ -273,7 +288,7 @@ _detour() {
 
     case "${cmd}" in
         detour)
-            opts="-n -j -p -v -q -h -V --netns --json --pretty --color --verbose --quiet --help --version up down status asked flows rules load unload list plan apply check map inspect test verify run orig events metrics doctor demo help"
+            opts="-n -j -p -v -q -h -V --netns --json --pretty --color --verbose --quiet --help --version up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -550,8 +565,38 @@ _detour() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        detour__subcmd__flush)
+            opts="-n -j -p -v -q -h --transcript --netns --json --pretty --color --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --transcript)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --netns)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         detour__subcmd__help)
-            opts="up down status asked flows rules load unload list plan apply check map inspect test verify run orig events metrics doctor demo help"
+            opts="up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -663,6 +708,20 @@ _detour() {
             return 0
             ;;
         detour__subcmd__help__subcmd__flows)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        detour__subcmd__help__subcmd__flush)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -831,7 +890,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__help__subcmd__plan)
-            opts="up down load unload map"
+            opts="up down load unload map flush"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -845,6 +904,20 @@ _detour() {
             return 0
             ;;
         detour__subcmd__help__subcmd__plan__subcmd__down)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        detour__subcmd__help__subcmd__plan__subcmd__flush)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1483,7 +1556,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__plan)
-            opts="-n -j -p -v -q -h --netns --json --pretty --color --verbose --quiet --help up down load unload map help"
+            opts="-n -j -p -v -q -h --netns --json --pretty --color --verbose --quiet --help up down load unload map flush help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1550,8 +1623,50 @@ _detour() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        detour__subcmd__plan__subcmd__flush)
+            opts="-n -j -p -v -q -h --bytes --undo --facts --save-facts --strace --pcap --against --netns --json --pretty --color --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --facts)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --save-facts)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pcap)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --against)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --netns)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         detour__subcmd__plan__subcmd__help)
-            opts="up down load unload map help"
+            opts="up down load unload map flush help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1565,6 +1680,20 @@ _detour() {
             return 0
             ;;
         detour__subcmd__plan__subcmd__help__subcmd__down)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        detour__subcmd__plan__subcmd__help__subcmd__flush)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1929,7 +2058,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__plan__subcmd__up)
-            opts="-n -j -p -v -q -h --prio --handle --mount-bpffs --rule --flows-max --half-open --asked-max --timeout --when-full --client-new --client-live --clients-max --sealed --vlan --monitor --pickup --no-pickup --bytes --undo --facts --save-facts --strace --pcap --against --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --prio --handle --mount-bpffs --rule --flows-max --half-open --asked-max --timeout --when-full --client-new --client-live --clients-max --sealed --vlan --monitor --pickup --no-pickup --flush --bytes --undo --facts --save-facts --strace --pcap --against --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1981,6 +2110,10 @@ _detour() {
                     ;;
                 --vlan)
                     COMPREPLY=($(compgen -W "none any" -- "${cur}"))
+                    return 0
+                    ;;
+                --flush)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --facts)
@@ -2225,7 +2358,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__up)
-            opts="-n -j -p -v -q -h --prio --handle --mount-bpffs --rule --flows-max --half-open --asked-max --timeout --when-full --client-new --client-live --clients-max --sealed --vlan --monitor --pickup --no-pickup --transcript --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --prio --handle --mount-bpffs --rule --flows-max --half-open --asked-max --timeout --when-full --client-new --client-live --clients-max --sealed --vlan --monitor --pickup --no-pickup --flush --transcript --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2277,6 +2410,10 @@ _detour() {
                     ;;
                 --vlan)
                     COMPREPLY=($(compgen -W "none any" -- "${cur}"))
+                    return 0
+                    ;;
+                --flush)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --transcript)

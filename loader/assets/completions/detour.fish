@@ -52,6 +52,7 @@ complete -c detour -n "__fish_detour_needs_command" -f -a "inspect" -d 'Programs
 complete -c detour -n "__fish_detour_needs_command" -f -a "test" -d 'Run a program on packets without a device (BPF_PROG_TEST_RUN): verdict and packet afterwards'
 complete -c detour -n "__fish_detour_needs_command" -f -a "verify" -d 'Objects against their manifest; with --live, what the kernel runs against the objects and the plan'
 complete -c detour -n "__fish_detour_needs_command" -f -a "run" -d 'up in the foreground: tells events, reloads rules on SIGHUP, follows addresses'
+complete -c detour -n "__fish_detour_needs_command" -f -a "flush" -d 'End translations: what follows is for the rules of now to decide'
 complete -c detour -n "__fish_detour_needs_command" -f -a "orig" -d 'What the client of a connection had asked for, from what its server sees'
 complete -c detour -n "__fish_detour_needs_command" -f -a "events" -d 'What happens on the device, a line each as it happens, until a signal ends it'
 complete -c detour -n "__fish_detour_needs_command" -f -a "metrics" -d 'What is up as numbers for Prometheus'
@@ -74,6 +75,7 @@ complete -c detour -n "__fish_detour_using_subcommand up" -l client-live -d 'Con
 complete -c detour -n "__fish_detour_using_subcommand up" -l clients-max -d 'Clients that are counted for these two at most' -r
 complete -c detour -n "__fish_detour_using_subcommand up" -l vlan -d 'Frames with VLAN tags that are served, too' -r -f -a "none\t''
 any\t''"
+complete -c detour -n "__fish_detour_using_subcommand up" -l flush -d 'Then end the flows that MATCH chooses, as \'flush\' does; \'\' chooses all' -r
 complete -c detour -n "__fish_detour_using_subcommand up" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r
 complete -c detour -n "__fish_detour_using_subcommand up" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand up" -l color -d 'Colours' -r -f -a "auto\t''
@@ -204,21 +206,22 @@ complete -c detour -n "__fish_detour_using_subcommand list" -s p -l pretty -d 'I
 complete -c detour -n "__fish_detour_using_subcommand list" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
 complete -c detour -n "__fish_detour_using_subcommand list" -s q -l quiet -d 'Errors only'
 complete -c detour -n "__fish_detour_using_subcommand list" -s h -l help -d 'Print help'
-complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
-complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -l color -d 'Colours' -r -f -a "auto\t''
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map flush help" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map flush help" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
-complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -s p -l pretty -d 'Indented JSON'
-complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
-complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -s q -l quiet -d 'Errors only'
-complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -s h -l help -d 'Print help'
-complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -f -a "up" -d 'Load, attach and apply rules, then leave; the kernel carries on'
-complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -f -a "down" -d 'Detach and unpin what up made, and nothing else'
-complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -f -a "load" -d 'Load tc programs of any object and attach them'
-complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -f -a "unload" -d 'Detach and unpin an instance, and nothing else'
-complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -f -a "map" -d 'Write elements'
-complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map flush help" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map flush help" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map flush help" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map flush help" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map flush help" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map flush help" -f -a "up" -d 'Load, attach and apply rules, then leave; the kernel carries on'
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map flush help" -f -a "down" -d 'Detach and unpin what up made, and nothing else'
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map flush help" -f -a "load" -d 'Load tc programs of any object and attach them'
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map flush help" -f -a "unload" -d 'Detach and unpin an instance, and nothing else'
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map flush help" -f -a "map" -d 'Write elements'
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map flush help" -f -a "flush" -d 'End translations: what follows is for the rules of now to decide'
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map flush help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l prio -d 'Priority of the filters; lower ones run first' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l handle -d 'Handle of the filters, decimal or 0x…' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l rule -d 'A rule, after those of the file; first match wins' -r
@@ -235,6 +238,7 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l clients-max -d 'Clients that are counted for these two at most' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l vlan -d 'Frames with VLAN tags that are served, too' -r -f -a "none\t''
 any\t''"
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l flush -d 'Then end the flows that MATCH chooses, as \'flush\' does; \'\' chooses all' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l facts -d 'Facts of another machine, as \'plan … --save-facts\' wrote them, or of none at all' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l save-facts -d 'Write the facts to a file' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l pcap -d 'Write the netlink messages to a file that Wireshark opens' -r
@@ -342,11 +346,28 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from map" -s h -l help -d 'Print help'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from map" -f -a "set" -d 'Write one element'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from map" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l facts -d 'Facts of another machine, as \'plan … --save-facts\' wrote them, or of none at all' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l save-facts -d 'Write the facts to a file' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l pcap -d 'Write the netlink messages to a file that Wireshark opens' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l against -d 'Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l bytes -d 'Show the bytes of every call and message'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l undo -d 'Show what undoes each step, and what follows a failure'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l strace -d 'As \'strace -X raw\' shows the calls'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -s h -l help -d 'Print help'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "up" -d 'Load, attach and apply rules, then leave; the kernel carries on'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "down" -d 'Detach and unpin what up made, and nothing else'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "load" -d 'Load tc programs of any object and attach them'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "unload" -d 'Detach and unpin an instance, and nothing else'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "map" -d 'Write elements'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "flush" -d 'End translations: what follows is for the rules of now to decide'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c detour -n "__fish_detour_using_subcommand apply" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r
 complete -c detour -n "__fish_detour_using_subcommand apply" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
@@ -521,6 +542,16 @@ complete -c detour -n "__fish_detour_using_subcommand run" -s p -l pretty -d 'In
 complete -c detour -n "__fish_detour_using_subcommand run" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
 complete -c detour -n "__fish_detour_using_subcommand run" -s q -l quiet -d 'Errors only'
 complete -c detour -n "__fish_detour_using_subcommand run" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand flush" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r
+complete -c detour -n "__fish_detour_using_subcommand flush" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand flush" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand flush" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand flush" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand flush" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand flush" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand flush" -s h -l help -d 'Print help'
 complete -c detour -n "__fish_detour_using_subcommand orig" -l dev -d 'What is up on this device; otherwise on all, and the newest counts' -r
 complete -c detour -n "__fish_detour_using_subcommand orig" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand orig" -l color -d 'Colours' -r -f -a "auto\t''
@@ -579,34 +610,36 @@ complete -c detour -n "__fish_detour_using_subcommand demo" -s p -l pretty -d 'I
 complete -c detour -n "__fish_detour_using_subcommand demo" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
 complete -c detour -n "__fish_detour_using_subcommand demo" -s q -l quiet -d 'Errors only'
 complete -c detour -n "__fish_detour_using_subcommand demo" -s h -l help -d 'Print help'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run orig events metrics doctor demo help" -f -a "up" -d 'Load, attach and apply rules, then leave; the kernel carries on'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run orig events metrics doctor demo help" -f -a "down" -d 'Detach and unpin what up made, and nothing else'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run orig events metrics doctor demo help" -f -a "status" -d 'Devices, programs, rules and their counters (the default)'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run orig events metrics doctor demo help" -f -a "asked" -d 'Which destinations and ports clients asked for, served or not'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run orig events metrics doctor demo help" -f -a "flows" -d 'Translations in force'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run orig events metrics doctor demo help" -f -a "rules" -d 'The rules in force, with their counters'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run orig events metrics doctor demo help" -f -a "load" -d 'Load tc programs of any object and attach them'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run orig events metrics doctor demo help" -f -a "unload" -d 'Detach and unpin an instance, and nothing else'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run orig events metrics doctor demo help" -f -a "list" -d 'Every filter and tcx program on a device, foreign ones too, in the order in which they run'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run orig events metrics doctor demo help" -f -a "plan" -d 'Print every bpf(2) call and netlink message that a command would make; changes nothing'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run orig events metrics doctor demo help" -f -a "apply" -d 'Do what a reviewed plan says, if planning again gives exactly that plan; otherwise nothing'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run orig events metrics doctor demo help" -f -a "check" -d 'Read rules and say what they mean'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run orig events metrics doctor demo help" -f -a "map" -d 'Look into the maps of an instance, by their types where they are known, and write elements'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run orig events metrics doctor demo help" -f -a "inspect" -d 'Programs, maps, variables and types of an object; needs no kernel and no privilege'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run orig events metrics doctor demo help" -f -a "test" -d 'Run a program on packets without a device (BPF_PROG_TEST_RUN): verdict and packet afterwards'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run orig events metrics doctor demo help" -f -a "verify" -d 'Objects against their manifest; with --live, what the kernel runs against the objects and the plan'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run orig events metrics doctor demo help" -f -a "run" -d 'up in the foreground: tells events, reloads rules on SIGHUP, follows addresses'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run orig events metrics doctor demo help" -f -a "orig" -d 'What the client of a connection had asked for, from what its server sees'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run orig events metrics doctor demo help" -f -a "events" -d 'What happens on the device, a line each as it happens, until a signal ends it'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run orig events metrics doctor demo help" -f -a "metrics" -d 'What is up as numbers for Prometheus'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run orig events metrics doctor demo help" -f -a "doctor" -d 'What this kernel, this process and this device can do, each fault with its fix'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run orig events metrics doctor demo help" -f -a "demo" -d 'The main job in network namespaces of its own: nothing outside is touched'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run orig events metrics doctor demo help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help" -f -a "up" -d 'Load, attach and apply rules, then leave; the kernel carries on'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help" -f -a "down" -d 'Detach and unpin what up made, and nothing else'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help" -f -a "status" -d 'Devices, programs, rules and their counters (the default)'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help" -f -a "asked" -d 'Which destinations and ports clients asked for, served or not'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help" -f -a "flows" -d 'Translations in force'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help" -f -a "rules" -d 'The rules in force, with their counters'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help" -f -a "load" -d 'Load tc programs of any object and attach them'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help" -f -a "unload" -d 'Detach and unpin an instance, and nothing else'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help" -f -a "list" -d 'Every filter and tcx program on a device, foreign ones too, in the order in which they run'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help" -f -a "plan" -d 'Print every bpf(2) call and netlink message that a command would make; changes nothing'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help" -f -a "apply" -d 'Do what a reviewed plan says, if planning again gives exactly that plan; otherwise nothing'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help" -f -a "check" -d 'Read rules and say what they mean'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help" -f -a "map" -d 'Look into the maps of an instance, by their types where they are known, and write elements'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help" -f -a "inspect" -d 'Programs, maps, variables and types of an object; needs no kernel and no privilege'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help" -f -a "test" -d 'Run a program on packets without a device (BPF_PROG_TEST_RUN): verdict and packet afterwards'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help" -f -a "verify" -d 'Objects against their manifest; with --live, what the kernel runs against the objects and the plan'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help" -f -a "run" -d 'up in the foreground: tells events, reloads rules on SIGHUP, follows addresses'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help" -f -a "flush" -d 'End translations: what follows is for the rules of now to decide'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help" -f -a "orig" -d 'What the client of a connection had asked for, from what its server sees'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help" -f -a "events" -d 'What happens on the device, a line each as it happens, until a signal ends it'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help" -f -a "metrics" -d 'What is up as numbers for Prometheus'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help" -f -a "doctor" -d 'What this kernel, this process and this device can do, each fault with its fix'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help" -f -a "demo" -d 'The main job in network namespaces of its own: nothing outside is touched'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from plan" -f -a "up" -d 'Load, attach and apply rules, then leave; the kernel carries on'
 complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from plan" -f -a "down" -d 'Detach and unpin what up made, and nothing else'
 complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from plan" -f -a "load" -d 'Load tc programs of any object and attach them'
 complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from plan" -f -a "unload" -d 'Detach and unpin an instance, and nothing else'
 complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from plan" -f -a "map" -d 'Write elements'
+complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from plan" -f -a "flush" -d 'End translations: what follows is for the rules of now to decide'
 complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from map" -f -a "list" -d 'The maps and their shapes'
 complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from map" -f -a "dump" -d 'All elements of a map'
 complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from map" -f -a "get" -d 'One element'

@@ -15,6 +15,8 @@ mod demo;
 mod doctor;
 #[cfg(feature = "operate")]
 mod events;
+#[cfg(feature = "operate")]
+mod flush;
 mod inspect;
 mod list;
 mod look;
@@ -64,6 +66,8 @@ pub fn run(matches: &ArgMatches) -> Result<Answer, Refusal> {
         Some(("doctor", args)) => doctor::doctor(&mut context, args),
         #[cfg(feature = "operate")]
         Some(("events", args)) => events::events(&mut context, args),
+        #[cfg(feature = "operate")]
+        Some(("flush", args)) => flush::flush(&mut context, args),
         #[cfg(feature = "operate")]
         Some(("orig", args)) => original::original(&mut context, args),
         #[cfg(feature = "operate")]

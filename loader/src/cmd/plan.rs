@@ -28,7 +28,7 @@ pub struct Planned {
     pub words: Vec<String>,
 }
 
-/// `plan up|down|load|unload|map set …`. 1 where `--against` finds a difference.
+/// `plan up|down|flush|load|unload|map set …`. 1 where `--against` finds a difference.
 pub fn plan(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
     let planned = make(context, args)?;
     let (_, args) = innermost(args)?;
@@ -56,7 +56,9 @@ fn innermost(args: &ArgMatches) -> Result<(Vec<&str>, &ArgMatches), Refusal> {
         args = inner;
     }
     match path.is_empty() {
-        true => Err(Refusal::new(Stage::Usage, "plan of what?", "plan up, down, load, unload or map set")),
+        true => {
+            Err(Refusal::new(Stage::Usage, "plan of what?", "plan up, down, flush, load, unload or map set"))
+        }
         false => Ok((path, args)),
     }
 }
@@ -77,11 +79,27 @@ pub fn make(context: &mut Context, args: &ArgMatches) -> Result<Planned, Refusal
         let (_, plan) = attach::dry_run_plan(&named, args, &crate::load::gather::machine()?)?;
         return Ok(Planned { plan, facts: None, named: Some(named), words });
     }
+    if given(args, "facts").is_some() && (command == "flush" || option(args, "flush")) {
+        let what = "flows are read from the machine itself";
+        return Err(Refusal::new(Stage::Usage, what, "without --facts"));
+    }
     let (facts, running) = facts(context, args)?;
     let (plan, named) = match command {
         "up" => {
             let up = up::wanted(args, &check::rules(args)?, &facts, running.as_ref())?;
+            #[cfg(feature = "operate")]
+            let up = crate::cmd::flush::after_swap(args, &facts, up)?;
             (up.plan, Some(up.named))
+        }
+        #[cfg(feature = "operate")]
+        "flush" => {
+            let flush = crate::cmd::flush::planned(args, &facts)?;
+            let named = flush.object.clone().map(|object| Named {
+                file: "flush.bpf.o".into(),
+                object,
+                reads: Vec::new(),
+            });
+            (flush.plan(), named)
         }
         "down" => (up::down_plan(&facts)?, None),
         "load" => {
@@ -141,6 +159,11 @@ fn save(path: &str, bytes: &[u8]) -> Result<(), Refusal> {
 /// An option that `apply` has not: it always looks at the machine.
 fn given<'a>(args: &'a ArgMatches, name: &str) -> Option<&'a String> {
     args.get_one::<String>(name)
+}
+
+/// Whether an option is given that not every command has.
+fn option(args: &ArgMatches, name: &str) -> bool {
+    args.try_get_one::<String>(name).is_ok_and(|value| value.is_some())
 }
 
 /// This machine's facts, or those of a file.

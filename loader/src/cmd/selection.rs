@@ -16,6 +16,12 @@ pub fn for_asked(args: &ArgMatches) -> Result<Selection, Refusal> {
     Selection::parse_for_asked(&words(args)).map_err(refuse)
 }
 
+/// What one text chooses of flows.
+#[cfg(feature = "operate")]
+pub fn selected(text: &str) -> Result<Selection, Refusal> {
+    Selection::parse(text).map_err(refuse)
+}
+
 fn words(args: &ArgMatches) -> String {
     let words: Vec<&str> =
         args.get_many::<String>("match").into_iter().flatten().map(String::as_str).collect();

@@ -17,11 +17,12 @@ use crate::load::facts::{Facts, Instance};
 use crate::load::memory;
 use crate::load::plan::{self, Attach, Config, Plan};
 use crate::load::refusal::{Refusal, Stage};
+use crate::load::symbols::Symbols;
 use crate::load::tc::{Place, EGRESS, INGRESS};
 use crate::load::tcx::Anchor;
 use crate::object::Object;
 use clap::ArgMatches;
-use serde_json::json;
+use serde_json::{json, Value};
 
 /// What `up` would do.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub struct Up {
     /// Whether the programs already run.
     pub running: bool,
     rules: usize,
+    /// How many flows its last steps end.
+    pub flushed: usize,
 }
 
 /// `up DEV [RULES]`.
@@ -43,22 +46,43 @@ pub fn up(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
     let mut facts = context.facts(device)?;
     let running = running(&mut facts)?;
     let up = wanted(args, &rules, &facts, running.as_ref())?;
+    let swaps = !up.plan.steps.is_empty();
+    #[cfg(feature = "operate")]
+    let up = crate::cmd::flush::after_swap(args, &facts, up)?;
     let maps = memory::maps(&up.plan, facts.machine.possible_cpus);
     if context.verbose && !context.json && !maps.is_empty() {
         eprintln!("{device}: {}", memory::text(&maps));
     }
-    context.execute(&up.plan, Some(&up.named.object)).map_err(name_option)?;
-    let (change, words) = match (up.running, up.plan.steps.is_empty()) {
-        (_, true) => ("none", "nothing to do, it is up with these rules"),
-        (true, false) => ("rules", "other rules are in force now; flows carry on"),
-        (false, false) => ("loaded", "up"),
+    let symbols = context.execute(&up.plan, Some(&up.named.object)).map_err(name_option)?;
+    let (change, words) = match (up.running, swaps, up.flushed) {
+        (_, false, 0) => ("none", "nothing to do, it is up with these rules"),
+        (_, false, _) => ("none", "it is up with these rules"),
+        (true, true, 0) => ("rules", "other rules are in force now; flows carry on"),
+        (true, true, _) => ("rules", "other rules are in force now"),
+        (false, true, _) => ("loaded", "up"),
     };
     let steps = up.plan.steps.len();
-    let text = format!("{}{device}: {words} ({} rules, {steps} steps)\n", notes(&up.plan), up.rules);
+    let (also, flows) = flushed(&symbols, up.flushed);
+    let text = format!("{}{device}: {words}{also} ({} rules, {steps} steps)\n", notes(&up.plan), up.rules);
     let json = json!({"schema": "detour.up/1", "dev": device, "change": change, "rules": up.rules,
-        "steps": steps, "notes": up.plan.notes,
+        "steps": steps, "notes": up.plan.notes, "flows": flows,
         "memory": maps.iter().fold(0_u64, |sum, (_, bytes)| sum.saturating_add(*bytes))});
     Ok(Answer::done(text, json))
+}
+
+/// What became of the flows that were to end, in words and for programs.
+#[cfg(feature = "operate")]
+fn flushed(symbols: &Symbols, count: usize) -> (String, Value) {
+    let ended = crate::dnat::flush::ended(symbols, count);
+    match count {
+        0 => (String::new(), Value::Null),
+        _ => (format!("; {}", crate::cmd::flush::text(&ended)), crate::cmd::flush::json(&ended)),
+    }
+}
+
+#[cfg(not(feature = "operate"))]
+fn flushed(_: &Symbols, _: usize) -> (String, Value) {
+    (String::new(), Value::Null)
 }
 
 /// Where the kernel has no memory for a map: the option that sizes it.
@@ -132,7 +156,7 @@ pub fn wanted(
     let (Some(running), Some(instance)) = (running, whole(facts)) else {
         let mut plan = plan::load(&named.object, &config, facts)?;
         plan.notes.extend(rule_notes(args, rules, facts));
-        return Ok(Up { named, plan, running: false, rules: rules.len() });
+        return Ok(Up { named, plan, running: false, rules: rules.len(), flushed: 0 });
     };
     same_programs(&named.object, &config, instance, running, &options, facts)?;
     let generation = in_force::generation(&running.rules).wrapping_add(1);
@@ -143,7 +167,7 @@ pub fn wanted(
     let dir = instance.dir(&facts.home(UP));
     let mut plan = reload(running, table, &locals, &dir, counters, facts.machine.possible_cpus);
     plan.notes.extend(rule_notes(args, rules, facts));
-    Ok(Up { named, plan, running: true, rules: rules.len() })
+    Ok(Up { named, plan, running: true, rules: rules.len(), flushed: 0 })
 }
 
 /// What a person should know of these rules on this device.

@@ -5,9 +5,11 @@ use crate::load::transcript::hex;
 use crate::object::sha256;
 
 /// Name and bytes of each object, as `scripts/build-elf` made them.
-pub const OBJECTS: [(&str, &[u8]); 3] = [
+pub const OBJECTS: &[(&str, &[u8])] = &[
     ("dnat", include_bytes!("../../../elf/dnat.bpf.o")),
     ("drop", include_bytes!("../../../elf/drop.bpf.o")),
+    #[cfg(feature = "operate")]
+    ("flush", include_bytes!("../../../elf/flush.bpf.o")),
     ("trace", include_bytes!("../../../elf/trace.bpf.o")),
 ];
 

@@ -32,6 +32,8 @@ pub mod embedded;
 #[cfg(feature = "operate")]
 pub mod events;
 pub mod flows;
+#[cfg(feature = "operate")]
+pub mod flush;
 pub mod in_force;
 pub mod link;
 #[cfg(feature = "operate")]

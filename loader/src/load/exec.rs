@@ -262,6 +262,11 @@ fn bpf(step: &Step, call: &Bpf, symbols: &mut Symbols) -> Result<String, Cause> 
             format!("{} = {id}", symbol.unwrap_or_default())
         });
     }
+    if let (true, Some(symbol)) = (call.command == &commands::PROG_TEST_RUN, symbol) {
+        let returned = u32::try_from(answer.number(call.command, "retval")).unwrap_or(u32::MAX);
+        symbols.set_id(symbol, returned);
+        return Ok(format!("{symbol} = {returned}"));
+    }
     Ok(match answer.fd {
         Some(fd) if call.command == &commands::OBJ_GET && !is_program_or_link(call) => {
             keep(symbols, symbol, Handle::Map(Map::from_fd(fd).map_err(Cause::Os)?))

@@ -129,7 +129,8 @@ fn verifier(
     let log = String::from_utf8_lossy(log);
     let clean = |line: &str| line.chars().map(printable).collect::<String>();
     let lines: Vec<String> = log.lines().map(clean).filter(|l| !l.trim().is_empty()).collect();
-    let denied = log.contains("prohibited for !root") || log.contains("!root");
+    // What the verifier minds only of those without CAP_PERFMON.
+    let denied = log.contains("!root") || log.contains("attempt to corrupt spilled pointer");
     let (stage, hint) = match error.raw_os_error().map(Errno::from_raw) {
         _ if denied => (Stage::Permission, "needs CAP_PERFMON besides CAP_BPF and CAP_NET_ADMIN".to_string()),
         Some(Errno::EPERM) => (Stage::Permission, os_hint(effect, error)),

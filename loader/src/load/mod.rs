@@ -25,6 +25,8 @@ pub mod ack;
 #[cfg(feature = "operate")]
 pub mod allowed;
 #[cfg(feature = "operate")]
+pub mod beside;
+#[cfg(feature = "operate")]
 pub mod changes;
 pub mod compare;
 #[cfg(feature = "operate")]

@@ -59,7 +59,8 @@ pub struct Bpf {
     pub command: &'static Command,
     /// Arguments by the kernel's field names, in the order of the command's table.
     pub args: Vec<(&'static str, Arg)>,
-    /// The symbol that the call defines: its descriptor, or for `OBJ_GET_INFO_BY_FD` the id.
+    /// The symbol that the call defines: its descriptor, for `OBJ_GET_INFO_BY_FD` the id, for `PROG_TEST_RUN` what the
+    /// program returned.
     pub gives: Option<String>,
 }
 

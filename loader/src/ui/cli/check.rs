@@ -37,7 +37,7 @@ pub(super) fn plan() -> Command {
                 "Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything",
             ))
     };
-    Command::new("plan")
+    let plan = Command::new("plan")
         .about("Print every bpf(2) call and netlink message that a command would make; changes nothing")
         .subcommand_required(true)
         .subcommand(of(run::up()))
@@ -49,7 +49,10 @@ pub(super) fn plan() -> Command {
                 .about("Write elements")
                 .subcommand_required(true)
                 .subcommand(of(load::map_set())),
-        )
+        );
+    #[cfg(feature = "operate")]
+    let plan = plan.subcommand(of(run::flush()));
+    plan
 }
 
 pub(super) fn apply() -> Command {

@@ -38,6 +38,7 @@ pub fn command() -> Command {
     #[cfg(feature = "operate")]
     let command = command
         .subcommand(run::run())
+        .subcommand(args::recorded(run::flush()))
         .subcommand(see::orig())
         .subcommand(see::events())
         .subcommand(see::metrics())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! Running the DNAT: `up`, `run`, `down`, `demo`.
+//! Running the DNAT: `up`, `flush`, `run`, `down`, `demo`.
 use super::args::{dev, handle, mount, prio, rules};
 #[cfg(feature = "operate")]
 use super::args::{flag, option};
@@ -11,6 +11,34 @@ pub(super) fn up() -> Command {
         .about("Load, attach and apply rules, then leave; the kernel carries on")
         .after_help("Without rules, everything goes to the device's own address: the rule 'redirect'.")
         .args(wanted())
+        .args(flushing())
+}
+
+#[cfg(feature = "operate")]
+fn flushing() -> [Arg; 1] {
+    let match_ = clap::builder::ValueParser::string();
+    [option(
+        "flush",
+        "MATCH",
+        match_,
+        "Then end the flows that MATCH chooses, as 'flush' does; '' chooses all",
+    )]
+}
+
+#[cfg(not(feature = "operate"))]
+fn flushing() -> [Arg; 0] {
+    []
+}
+
+#[cfg(feature = "operate")]
+pub(super) fn flush() -> Command {
+    Command::new("flush")
+        .about("End translations: what follows is for the rules of now to decide")
+        .after_help(
+            "All of them, or those that MATCH chooses. TCP in the middle may be picked up again: 'up --no-pickup' forbids it.",
+        )
+        .arg(dev())
+        .arg(super::args::selection())
 }
 
 /// What is to be up, and how.
