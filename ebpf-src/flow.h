@@ -28,6 +28,9 @@
 #define barrier()    asm volatile("" ::: "memory")
 #define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
 
+/* Of a packet without flow: no map has so many elements. */
+#define SLOT_NONE 0xffffffff
+
 typedef __u64 __attribute__((may_alias)) key_word;
 
 #endif

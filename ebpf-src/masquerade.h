@@ -79,6 +79,10 @@ __noinline int masqueradedN(struct __sk_buff *skb, __u32 now)
 		flow_tcpN(f, &w->packet, DIR_REVERSE);
 		flow_answeredN(f, &w->packet);
 		w->to = key_mirrorN(&fwd);
+		if (w->to.proto == IPPROTO_UDP && w->to.sport == bpf_htons(53) && wanted(EVENT_DNS, now)) {
+			w->rev = fwd;
+			tell_packetN(skb, EVENT_DNS, STAGE_OUT);
+		}
 	}
 	if (rewriteN(skb, &w->packet, DIR_FORWARD, &w->to))
 		return drop(REASON_REWRITE);

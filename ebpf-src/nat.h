@@ -88,6 +88,8 @@ static __always_inline int leavesN(struct __sk_buff *skb, struct workN *w, __u32
 	if (!flow_findN(&w->to, DIR_REVERSE, now, &found)) {
 		if (lost_flowN(p))
 			return drop(REASON_SYN_ACK);
+		if (p->key.proto == IPPROTO_UDP && p->key.sport == bpf_htons(53) && wanted(EVENT_DNS, now))
+			tell_passingN(skb, EVENT_DNS);
 		return pass(REASON_OUT_NO_FLOW);
 	}
 	flow_countN(skb, found.flow, DIR_REVERSE, now);

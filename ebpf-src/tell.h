@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-or-later */
 /* For each family: events about a flow, about what was asked for, and packets for a reader that wants to see them.
  * Global functions, verified once, for they are rare. */
-#define event_keysN  F(event_keys)
-#define tell_flowN   F(tell_flow)
-#define tell_askedN  F(tell_asked)
-#define tell_packetN F(tell_packet)
-#define show_packetN F(show_packet)
+#define event_keysN   F(event_keys)
+#define tell_flowN    F(tell_flow)
+#define tell_askedN   F(tell_asked)
+#define tell_packetN  F(tell_packet)
+#define show_packetN  F(show_packet)
+#define tell_passingN F(tell_passing)
 
 static __always_inline void event_keysN(struct event *e, const struct keyN *fwd, const struct keyN *rev)
 {
@@ -68,7 +69,8 @@ __noinline int tell_askedN(struct __sk_buff *skb, __u32 kind)
 	return 0;
 }
 
-/* The packet at hand as it is now, w->packet.key and w->rev being the keys of its flow, w->slot its place. */
+/* The packet at hand as it is now, w->packet.key and w->rev being the keys of its flow, w->slot its place, which is
+ * none where it has no flow. */
 __noinline int tell_packetN(struct __sk_buff *skb, __u32 kind, __u32 stage)
 {
 	struct workN *w = this_workN();
@@ -78,9 +80,6 @@ __noinline int tell_packetN(struct __sk_buff *skb, __u32 kind, __u32 stage)
 
 	if (!w)
 		return 0;
-	f = slotN(w->slot);
-	if (!f)
-		return 0;
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
 		event_lost();
@@ -89,8 +88,11 @@ __noinline int tell_packetN(struct __sk_buff *skb, __u32 kind, __u32 stage)
 	event_begin(&e->event, skb, kind);
 	arrives = stage == STAGE_IN || stage == STAGE_IN_DONE;
 	event_keysN(&e->event, arrives ? &w->packet.key : &w->rev, arrives ? &w->rev : &w->packet.key);
-	e->event.rules_generation = f->rules_generation;
-	e->event.rule = f->rule;
+	f = slotN(w->slot);
+	if (f) {
+		e->event.rules_generation = f->rules_generation;
+		e->event.rule = f->rule;
+	}
 	e->time = bpf_ktime_get_ns();
 	e->length = kept;
 	e->stage = stage;
@@ -117,4 +119,16 @@ static __always_inline void show_packetN(struct __sk_buff *skb, struct workN *w,
 	w->rev = found->other;
 	w->slot = found->slot;
 	tell_packetN(skb, EVENT_PACKET, stage);
+}
+
+/* A packet that leaves and belongs to no flow: who gets it is the client, who sent it was asked. */
+__noinline int tell_passingN(struct __sk_buff *skb, __u32 kind)
+{
+	struct workN *w = this_workN();
+
+	if (!w)
+		return 0;
+	w->rev = key_mirrorN(&w->packet.key);
+	w->slot = SLOT_NONE;
+	return tell_packetN(skb, kind, STAGE_OUT);
 }
