@@ -15,6 +15,8 @@ pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 2);
 pub const SECOND: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 3);
 /// The server behind the gateway, see [`Lab::server`].
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 2);
+/// The server on the clients' own segment, see [`Lab::segment`].
+pub const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 7);
 /// The client's IPv6 address.
 pub const CLIENT6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x51);
 /// The gateway's IPv6 address.
@@ -95,6 +97,43 @@ impl Lab {
         self.gateway.sysctl("net/ipv4/ip_forward", "1");
         reached(&server, Ipv4Addr::new(10, 9, 9, 1));
         server
+    }
+
+    /// A gateway whose one device is a bridge, with the client and a server, [`NEIGHBOUR`], on it.
+    pub fn segment(offload: bool) -> (Lab, Netns) {
+        let gateway = Netns::new();
+        let lab = Lab { client: gateway.beside(), gateway, device: "br0".to_string() };
+        let server = lab.gateway.beside();
+        ip(
+            &lab.gateway,
+            &format!("link add br0 type bridge\n address add {GATEWAY}/24 dev br0\n link set br0 up"),
+        );
+        for (name, ns, address) in [("port1", &lab.client, CLIENT), ("port2", &server, NEIGHBOUR)] {
+            let peer = ns.path();
+            ip(
+                &lab.gateway,
+                &format!(
+                    "link add {name} type veth peer name eth0 netns {}
+                     link set {name} master br0
+                     link set {name} up",
+                    peer.display()
+                ),
+            );
+            ip(
+                ns,
+                &format!(
+                    "address add {address}/24 dev eth0\n link set eth0 up\n route add default via {GATEWAY}"
+                ),
+            );
+            let state = if offload { "on" } else { "off" };
+            lab.gateway.run("ethtool", &["-K", name, "tx", state]);
+            ns.run("ethtool", &["-K", "eth0", "tx", state]);
+        }
+        // Nobody may take a short cut.
+        for variable in ["all", "br0"] {
+            lab.gateway.sysctl(&format!("net/ipv4/conf/{variable}/send_redirects"), "0");
+        }
+        (lab, server)
     }
 
     /// The gateway's addresses that the client can reach.

@@ -6,6 +6,7 @@
 //! * [`crowd`]: very many of them, and a flood;
 //! * [`packet`], [`capture`]: frames built, read and their checksums computed, all independent of the code under test;
 //! * [`random`]: any number of packets;
+//! * [`dns`]: questions and answers; [`listen`]: events;
 //! * [`detour`]: the program; [`testrun`]: one of its programs run on one packet, [`bench`]: and what has to come out;
 //! * [`tools`], [`strace`], [`snapshot`]: what `tc`, `bpftool`, `strace` and the file system say;
 //! * [`witness`]: a plan against what strace saw.
@@ -15,7 +16,9 @@ pub mod bench;
 pub mod capture;
 pub mod crowd;
 pub mod detour;
+pub mod dns;
 pub mod lab;
+pub mod listen;
 pub mod netns;
 pub mod packet;
 pub mod random;

@@ -66,6 +66,24 @@ impl Server {
         })
     }
 
+    /// Answers every datagram with what `answer` makes of it.
+    pub fn answering(
+        ns: &Netns,
+        at: impl Into<SocketAddr>,
+        answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static,
+    ) -> Server {
+        let at = at.into();
+        let socket = ns.within(|| UdpSocket::bind(at).unwrap_or_else(|error| panic!("udp {at}: {error}")));
+        Server::start(move |stop, heard| {
+            let mut room = [0; 65536];
+            while readable(&socket, stop) {
+                let Ok((length, peer)) = socket.recv_from(&mut room) else { continue };
+                heard.lock().unwrap().push((peer, room[..length].to_vec()));
+                let _ = socket.send_to(&answer(&room[..length]), peer);
+            }
+        })
+    }
+
     /// Sends everything back, on any number of connections at once.
     pub fn echo(ns: &Netns, at: impl Into<SocketAddr>) -> Server {
         let at = at.into();

@@ -2,60 +2,14 @@
 //! `events`: every change is told once and losses are counted; a capture opens in tshark; nobody listening, nothing told.
 use e2e::detour::{self, code, up};
 use e2e::lab::{Lab, CLIENT, GATEWAY};
-use e2e::netns::Netns;
+use e2e::listen::{wanted, Events};
 use e2e::serve::Server;
-use e2e::{talk, tools, tools::Scratch};
+use e2e::{talk, tools::Scratch};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
-
-/// A running `detour events`; told to end when it is dropped.
-struct Events(Child);
-
-impl Events {
-    /// Returns once the programs tell, as the control map says, and signals wait to be asked for.
-    fn start(ns: &Netns, device: &str, more: &[&str]) -> Events {
-        let mut command = detour::command(&[&["events", device], more].concat());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let events = Events(ns.within(|| command.spawn().unwrap()));
-        let holds_signals = || {
-            let status = std::fs::read_to_string(format!("/proc/{}/status", events.0.id())).unwrap();
-            let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:\t")).unwrap();
-            u64::from_str_radix(blocked, 16).unwrap() >> (Signal::SIGINT as u64 - 1) & 1 == 1
-        };
-        while wanted(ns) == 0 || !holds_signals() {
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-        events
-    }
-
-    /// Ends it and gives its lines; the last is the document.
-    fn end(mut self) -> Vec<Value> {
-        kill(Pid::from_raw(self.0.id() as i32), Signal::SIGINT).unwrap();
-        let mut text = String::new();
-        self.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-        assert!(self.0.wait().unwrap().success(), "{text}");
-        text.lines()
-            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
-            .collect()
-    }
-}
-
-impl Drop for Events {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// What the programs are asked to tell, as bpftool reads it.
-fn wanted(ns: &Netns) -> u64 {
-    let maps = ns.run("sh", &["-c", "ls /sys/fs/bpf/detour/*/up/map_event_control"]);
-    let dump = tools::json(ns, "bpftool", &["-j", "map", "dump", "pinned", maps.trim()]);
-    dump[0]["formatted"]["value"]["wanted"].as_u64().unwrap()
-}
+use std::process::Command;
 
 fn names(lines: &[Value]) -> Vec<&str> {
     lines.iter().map(|line| line["event"].as_str().unwrap_or("end")).collect()

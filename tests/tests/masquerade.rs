@@ -3,7 +3,7 @@
 //! with nftables' dnat and masquerade.
 use e2e::bench::{at, client, Hook, FAR};
 use e2e::detour::{code, json, run, up};
-use e2e::lab::{ip, Lab, CLIENT, GATEWAY};
+use e2e::lab::{Lab, CLIENT, GATEWAY, NEIGHBOUR};
 use e2e::netns::Netns;
 use e2e::packet::{Inner, Packet, ACK, SYN};
 use e2e::serve::Server;
@@ -11,45 +11,6 @@ use e2e::talk;
 use e2e::testrun::{Program, Sums, REDIRECT};
 use e2e::tools;
 use std::net::{Ipv4Addr, SocketAddr};
-
-const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 7);
-
-/// A gateway whose one device is a bridge, with the client and a server on it.
-fn segment(offload: bool) -> (Lab, Netns) {
-    let gateway = Netns::new();
-    let lab = Lab { client: gateway.beside(), gateway, device: "br0".to_string() };
-    let server = lab.gateway.beside();
-    ip(
-        &lab.gateway,
-        &format!("link add br0 type bridge\n address add {GATEWAY}/24 dev br0\n link set br0 up"),
-    );
-    for (name, ns, address) in [("port1", &lab.client, CLIENT), ("port2", &server, NEIGHBOUR)] {
-        let peer = ns.path();
-        ip(
-            &lab.gateway,
-            &format!(
-                "link add {name} type veth peer name eth0 netns {}
-                 link set {name} master br0
-                 link set {name} up",
-                peer.display()
-            ),
-        );
-        ip(
-            ns,
-            &format!(
-                "address add {address}/24 dev eth0\n link set eth0 up\n route add default via {GATEWAY}"
-            ),
-        );
-        let state = if offload { "on" } else { "off" };
-        lab.gateway.run("ethtool", &["-K", name, "tx", state]);
-        ns.run("ethtool", &["-K", "eth0", "tx", state]);
-    }
-    // Nobody may take a short cut.
-    for variable in ["all", "br0"] {
-        lab.gateway.sysctl(&format!("net/ipv4/conf/{variable}/send_redirects"), "0");
-    }
-    (lab, server)
-}
 
 /// What the client hears of everything, and as whom the server sees it.
 fn conversations(lab: &Lab, server: &Netns) -> Vec<String> {
@@ -96,7 +57,7 @@ fn conversations(lab: &Lab, server: &Netns) -> Vec<String> {
 #[test]
 fn clients_and_servers_of_one_segment() {
     for offload in [true, false] {
-        let (theirs, server) = segment(offload);
+        let (theirs, server) = Lab::segment(offload);
         theirs.gateway.sysctl("net/ipv4/ip_forward", "1");
         theirs.nft(&format!("meta l4proto {{ tcp, udp, icmp }} ip daddr 1.2.3.0/24 dnat to {NEIGHBOUR}"));
         let masquerade = format!(
@@ -104,7 +65,7 @@ fn clients_and_servers_of_one_segment() {
         );
         theirs.gateway.run("nft", &[&masquerade]);
         let theirs = conversations(&theirs, &server);
-        let (ours, server) = segment(offload);
+        let (ours, server) = Lab::segment(offload);
         // No forwarding is needed for what goes back where it came from.
         let rule =
             format!("meta l4proto {{ tcp, udp, icmp }} ip daddr 1.2.3.0/24 dnat to {NEIGHBOUR} masquerade");
@@ -125,7 +86,7 @@ fn clients_and_servers_of_one_segment() {
 /// Without `masquerade` the server answers by itself, and nobody listens.
 #[test]
 fn without_it_the_client_hears_nothing() {
-    let (lab, server) = segment(true);
+    let (lab, server) = Lab::segment(true);
     lab.gateway.sysctl("net/ipv4/ip_forward", "1");
     let _web = Server::http(&server, SocketAddr::from(([0, 0, 0, 0], 80)), "page");
     up(&lab.gateway, "br0", &["--rule", &format!("tcp dport 80 dnat to {NEIGHBOUR}")]);
@@ -134,7 +95,7 @@ fn without_it_the_client_hears_nothing() {
 
 #[test]
 fn both_ends_are_rewritten_at_once() {
-    let (lab, _server) = segment(true);
+    let (lab, _server) = Lab::segment(true);
     up(&lab.gateway, "br0", &["--rule", &format!("dnat to {NEIGHBOUR} masquerade")]);
     let id = tools::filters(&lab.gateway, "br0", "ingress")[0]["options"]["prog"]["id"].as_u64().unwrap();
     let program = Program::by_id(&lab.gateway, id);

@@ -344,7 +344,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__asked)
-            opts="-n -j -p -v -q -h --sort --top --since --by --chart --svg --csv --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --sort --top --since --by --chart --svg --csv --names --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -367,6 +367,10 @@ _detour() {
                     return 0
                     ;;
                 --svg)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --names)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -502,7 +506,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__events)
-            opts="-n -j -p -v -q -h --kind --count --pcap --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --kind --count --names --pcap --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -513,6 +517,10 @@ _detour() {
                     return 0
                     ;;
                 --count)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --names)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -540,12 +548,16 @@ _detour() {
             return 0
             ;;
         detour__subcmd__flows)
-            opts="-n -j -p -v -q -h --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --names --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --names)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --netns)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -2178,7 +2190,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__run)
-            opts="-n -j -p -v -q -h --prio --handle --mount-bpffs --rule --flows-max --half-open --asked-max --timeout --when-full --client-new --client-live --clients-max --sealed --vlan --monitor --pickup --no-pickup --metrics-file --down-on-exit --no-confine --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --prio --handle --mount-bpffs --rule --flows-max --half-open --asked-max --timeout --when-full --client-new --client-live --clients-max --sealed --vlan --monitor --pickup --no-pickup --metrics-file --names --down-on-exit --no-confine --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2233,6 +2245,10 @@ _detour() {
                     return 0
                     ;;
                 --metrics-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --names)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

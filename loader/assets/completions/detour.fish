@@ -121,6 +121,7 @@ complete -c detour -n "__fish_detour_using_subcommand asked" -l by -d 'Add up by
 port\t''
 dest\t''"
 complete -c detour -n "__fish_detour_using_subcommand asked" -l svg -d 'Write the bars as a picture' -r
+complete -c detour -n "__fish_detour_using_subcommand asked" -l names -d 'Show the names of FILE too, in hosts format, as \'run --names\' keeps it' -r
 complete -c detour -n "__fish_detour_using_subcommand asked" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand asked" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
@@ -132,6 +133,7 @@ complete -c detour -n "__fish_detour_using_subcommand asked" -s p -l pretty -d '
 complete -c detour -n "__fish_detour_using_subcommand asked" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
 complete -c detour -n "__fish_detour_using_subcommand asked" -s q -l quiet -d 'Errors only'
 complete -c detour -n "__fish_detour_using_subcommand asked" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand flows" -l names -d 'Show the names of FILE too, in hosts format, as \'run --names\' keeps it' -r
 complete -c detour -n "__fish_detour_using_subcommand flows" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand flows" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
@@ -526,6 +528,7 @@ complete -c detour -n "__fish_detour_using_subcommand run" -l clients-max -d 'Cl
 complete -c detour -n "__fish_detour_using_subcommand run" -l vlan -d 'Frames with VLAN tags that are served, too' -r -f -a "none\t''
 any\t''"
 complete -c detour -n "__fish_detour_using_subcommand run" -l metrics-file -d 'Replace this file every 15 s, for Prometheus' -r
+complete -c detour -n "__fish_detour_using_subcommand run" -l names -d 'Keep here which names clients look up, in hosts format' -r
 complete -c detour -n "__fish_detour_using_subcommand run" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand run" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
@@ -572,6 +575,7 @@ asked\t''
 packet\t''
 dns\t''"
 complete -c detour -n "__fish_detour_using_subcommand events" -l count -d 'End after N of them' -r
+complete -c detour -n "__fish_detour_using_subcommand events" -l names -d 'Show the names of FILE too, in hosts format, as \'run --names\' keeps it' -r
 complete -c detour -n "__fish_detour_using_subcommand events" -l pcap -d 'Write translated packets as pcapng, before and after, each with its flow and rule' -r
 complete -c detour -n "__fish_detour_using_subcommand events" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand events" -l color -d 'Colours' -r -f -a "auto\t''

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! `events DEV`: what happens as it happens, a line each, and packets into a capture; until a signal or `--count` ends it.
-use crate::cmd::{look, Answer, Context};
+use crate::cmd::{look, names, Answer, Context};
 use crate::dnat::abi::EVENT_SNAP;
 use crate::dnat::events::{Event, What, KINDS};
 use crate::dnat::listener::{Listener, LEASE};
@@ -24,6 +24,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Listens; each line is written as it comes. The document at the end says how many there were and how many were lost.
 pub fn events(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
+    let mut known = names::read(args)?;
     let (device, look) = look::open(context, args)?;
     let (mut listener, symbols) = Listener::open(look.dir(), *look.cfg())?;
     // Other commands may change the instance while this one listens.
@@ -39,7 +40,8 @@ pub fn events(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusa
     };
     let shown =
         KINDS.iter().filter(|(what, _, name)| chosen(*what, name)).fold(0, |bits, k| bits | k.0.bit());
-    let wanted = shown | capture.as_ref().map_or(0, |_| What::Packet.bit());
+    // DNS answers are heard in any case: they say what the addresses in the others are called.
+    let wanted = shown | What::Dns.bit() | capture.as_ref().map_or(0, |_| What::Packet.bit());
     let most = args.get_one::<u64>("count").copied().unwrap_or(u64::MAX);
 
     let signals = Signals::hold();
@@ -51,7 +53,8 @@ pub fn events(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusa
         wait(&listener, &signals);
         // What was told before the signal came is still heard.
         let last = signals.pending().is_some();
-        for event in listener.heard() {
+        for mut event in listener.heard() {
+            names::event(&mut event, &mut known);
             if let (Some(capture), What::Packet) = (&mut capture, event.what) {
                 capture.add(&event)?;
             }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! `status`, `flows`, `asked` and `rules`: what is up, read from its pins.
 use crate::cmd::attach::UP;
+#[cfg(feature = "operate")]
+use crate::cmd::names;
 use crate::cmd::selection::{for_asked, selection};
 use crate::cmd::{Answer, Context};
 use crate::dnat::control;
@@ -112,9 +114,13 @@ fn dnat(look: &Look) -> Result<Dnat, Refusal> {
 /// `flows DEV [MATCH]`.
 pub fn flows(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
     let selection = selection(args)?;
+    #[cfg(feature = "operate")]
+    let names = names::read(args)?;
     let (device, look) = open(context, args)?;
     let (mut flows, generation) = (look.flows()?, look.rules()?.generation);
     flows.retain(|flow| selection.has_flow(flow));
+    #[cfg(feature = "operate")]
+    names::flows(&mut flows, &names);
     let text = match flows.is_empty() && !selection.is_everything() {
         true => "no translation matches\n".to_string(),
         false => ui::flows::text(&flows, generation, &context.paper),
@@ -132,9 +138,13 @@ pub fn rules(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal
 /// `asked DEV [MATCH]`. What found no row of its own is left out of a choice: of it only the client is known.
 pub fn asked(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
     let selection = for_asked(args)?;
+    #[cfg(feature = "operate")]
+    let names = names::read(args)?;
     let (device, look) = open(context, args)?;
     let ((mut rows, mut others), generation) = (look.asked()?, look.rules()?.generation);
     rows.retain(|row| selection.has_row(row));
+    #[cfg(feature = "operate")]
+    names::rows(&mut rows, &names);
     others.retain(|_| selection.is_everything());
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     #[cfg(feature = "operate")]

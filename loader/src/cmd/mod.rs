@@ -23,6 +23,8 @@ mod look;
 mod maps;
 #[cfg(feature = "operate")]
 mod metrics;
+#[cfg(feature = "operate")]
+mod names;
 mod objects;
 #[cfg(feature = "operate")]
 mod original;

@@ -2,6 +2,7 @@
 //! `run DEV [RULES]`: `up` in the foreground. Tells events, reloads on SIGHUP, follows addresses, writes metrics; the kernel
 //! carries on when it ends, unless `--down-on-exit`. Once it serves, it is confined to that, and what takes a load ends it.
 use crate::cmd::events::{say, Lease};
+use crate::cmd::names::Kept;
 use crate::cmd::{look, metrics, up, Answer, Context};
 use crate::dnat::events::{What, KINDS};
 use crate::dnat::listener::Listener;
@@ -27,6 +28,8 @@ pub fn run(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> 
     let signals = Signals::hold();
     let failed = |e: crate::load::netlink::NetlinkError| Refusal::new(Stage::Kernel, e.to_string(), "");
     let changes = Changes::open().map_err(failed)?;
+    let mut names = Kept::open(args)?;
+    names.write(true)?;
     let log = Log { priorities: std::env::var_os("JOURNAL_STREAM").is_some() };
     let applied = up::up(context, args)?;
     log.line(INFO, applied.text.trim_end());
@@ -35,13 +38,14 @@ pub fn run(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> 
         notify: Notify::from_environment(),
         device,
         log,
+        names,
         events: 0,
         lost: 0,
         next: None,
     };
     let down = args.get_flag("down-on-exit");
     if !args.get_flag("no-confine") {
-        let metrics = if args.contains_id("metrics-file") { METRICS } else { 0 };
+        let metrics = if args.contains_id("metrics-file") || args.contains_id("names") { METRICS } else { 0 };
         let text = context.confine(RUN | metrics | if down { DOWN } else { 0 })?;
         service.log.line(INFO, &text);
     }
@@ -103,6 +107,7 @@ struct Service {
     notify: Notify,
     device: String,
     log: Log,
+    names: Kept,
     events: u64,
     lost: u64,
     /// When the metrics are due, and the sign of life.
@@ -119,7 +124,8 @@ impl Service {
         changes: &Changes,
     ) -> Result<Signal, Refusal> {
         let wanted = KINDS.iter().map(|(what, ..)| *what).filter(|w| !matches!(w, What::Packet | What::Dns));
-        let wanted = wanted.fold(0, |bits, what| bits | what.bit());
+        let names = if self.names.wanted() { What::Dns.bit() } else { 0 };
+        let wanted = wanted.fold(names, |bits, what| bits | what.bit());
         loop {
             if let Some(ears) = &mut self.ears {
                 ears.lease.renew(&ears.listener, wanted, context)?;
@@ -157,7 +163,11 @@ impl Service {
 
     fn hear(&mut self, json: bool) {
         let Some(ears) = &mut self.ears else { return };
-        for event in ears.listener.heard() {
+        for mut event in ears.listener.heard() {
+            self.names.hear(&mut event);
+            if event.what == What::Dns {
+                continue;
+            }
             self.events = self.events.saturating_add(1);
             match json {
                 true => drop(say(true, &self.device, &event)),
@@ -172,6 +182,13 @@ impl Service {
         if lost > self.lost {
             self.log.line(WARNING, &format!("{} events were lost", lost.saturating_sub(self.lost)));
             self.lost = lost;
+        }
+        self.keep_names(false);
+    }
+
+    fn keep_names(&mut self, now: bool) {
+        if let Err(refusal) = self.names.write(now) {
+            self.log.line(ERROR, &refusal.to_string());
         }
     }
 
@@ -239,6 +256,7 @@ impl Service {
 
     fn hang_up(&mut self, context: &mut Context) -> Result<(), Refusal> {
         self.hear(context.json);
+        self.keep_names(true);
         match self.ears.take() {
             Some(mut ears) => ears.lease.end(&ears.listener, context),
             None => Ok(()),

@@ -38,6 +38,8 @@ pub struct Asked {
     pub outcome: &'static str,
     /// Whether anyone on this machine listens where the newest packet goes in the end; `None` where that is not known.
     pub served: Option<bool>,
+    /// The name by which the client knows the destination, if that was learnt.
+    pub name: Option<String>,
 }
 
 /// What a client asked for beyond the rows that it may own, or what clients asked for that there was no room for.
@@ -73,6 +75,7 @@ pub fn asked(key: &[u8], value: &[u8], clock: &Clock) -> Option<Asked> {
             codes::SERVED_NO => Some(false),
             _ => None,
         },
+        name: None,
     })
 }
 

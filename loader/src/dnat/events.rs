@@ -3,6 +3,8 @@
 use super::abi::{EventRecord, EVENT_PACKET};
 use super::clock::Clock;
 use super::codes;
+use super::datagram;
+use super::dns::{self, Answer};
 use super::flows::{rule_number, End};
 use super::wire::Shared;
 use std::net::Ipv6Addr;
@@ -86,6 +88,10 @@ pub struct Event {
     pub bytes: [u64; 2],
     /// Of packets: the frame.
     pub frame: Option<Frame>,
+    /// The name by which the client knows the destination, if that was learnt.
+    pub name: Option<String>,
+    /// Of DNS answers: what it says.
+    pub answer: Option<Answer>,
 }
 
 /// A packet as it was seen.
@@ -101,12 +107,16 @@ pub struct Frame {
     pub bytes: Vec<u8>,
 }
 
-/// Reads a record; `None` for what is none, or of a later version.
-pub fn event(record: &[u8], clock: &Clock) -> Option<Event> {
+/// Reads a record; `None` for what is none, or of a later version. Frames have `link` bytes before the IP header.
+pub fn event(record: &[u8], clock: &Clock, link: u32) -> Option<Event> {
     let e = EventRecord::read(record)?;
     let (what, ..) = KINDS.iter().find(|(_, number, _)| *number == e.kind)?;
     let end = |octets: [u8; 16], port: u16| End::new(Ipv6Addr::from(octets).to_canonical(), port);
     let is_packet = matches!(what, What::Packet | What::Dns);
+    let frame = if is_packet { Some(frame(record)?) } else { None };
+    let link = usize::try_from(link).ok()?;
+    let payload =
+        frame.as_ref().filter(|_| *what == What::Dns).and_then(|f| datagram::payload(&f.bytes, link));
     Some(Event {
         what: *what,
         ago: clock.since(e.tick),
@@ -120,7 +130,9 @@ pub fn event(record: &[u8], clock: &Clock) -> Option<Event> {
         reason: codes::reason(e.reason).map_or("unknown", |(name, _)| name),
         packets: e.packets,
         bytes: e.bytes,
-        frame: if is_packet { Some(frame(record)?) } else { None },
+        name: None,
+        answer: payload.and_then(dns::answer),
+        frame,
     })
 }
 
@@ -160,21 +172,21 @@ mod tests {
             reason: 19,
             ..EventRecord::default()
         };
-        let read = event(&record.to_bytes(), &clock()).unwrap();
+        let read = event(&record.to_bytes(), &clock(), 14).unwrap();
         assert_eq!(
             (read.what.name(), read.ago.as_secs(), read.rule, read.reason),
             ("denied", 5, Some(3), "drop")
         );
         assert_eq!(read.client, "10.0.0.1:4000".parse().unwrap());
-        assert_eq!(event(&record.to_bytes()[..111], &clock()), None);
-        assert_eq!(event(&EventRecord { kind: 99, ..record }.to_bytes(), &clock()), None);
+        assert_eq!(event(&record.to_bytes()[..111], &clock(), 14), None);
+        assert_eq!(event(&EventRecord { kind: 99, ..record }.to_bytes(), &clock(), 14), None);
         // A packet needs all of its record, and no more of it than is there.
         let mut packet = EventRecord { kind: codes::EVENT_PACKET, ..record }.to_bytes();
-        assert_eq!(event(&packet, &clock()), None);
+        assert_eq!(event(&packet, &clock(), 14), None);
         packet.resize(EVENT_PACKET.size, 7);
         EVENT_PACKET.part_mut(&mut packet, "kept").copy_from_slice(&1537_u32.to_ne_bytes());
-        assert_eq!(event(&packet, &clock()), None);
+        assert_eq!(event(&packet, &clock(), 14), None);
         EVENT_PACKET.part_mut(&mut packet, "kept").copy_from_slice(&60_u32.to_ne_bytes());
-        assert_eq!(event(&packet, &clock()).unwrap().frame.unwrap().bytes, [7; 60]);
+        assert_eq!(event(&packet, &clock(), 14).unwrap().frame.unwrap().bytes, [7; 60]);
     }
 }

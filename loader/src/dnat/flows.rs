@@ -45,6 +45,8 @@ pub struct Flow {
     pub packets: [u64; 2],
     /// The same in bytes, whole frames.
     pub bytes: [u64; 2],
+    /// The name by which the client knows the original destination, if that was learnt.
+    pub name: Option<String>,
 }
 
 /// How far a flow has come.
@@ -148,6 +150,7 @@ impl Slot {
             idle: clock.since(self.last),
             packets: self.packets,
             bytes: self.bytes,
+            name: None,
         })
     }
 }
@@ -252,6 +255,7 @@ mod tests {
             idle: Duration::from_secs(5),
             packets: [3, 2],
             bytes: [300, 200],
+            name: None,
         };
         assert_eq!(flow, expect);
     }

@@ -62,7 +62,7 @@ impl Listener {
         // Who writes faster than this is read has to wait: what is found now ends somewhere.
         const MOST: usize = 10_000;
         let records = std::iter::from_fn(|| self.ring.take()).take(MOST);
-        records.filter_map(|record| event(&record, &clock)).collect()
+        records.filter_map(|record| event(&record, &clock, self.cfg.l2_len)).collect()
     }
 
     /// Events that found no room since this listener was opened.

@@ -26,8 +26,12 @@ pub mod codes;
 pub mod control;
 pub mod counters;
 #[cfg(feature = "operate")]
+pub mod datagram;
+#[cfg(feature = "operate")]
 pub mod diagnosis;
 pub mod diagnostic;
+#[cfg(feature = "operate")]
+pub mod dns;
 pub mod embedded;
 #[cfg(feature = "operate")]
 pub mod events;
@@ -39,6 +43,8 @@ pub mod link;
 #[cfg(feature = "operate")]
 pub mod listener;
 pub mod look;
+#[cfg(feature = "operate")]
+pub mod names;
 pub mod options;
 #[cfg(feature = "operate")]
 pub mod original;

@@ -158,6 +158,7 @@ mod tests {
             rules_generation: 1,
             outcome: "no_rule",
             served: None,
+            name: None,
         }
     }
 

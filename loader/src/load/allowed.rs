@@ -12,7 +12,7 @@ pub const EVENTS: Task = 1;
 pub const RUN: Task = 2;
 /// `watch`: reads maps, writes to a terminal.
 pub const WATCH: Task = 4;
-/// `run --metrics-file`: a file is replaced.
+/// `run --metrics-file`, `run --names`: a file is replaced.
 pub const METRICS: Task = 8;
 /// `run --down-on-exit`: detaches and unpins at the end.
 pub const DOWN: Task = 16;
@@ -25,7 +25,7 @@ pub const TASKS: [(Task, &str); 5] = [
     (EVENTS, "events"),
     (RUN, "run"),
     (WATCH, "watch"),
-    (METRICS, "run --metrics-file"),
+    (METRICS, "run --metrics-file` or `--names"),
     (DOWN, "run --down-on-exit"),
 ];
 
@@ -131,7 +131,7 @@ const fn command(command: &detour_sys::Command) -> (&'static str, u64) {
 /// All of it. Calls of musl stand beside those of glibc: the program is built with both.
 pub const TABLE: &[Allowed] = table! {
     new SYS_read "read" Any, ALL, "signals by signalfd, files, keys";
-    new SYS_write "write" Any, ALL, "lines, the capture, the metrics file";
+    new SYS_write "write" Any, ALL, "lines, the capture, the metrics file, names";
     new SYS_close "close" Any, ALL, "what was opened";
     old SYS_poll "poll" Any, ALL, "waits for events, signals, changes, keys, answers of rtnetlink";
     new SYS_ppoll "ppoll" Any, ALL, "the same where there is no poll";

@@ -10,14 +10,14 @@ use crate::dnat::flows::has_ports;
 
 use super::flows::rule;
 use super::paper::Paper;
-use super::text::{bytes, cut, duration, protocol, rfc3339, table, Column};
+use super::text::{bytes, cut, duration, named, protocol, rfc3339, table, Column};
 
 /// A table of rows, and a line for what has no row of its own; `generation` is that of the rules in force.
 pub fn text(rows: &[Asked], others: &[Others], generation: u32, paper: &Paper) -> String {
     if rows.is_empty() && others.is_empty() {
         return "nothing was asked for yet\n".to_owned();
     }
-    let columns = [
+    let mut columns = vec![
         Column::Left("CLIENT"),
         Column::Left("PROTO"),
         Column::Left("DESTINATION"),
@@ -45,7 +45,9 @@ pub fn text(rows: &[Asked], others: &[Others], generation: u32, paper: &Paper) -
             rule(row.rule, row.rules_generation, generation),
         ]
     };
-    let mut out = table(&columns, &rows.iter().map(cells).collect::<Vec<_>>(), paper);
+    let mut cells: Vec<Vec<String>> = rows.iter().map(cells).collect();
+    named(&mut columns, &mut cells, rows.iter().map(|row| row.name.as_deref()));
+    let mut out = table(&columns, &cells, paper);
     for line in others.iter().map(other) {
         out.push_str(&cut(&line, paper));
         out.push('\n');
@@ -81,6 +83,7 @@ pub fn json(device: &str, rows: &[Asked], others: &[Others], generation: u32, no
             "served": row.served,
             "rule": row.rule,
             "rules_generation": row.rules_generation,
+            "name": row.name,
         })
     };
     let other = |others: &Others| {
@@ -120,9 +123,17 @@ mod tests {
             rules_generation: 1,
             outcome: "dnat",
             served: Some(false),
+            name: None,
         };
-        let ping =
-            Asked { protocol: 1, port: 0, packets: 1, rule: None, outcome: "no_rule", served: None, ..dns };
+        let ping = Asked {
+            protocol: 1,
+            port: 0,
+            packets: 1,
+            rule: None,
+            outcome: "no_rule",
+            served: None,
+            ..dns.clone()
+        };
         [dns, ping]
     }
 

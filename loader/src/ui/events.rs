@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! An event -> a line of text, a line of JSON, or the comment of a packet.
+use crate::dnat::dns::Answer;
 use crate::dnat::events::{Event, What};
 use crate::dnat::flows::{has_ports, End};
 use serde_json::{json, Value};
 use std::time::Duration;
 
-use super::text::{bytes, protocol, rfc3339};
+use super::text::{bytes, escape, protocol, rfc3339};
 
 /// `2026-11-23T01:02:03Z new tcp 192.0.2.51:40000 -> 198.51.100.7:80 by 192.0.2.1:8080 rule 1`; `now` since 1970.
 pub fn text(event: &Event, now: Duration) -> String {
@@ -14,12 +15,19 @@ pub fn text(event: &Event, now: Duration) -> String {
     let more = match event.what {
         What::Closed => format!(" {}/{} packets {there}/{back}", event.packets[0], event.packets[1]),
         What::Refused | What::Denied | What::Asked => format!(" {}", event.reason),
-        What::Packet | What::Dns => {
+        What::Packet => {
             event.frame.as_ref().map_or(String::new(), |f| format!(" {} bytes {}", f.length, stage(f.stage)))
         }
+        What::Dns => event.answer.as_ref().map_or(" not understood".to_owned(), answer),
         _ => String::new(),
     };
     format!("{time} {} {}{more}\n", event.what.name(), flow(event))
+}
+
+/// ` www.example.org is 192.0.2.1 192.0.2.2`
+fn answer(answer: &Answer) -> String {
+    let addresses: String = answer.addresses.iter().map(|address| format!(" {address}")).collect();
+    format!(" {} is{}", escape(&answer.name), if addresses.is_empty() { " nothing" } else { &addresses })
 }
 
 /// Who asked for what, who answers, and by which rule.
@@ -33,7 +41,8 @@ fn flow(event: &Event) -> String {
     };
     let rule = event.rule.map_or(String::new(), |rule| format!(" rule {rule}"));
     let protocol = protocol(event.protocol);
-    format!("{protocol} {} -> {}{by}{seen_as}{rule}", end(event.client), end(event.destination))
+    let name = event.name.as_ref().map_or(String::new(), |name| format!(" ({})", escape(name)));
+    format!("{protocol} {} -> {}{name}{by}{seen_as}{rule}", end(event.client), end(event.destination))
 }
 
 /// What a packet is, `enum packet_stage`.
@@ -66,7 +75,8 @@ pub fn json(device: &str, event: &Event, now: Duration) -> Value {
         "rules_generation": event.rules_generation, "reason": event.reason,
         "from_client": {"packets": event.packets[0], "bytes": event.bytes[0]},
         "from_server": {"packets": event.packets[1], "bytes": event.bytes[1]},
-        "frame": frame,
+        "frame": frame, "name": event.name,
+        "answer": event.answer.as_ref().map(|a| json!({"name": a.name, "addresses": a.addresses})),
     })
 }
 
@@ -91,6 +101,8 @@ mod tests {
             packets: [5, 4],
             bytes: [500, 4000],
             frame: None,
+            name: None,
+            answer: None,
         };
         let now = Duration::from_secs(1_795_395_726);
         assert_eq!(
@@ -103,6 +115,16 @@ mod tests {
         let denied = Event { what: What::Denied, reason: "drop", ..event.clone() };
         assert!(text(&denied, now).ends_with("198.51.100.7:80 rule 1 drop\n"), "{}", text(&denied, now));
         assert_eq!(json("eth0", &denied, now)["server"], Value::Null);
+        let answer = |addresses: &[&str]| {
+            let addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
+            Some(Answer { name: "www.example.org".to_owned(), addresses })
+        };
+        let dns = Event { what: What::Dns, answer: answer(&["192.0.2.1", "fd00::1"]), ..event.clone() };
+        assert!(text(&dns, now).ends_with(" www.example.org is 192.0.2.1 fd00::1\n"), "{}", text(&dns, now));
+        assert_eq!(json("eth0", &dns, now)["answer"]["addresses"], json!(["192.0.2.1", "fd00::1"]));
+        assert!(text(&Event { answer: answer(&[]), ..dns.clone() }, now).ends_with(" is nothing\n"));
+        let named = Event { name: Some("a\x1bb".to_owned()), ..event.clone() };
+        assert!(text(&named, now).contains(" -> 198.51.100.7:80 (a\\u{1b}b) by "), "{}", text(&named, now));
         let frame = Some(Frame { time: Duration::ZERO, length: 60, stage: 1, bytes: vec![1] });
         let packet = Event { what: What::Packet, frame, port_at_server: 40000, ..event };
         assert_eq!(

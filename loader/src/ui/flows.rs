@@ -7,14 +7,14 @@ use crate::dnat::flows::{has_ports, End, Flow};
 use crate::dnat::rules::{ICMP, ICMPV6};
 
 use super::paper::Paper;
-use super::text::{bytes, duration, protocol, table, Column};
+use super::text::{bytes, duration, named, protocol, table, Column};
 
 /// A table of flows, one a line; `generation` is that of the rules in force.
 pub fn text(flows: &[Flow], generation: u32, paper: &Paper) -> String {
     if flows.is_empty() {
         return "no translations in force\n".to_owned();
     }
-    let columns = [
+    let mut columns = vec![
         Column::Left("PROTO"),
         Column::Left("CLIENT"),
         Column::Left("ORIGINAL"),
@@ -27,7 +27,8 @@ pub fn text(flows: &[Flow], generation: u32, paper: &Paper) -> String {
         Column::Right("BYTES"),
         Column::Left("RULE"),
     ];
-    let rows: Vec<Vec<String>> = flows.iter().map(|flow| row(flow, generation)).collect();
+    let mut rows: Vec<Vec<String>> = flows.iter().map(|flow| row(flow, generation)).collect();
+    named(&mut columns, &mut rows, flows.iter().map(|flow| flow.name.as_deref()));
     table(&columns, &rows, paper)
 }
 
@@ -99,6 +100,7 @@ pub(super) fn flow_json(flow: &Flow) -> Value {
         "idle_s": flow.idle.as_secs_f64(),
         "from_client": way(0),
         "from_server": way(1),
+        "name": flow.name,
     })
 }
 
@@ -129,6 +131,7 @@ mod tests {
             idle: Duration::from_millis(1024),
             packets: [5, 4],
             bytes: [1500, 90],
+            name: None,
         };
         let client = "192.0.2.51:7".parse().unwrap();
         let ping = Flow {
@@ -138,7 +141,7 @@ mod tests {
             state: State::Answered,
             picked_up: false,
             rule: None,
-            ..tcp
+            ..tcp.clone()
         };
         [tcp, ping]
     }
@@ -153,7 +156,13 @@ tcp    192.0.2.51:40000  1.2.3.4:80  192.0.2.1:8080    61003  confirmed,picked-u
 icmp   192.0.2.51:7      1.2.3.4     192.0.2.1             -  answered             2m5s    1s      5/4  1.5 kB/90 B  -
 "
         );
-        assert_eq!(text(&[], 1, &Paper::default()), "no translations in force\n");
+        let [tcp, ping] = flows();
+        let named = [Flow { name: Some("a\x1b.example".to_owned()), ..tcp }, ping];
+        let text = text(&named, 2, &Paper::default());
+        let lines: Vec<&str> =
+            text.lines().map(|line| line.split_at(line.rfind("  ").unwrap()).1.trim()).collect();
+        assert_eq!(lines, ["NAME", "a\\u{1b}.example", "-"], "a column more, and foreign text is harmless");
+        assert_eq!(super::text(&[], 1, &Paper::default()), "no translations in force\n");
     }
 
     #[test]

@@ -67,10 +67,11 @@ pub fn rows_csv(rows: &[Asked], now: Duration) -> String {
         cells.extend([row.packets.to_string(), row.bytes.to_string(), time(row.first), time(row.last)]);
         let served = row.served.map_or("", |served| if served { "yes" } else { "no" });
         let rule = row.rule.map_or(String::new(), |rule| rule.to_string());
-        cells.extend([row.outcome.to_owned(), served.to_owned(), rule]);
+        let name = row.name.clone().unwrap_or_default();
+        cells.extend([row.outcome.to_owned(), served.to_owned(), rule, name]);
         cells
     };
-    csv(&[&head[..], &["outcome", "served", "rule"]].concat(), rows.iter().map(cells))
+    csv(&[&head[..], &["outcome", "served", "rule", "name"]].concat(), rows.iter().map(cells))
 }
 
 /// Sums as CSV.

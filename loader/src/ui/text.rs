@@ -115,6 +115,18 @@ pub fn table(columns: &[Column], rows: &[Vec<String>], paper: &Paper) -> String 
     out
 }
 
+/// Another column with names, if there are any; they are foreign text.
+pub fn named<'a>(
+    columns: &mut Vec<Column>,
+    rows: &mut [Vec<String>],
+    names: impl Iterator<Item = Option<&'a str>> + Clone,
+) {
+    if names.clone().any(|name| name.is_some()) {
+        columns.push(Column::Left("NAME"));
+        rows.iter_mut().zip(names).for_each(|(row, name)| row.push(name.map_or("-".to_owned(), escape)));
+    }
+}
+
 impl Column {
     fn head(&self) -> &'static str {
         match self {

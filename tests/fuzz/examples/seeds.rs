@@ -48,6 +48,8 @@ fn main() -> Outcome {
     }
     let words: Vec<u8> = [1u32, 0, 14, 250, 4, 2, 64, 64, 16].iter().flat_map(|w| w.to_ne_bytes()).collect();
     put("map_values", "small", &words)?;
+    put("dns", "hosts", b"192.0.2.1 web.example # client 192.0.2.51\n")?;
+    put("dns", "answer", ANSWER)?;
     put("map_values", "large", &words.repeat(64))?;
     Ok(())
 }
@@ -113,6 +115,10 @@ fn framed(kind: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(payload);
     bytes
 }
+
+/// www.example.org, an alias of cdn.example.net, which is 192.0.2.1.
+const ANSWER: &[u8] = b"\0\x07\x81\x80\0\x01\0\x02\0\0\0\0\x03www\x07example\x03org\0\0\x01\0\x01\xc0\x0c\0\x05\0\x01\0\0\0\x3c\
+    \0\x11\x03cdn\x07example\x03net\0\xc0\x2d\0\x01\0\x01\0\0\0\x3c\0\x04\xc0\0\x02\x01";
 
 const RULES: &str = "\
 # first match wins

@@ -58,7 +58,8 @@ pub(super) fn run() -> Command {
             "SIGINT and SIGTERM end it, and the kernel carries on. Speaks sd_notify: Type=notify-reload.",
         )
         .args(wanted())
-        .arg(option("metrics-file", "FILE", file, "Replace this file every 15 s, for Prometheus"))
+        .arg(option("metrics-file", "FILE", file.clone(), "Replace this file every 15 s, for Prometheus"))
+        .arg(option("names", "FILE", file, "Keep here which names clients look up, in hosts format"))
         .arg(flag("down-on-exit", "Detach and unpin at the end"))
         .arg(flag(
             "no-confine",

@@ -20,7 +20,7 @@ pub(super) fn asked() -> Command {
 }
 
 #[cfg(feature = "operate")]
-fn ranked() -> [clap::Arg; 7] {
+fn ranked() -> [clap::Arg; 8] {
     use super::args::{flag, option};
     use clap::builder::{PossibleValuesParser, ValueParser};
     let since = |text: &str| {
@@ -41,11 +41,15 @@ fn ranked() -> [clap::Arg; 7] {
         flag("chart", "As bars").conflicts_with("csv"),
         option("svg", "FILE", ValueParser::string(), "Write the bars as a picture"),
         flag("csv", "As comma-separated values"),
+        names(),
     ]
 }
 
 pub(super) fn flows() -> Command {
-    Command::new("flows").about("Translations in force").arg(dev()).arg(selection())
+    let command = Command::new("flows").about("Translations in force").arg(dev()).arg(selection());
+    #[cfg(feature = "operate")]
+    let command = command.arg(names());
+    command
 }
 
 pub(super) fn rules() -> Command {
@@ -82,12 +86,20 @@ pub(super) fn events() -> Command {
         .arg(dev())
         .arg(kind.action(clap::ArgAction::Append))
         .arg(option("count", "N", clap::value_parser!(u64).range(1..), "End after N of them"))
+        .arg(names())
         .arg(option(
             "pcap",
             "FILE",
             ValueParser::string(),
             "Write translated packets as pcapng, before and after, each with its flow and rule",
         ))
+}
+
+/// Names beside addresses.
+#[cfg(feature = "operate")]
+fn names() -> clap::Arg {
+    let help = "Show the names of FILE too, in hosts format, as 'run --names' keeps it";
+    super::args::option("names", "FILE", clap::builder::ValueParser::string(), help)
 }
 
 #[cfg(feature = "operate")]
