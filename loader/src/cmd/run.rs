@@ -49,6 +49,8 @@ pub fn run(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> 
         let text = context.confine(RUN | metrics | if down { DOWN } else { 0 })?;
         service.log.line(INFO, &text);
     }
+    // Who is told that it is ready may send at once: that is heard.
+    service.listen(context)?;
     service.beat(context, args);
     service.notify.say("READY=1");
     let ending = service.serve(context, args, &signals, &changes);
@@ -123,13 +125,8 @@ impl Service {
         signals: &Signals,
         changes: &Changes,
     ) -> Result<Signal, Refusal> {
-        let wanted = KINDS.iter().map(|(what, ..)| *what).filter(|w| !matches!(w, What::Packet | What::Dns));
-        let names = if self.names.wanted() { What::Dns.bit() } else { 0 };
-        let wanted = wanted.fold(names, |bits, what| bits | what.bit());
         loop {
-            if let Some(ears) = &mut self.ears {
-                ears.lease.renew(&ears.listener, wanted, context)?;
-            }
+            self.listen(context)?;
             self.wait(signals, changes);
             self.hear(context.json);
             match signals.pending() {
@@ -149,6 +146,20 @@ impl Service {
                 }
             }
             self.beat(context, args);
+        }
+    }
+
+    /// The programs tell, for a while more.
+    fn listen(&mut self, context: &mut Context) -> Result<(), Refusal> {
+        let told = KINDS.iter().map(|(what, ..)| *what).filter(|what| match what {
+            What::Packet => false,
+            What::Dns => self.names.wanted(),
+            _ => true,
+        });
+        let wanted = told.fold(0, |bits, what| bits | what.bit());
+        match &mut self.ears {
+            Some(ears) => ears.lease.renew(&ears.listener, wanted, context),
+            None => Ok(()),
         }
     }
 
