@@ -17,6 +17,10 @@ pub const SECOND: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 3);
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 9, 9, 2);
 /// The server on the clients' own segment, see [`Lab::segment`].
 pub const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(192, 168, 178, 7);
+/// Its IPv6 address.
+pub const NEIGHBOUR6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 7);
+/// The IPv6 address of the server behind the gateway, see [`Lab::server6`].
+pub const SERVER6: Ipv6Addr = Ipv6Addr::new(0xfd09, 0, 0, 0, 0, 0, 0, 2);
 /// The client's IPv6 address.
 pub const CLIENT6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x51);
 /// The gateway's IPv6 address.
@@ -99,16 +103,23 @@ impl Lab {
         server
     }
 
-    /// A gateway whose one device is a bridge, with the client and a server, [`NEIGHBOUR`], on it.
+    /// A gateway whose one device is a bridge, with the client and a server, [`NEIGHBOUR`] and [`NEIGHBOUR6`], on it.
     pub fn segment(offload: bool) -> (Lab, Netns) {
         let gateway = Netns::new();
         let lab = Lab { client: gateway.beside(), gateway, device: "br0".to_string() };
         let server = lab.gateway.beside();
         ip(
             &lab.gateway,
-            &format!("link add br0 type bridge\n address add {GATEWAY}/24 dev br0\n link set br0 up"),
+            &format!(
+                "link add br0 type bridge
+                 address add {GATEWAY}/24 dev br0
+                 address add {GATEWAY6}/64 dev br0 nodad
+                 link set br0 up"
+            ),
         );
-        for (name, ns, address) in [("port1", &lab.client, CLIENT), ("port2", &server, NEIGHBOUR)] {
+        for (name, ns, address, six) in
+            [("port1", &lab.client, CLIENT, CLIENT6), ("port2", &server, NEIGHBOUR, NEIGHBOUR6)]
+        {
             let peer = ns.path();
             ip(
                 &lab.gateway,
@@ -122,7 +133,11 @@ impl Lab {
             ip(
                 ns,
                 &format!(
-                    "address add {address}/24 dev eth0\n link set eth0 up\n route add default via {GATEWAY}"
+                    "address add {address}/24 dev eth0
+                     address add {six}/64 dev eth0 nodad
+                     link set eth0 up
+                     route add default via {GATEWAY}
+                     route add default via {GATEWAY6}"
                 ),
             );
             let state = if offload { "on" } else { "off" };
@@ -133,7 +148,18 @@ impl Lab {
         for variable in ["all", "br0"] {
             lab.gateway.sysctl(&format!("net/ipv4/conf/{variable}/send_redirects"), "0");
         }
+        reached(&lab.client, GATEWAY);
+        reached(&server, GATEWAY);
         (lab, server)
+    }
+
+    /// The same with [`SERVER6`].
+    pub fn server6(&self) -> Netns {
+        let server = self.server();
+        ip(&self.gateway, "address add fd09::1/64 dev eth1 nodad");
+        ip(&server, &format!("address add {SERVER6}/64 dev eth0 nodad\n route add default via fd09::1"));
+        self.gateway.sysctl("net/ipv6/conf/all/forwarding", "1");
+        server
     }
 
     /// The gateway's addresses that the client can reach.

@@ -2,6 +2,7 @@
 //! IPv6 ends and extension headers to packets that run through the two programs of a lab that is up.
 use crate::bench::Hook;
 use crate::lab::{CLIENT6, GATEWAY6};
+use crate::netns::Netns;
 use crate::packet::Packet;
 use crate::testrun::UNSPEC;
 use std::net::{Ipv6Addr, SocketAddrV6};
@@ -99,4 +100,21 @@ pub fn both_ways6(
     let server = at6(GATEWAY6, server_port);
     ingress.rewrites(&asked, &asked.clone().between(client6(port), server));
     egress.rewrites(&answer.clone().between(server, client6(port)), &answer);
+}
+
+/// Counters that say that somebody met a wrong checksum; TCP's are those of both families.
+pub fn bad_checksums(ns: &Netns) -> Vec<String> {
+    let read =
+        |file: &str| ns.within(|| std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap());
+    let (six, four) = (read("snmp6"), read("snmp"));
+    let mut bad: Vec<String> = six
+        .lines()
+        .filter(|line| line.contains("Csum"))
+        .filter(|line| line.split_whitespace().nth(1) != Some("0"))
+        .map(str::to_owned)
+        .collect();
+    let tcp: Vec<&str> = four.lines().filter(|line| line.starts_with("Tcp:")).collect();
+    let names = tcp[0].split_whitespace().zip(tcp[1].split_whitespace());
+    bad.extend(names.filter(|(n, v)| n.contains("Csum") && *v != "0").map(|(n, v)| format!("tcp {n} {v}")));
+    bad
 }

@@ -3,18 +3,15 @@
 //! checksum offload on and off.
 use e2e::capture::Wire;
 use e2e::detour::up;
-use e2e::lab::{ip, Lab, CLIENT6, GATEWAY6};
+use e2e::lab::{ip, Lab, CLIENT6, GATEWAY6, SERVER6};
 use e2e::netns::Netns;
 use e2e::packet::{Inner, Packet};
 use e2e::serve::Server;
-use e2e::six::FAR6;
+use e2e::six::{bad_checksums, FAR6};
 use e2e::talk;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
-
-/// The server behind the gateway, see [`server6`].
-const SERVER6: Ipv6Addr = Ipv6Addr::new(0xfd09, 0, 0, 0, 0, 0, 0, 2);
 
 /// Runs the scene under nftables and under detour, with offload on and off; both tell the same, and nobody meets a wrong
 /// checksum.
@@ -35,53 +32,11 @@ fn both(nft: &str, rule: &str, scene: impl Fn(&Lab) -> Vec<String>) -> Vec<Strin
     told
 }
 
-/// Counters that say that somebody met a wrong checksum; TCP's are those of both families.
-fn bad_checksums(ns: &Netns) -> Vec<String> {
-    let read =
-        |file: &str| ns.within(|| std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap());
-    let (six, four) = (read("snmp6"), read("snmp"));
-    let mut bad: Vec<String> = six
-        .lines()
-        .filter(|line| line.contains("Csum"))
-        .filter(|line| line.split_whitespace().nth(1) != Some("0"))
-        .map(str::to_owned)
-        .collect();
-    let tcp: Vec<&str> = four.lines().filter(|line| line.starts_with("Tcp:")).collect();
-    let names = tcp[0].split_whitespace().zip(tcp[1].split_whitespace());
-    bad.extend(names.filter(|(n, v)| n.contains("Csum") && *v != "0").map(|(n, v)| format!("tcp {n} {v}")));
-    bad
-}
-
 /// A UDP socket at `port` that also waits for errors.
 fn udp6(ns: &Netns, port: u16) -> UdpSocket {
     let socket = ns.within(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap());
     socket.set_read_timeout(Some(talk::PATIENCE)).unwrap();
     socket
-}
-
-/// A third namespace with [`SERVER6`], reached through the gateway's `eth1`; the gateway forwards from now on.
-fn server6(lab: &Lab) -> Netns {
-    let server = lab.gateway.beside();
-    let peer = server.path();
-    ip(
-        &lab.gateway,
-        &format!(
-            "link add eth1 type veth peer name eth0 netns {}
-             address add fd09::1/64 dev eth1 nodad
-             link set eth1 up",
-            peer.display()
-        ),
-    );
-    ip(
-        &server,
-        &format!(
-            "address add {SERVER6}/64 dev eth0 nodad
-             link set eth0 up
-             route add default via fd09::1"
-        ),
-    );
-    lab.gateway.sysctl("net/ipv6/conf/all/forwarding", "1");
-    server
 }
 
 /// The ICMPv6 errors among what passed, whose sums are all right: sender, type, code, and the quoted packet's ends.
@@ -181,7 +136,7 @@ fn a_client_that_left_refuses_the_answer() {
 fn traces_end_at_the_address_that_was_asked() {
     let rule = format!("udp dnat to {SERVER6}");
     let told = both(&format!("meta l4proto {rule}"), &rule, |lab| {
-        let _server = server6(lab);
+        let _server = lab.server6();
         let wire = Wire::tap(&lab.client, "eth0");
         for hops in 1..=2 {
             let socket = udp6(&lab.client, 5000);
@@ -204,7 +159,7 @@ fn traces_end_at_the_address_that_was_asked() {
 fn a_narrow_link_before_the_server() {
     let rule = format!("tcp dport 80 dnat to {SERVER6}");
     let told = both(&rule, &rule, |lab| {
-        let server = server6(lab);
+        let server = lab.server6();
         ip(&lab.gateway, "link set eth1 mtu 1280");
         let web = Server::http(&server, (SERVER6, 80), "got it");
         let wire = Wire::tap(&lab.client, "eth0");
