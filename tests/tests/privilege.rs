@@ -1,119 +1,138 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! Every command with exactly the capabilities that it needs, and with each of them missing: what fails names it.
+//! Every command with exactly the capabilities that it needs, with each of them missing, with bpf(2) refused as lockdown
+//! does, and below a read-only /sys: what fails says why.
+use e2e::commands::{self, tree, Case, Files, COMMANDS, DEVICE};
 use e2e::detour::{self, code, Run};
 use e2e::lab::Lab;
 use e2e::netns::Netns;
-use e2e::talk;
 use e2e::tools::Scratch;
+use std::collections::BTreeSet;
 use std::process::Command;
 
-const DEVICE: &str = "eth0";
-
-/// Runs the program as root with these capabilities and no others, from a copy that root without any can read.
-fn with(ns: &Netns, capabilities: &[&str], line: &[&str]) -> Run {
-    let scratch = Scratch::new();
-    std::fs::copy(detour::path(), scratch.path("detour")).unwrap();
-    let set: String = capabilities.iter().map(|name| format!(",+{name}")).collect();
-    let mut command = Command::new("setpriv");
-    command.arg(format!("--bounding-set=-all{set}")).args(["--inh-caps=-all", "--no-new-privs"]);
-    command.arg(scratch.path("detour")).args(line);
-    Run::of(line, &ns.output(&mut command))
+/// A lab in which the lines of the table are run, each finding what it wants.
+struct Stage {
+    lab: Lab,
+    files: Files,
+    /// A copy of the program that root without any capability can read.
+    program: Scratch,
+    ready: Option<&'static [&'static [&'static str]]>,
 }
 
-const LOADS: &[&str] = &["bpf", "net_admin", "perfmon"];
-const CHANGES: &[&str] = &["bpf", "net_admin"];
-const READS: &[&str] = &["bpf"];
+impl Stage {
+    fn new() -> Stage {
+        let program = Scratch::new();
+        std::fs::copy(detour::path(), program.path("detour")).unwrap();
+        Stage { lab: Lab::new(), files: Files::new(), program, ready: None }
+    }
 
-/// From Linux 5.19 on only creating needs CAP_BPF: `sysctl_unprivileged_bpf_disabled` in kernel/bpf/syscall.c lets a map
-/// be used by whoever could open its pin, which belongs to root.
-fn on_this_kernel(needs: &'static [&'static str]) -> Vec<&'static str> {
+    fn ns(&self) -> &Netns {
+        &self.lab.gateway
+    }
+
+    /// Runs a case behind the words of `wrapper`.
+    fn run(&mut self, case: &Case, wrapper: &[&str]) -> Run {
+        if self.ready != Some(case.before) {
+            commands::prepare(&self.lab, &self.files, case.before);
+        }
+        self.ready = (!case.changes).then_some(case.before);
+        let line = self.files.line(self.ns(), case.line);
+        let mut command = Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).arg(self.program.path("detour")).args(&line).env("NO_COLOR", "1");
+        let output = commands::output(self.ns(), &mut command, &line);
+        Run::of(&line.iter().map(String::as_str).collect::<Vec<_>>(), &output)
+    }
+
+    fn with(&mut self, case: &Case, capabilities: &[&str]) -> Run {
+        let set: String = capabilities.iter().map(|name| format!(",+{name}")).collect();
+        let set = format!("--bounding-set=-all{set}");
+        self.run(case, &["setpriv", &set, "--inh-caps=-all", "--no-new-privs"])
+    }
+}
+
+/// What the case needs here, and what it needs anywhere.
+fn needs(case: &Case) -> (Vec<&'static str>, Vec<&'static str>) {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut numbers = release.split(['.', '-']).map(|n| n.parse::<u32>().unwrap_or(0));
     let new = (numbers.next(), numbers.next()) >= (Some(5), Some(19));
-    needs.iter().copied().filter(|name| !new || *name != "bpf" || needs == LOADS).collect()
+    let here = case.needs.iter().filter(|name| !new || !name.ends_with("<5.19"));
+    let plain = |name: &&'static str| name.trim_end_matches("<5.19");
+    (here.map(plain).collect(), case.needs.iter().map(plain).collect())
 }
 
-/// Each command, before it what makes it possible, and what it needs.
-const COMMANDS: [(&[&str], &[&str], &[&str]); 18] = [
-    (&[], &["up", DEVICE], LOADS),
-    (&[], &["load", "@trace", DEVICE], LOADS),
-    (&["load", "@trace", DEVICE], &["load", "@trace", DEVICE, "--replace"], LOADS),
-    (&[], &["load", "@trace", DEVICE, "--tcx"], LOADS),
-    (&["load", "@trace", DEVICE], &["unload", DEVICE], CHANGES),
-    (&["up", DEVICE], &["up", DEVICE, "--rule", "drop"], READS),
-    (&["up", DEVICE], &["map", "set", DEVICE, "up", "local4", "hex:01020304", "hex:01000000"], READS),
-    (&["up", DEVICE], &["down", DEVICE], CHANGES),
-    (&["up", DEVICE], &["flush", DEVICE], LOADS),
-    (&["up", DEVICE], &["orig", "icmp", "192.168.178.51:7", "192.168.178.2"], READS),
-    (&["up", DEVICE], &["status", DEVICE], READS),
-    (&["up", DEVICE], &["flows", DEVICE], READS),
-    (&["up", DEVICE], &["asked", DEVICE], READS),
-    (&["up", DEVICE], &["rules", DEVICE], READS),
-    (&["up", DEVICE], &["map", "dump", DEVICE, "up", "reasons"], READS),
-    (&["up", DEVICE], &["plan", "down", DEVICE], READS),
-    (&[], &["plan", "up", DEVICE], &[]),
-    (&[], &["verify"], &[]),
-];
+#[test]
+fn the_table_is_the_command_line() {
+    let named = COMMANDS.iter().map(|case| case.name.split(" (").next().unwrap().to_string());
+    assert_eq!(named.collect::<BTreeSet<_>>(), tree().into_iter().collect::<BTreeSet<_>>());
+}
 
 #[test]
 fn each_command_with_what_it_needs_and_without() {
-    let lab = Lab::new();
-    let ns = &lab.gateway;
-    let mut wrong = Vec::new();
-    let mut tried = 0;
-    for (before, line, most) in COMMANDS {
-        let needs = on_this_kernel(most);
-        let prepare = || {
-            if !before.is_empty() {
-                detour::run(ns, before).done();
-                // So that there is a flow.
-                let heard = (before[0] == "up").then(|| talk::ping(&lab.client, 7, [1, 2, 3, 4].into()));
-                assert!(heard.as_ref().is_none_or(Result::is_ok), "{heard:?}");
+    let mut stage = Stage::new();
+    let (mut wrong, mut tried) = (Vec::new(), 0);
+    for case in COMMANDS {
+        let (needs, anywhere) = needs(case);
+        let mut given = vec![needs.clone()];
+        given.extend((needs != anywhere).then_some(anywhere));
+        for given in given {
+            let run = stage.with(case, &given);
+            if run.code != Some(case.code) {
+                wrong.push(format!("{} with {given:?} ends otherwise: {run:?}", case.name));
             }
-        };
-        let clear = || {
-            for rest in [&["down", DEVICE][..], &["unload", DEVICE]] {
-                detour::run(ns, rest);
-            }
-        };
-        for given in [&needs[..], most] {
-            prepare();
-            let run = with(ns, given, line);
-            if run.code != Some(code::DONE) {
-                wrong.push(format!("with {given:?} it is not done: {run:?}"));
-            }
-            clear();
         }
         for missing in &needs {
             let rest: Vec<&str> = needs.iter().filter(|name| *name != missing).copied().collect();
-            prepare();
-            let run = with(ns, &rest, line);
+            let run = stage.with(case, &rest);
             let name = format!("CAP_{}", missing.to_uppercase());
-            if run.code != Some(code::PERMISSION) || !run.stderr.contains(&name) {
-                wrong.push(format!("without {name}: {run:?}"));
+            let said = run.stderr.contains(&name) || case.without == code::NO && run.stdout.contains(&name);
+            if run.code != Some(case.without) || !said {
+                wrong.push(format!("{} without {name}: {run:?}", case.name));
             }
-            clear();
             tried += 1;
         }
     }
-    assert!(tried >= 14, "{tried}");
+    assert!(tried >= 30, "{tried}");
+    assert!(wrong.is_empty(), "{} of {tried}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Lockdown, a seccomp filter around us, an LSM: bpf(2) says EPERM to who has every capability.
+#[test]
+fn bpf_refused_from_outside() {
+    let mut stage = Stage::new();
+    let (mut wrong, mut tried) = (Vec::new(), 0);
+    for case in COMMANDS.iter().filter(|case| needs(case).1.contains(&"bpf")) {
+        let run = stage.run(
+            case,
+            &["strace", "-f", "-o", "/dev/null", "-e", "trace=bpf", "-e", "inject=bpf:error=EPERM"],
+        );
+        let text = format!("{}{}", run.stdout, run.stderr);
+        if run.code != Some(case.without) || !text.contains("CAP_BPF") || !text.contains("lockdown") {
+            wrong.push(format!("{}: {run:?}", case.name));
+        }
+        tried += 1;
+    }
     assert!(wrong.is_empty(), "{} of {tried}:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 /// With /sys read-only around it, as services see it, nothing changes; with a read-only BPF file system it is said.
 #[test]
 fn a_read_only_sys() {
-    let lab = Lab::new();
-    let ns = &lab.gateway;
-    let inside = |script: &str, line: &[&str]| {
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-ec", script]).arg(detour::path()).args(line);
-        Run::of(line, &ns.output(&mut command))
-    };
+    let mut stage = Stage::new();
     let sys = "mount --bind /sys/fs/bpf /mnt; mount -o remount,ro,bind /sys; umount /mnt; exec \"$0\" \"$@\"";
-    for line in [&["up", DEVICE][..], &["status", DEVICE], &["down", DEVICE]] {
-        inside(sys, line).done();
-    }
     let bpffs = "mount -o remount,ro,bind /sys/fs/bpf; exec \"$0\" \"$@\"";
-    inside(bpffs, &["up", DEVICE]).refused(code::KERNEL, &["/sys/fs/bpf", "Read-only"]);
+    let (mut wrong, mut refused) = (Vec::new(), 0);
+    for case in COMMANDS {
+        let run = stage.run(case, &["unshare", "--mount", "sh", "-ec", sys]);
+        if run.code != Some(case.code) {
+            wrong.push(format!("{} below a read-only /sys: {run:?}", case.name));
+        }
+        let run = stage.run(case, &["unshare", "--mount", "sh", "-ec", bpffs]);
+        let said = run.stderr.contains("/sys/fs/bpf") && run.stderr.contains("Read-only");
+        match run.code == Some(code::KERNEL) && said {
+            true => refused += 1,
+            false if run.code == Some(case.code) => {}
+            false => wrong.push(format!("{} with a read-only bpffs: {run:?}", case.name)),
+        }
+    }
+    assert!(refused >= 6, "what pins and unpins: {refused}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -2,6 +2,7 @@
 //! Every system call that each command makes, as strace saw it, to loader/docs/syscalls.md: it has to be current.
 //!
 //! `BLESS=1 cargo test -p e2e --test syscalls` writes it anew. A call that nobody has given a reason for fails the test.
+use e2e::commands::{self, Case, Files, COMMANDS, DEVICE};
 use e2e::detour;
 use e2e::lab::Lab;
 use e2e::netns::Netns;
@@ -10,18 +11,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::process::Command;
 
-const DEVICE: &str = "eth0";
-
 /// Why each call is made.
-const REASONS: [(&str, &str); 51] = [
+const REASONS: &[(&str, &str)] = &[
+    ("accept4", "demo: its web server"),
     ("access", "start of the C library"),
     ("arch_prctl", "start of the C library: thread-local memory"),
     ("bind", "the netlink socket gets its port"),
     ("bpf", "maps, programs, types, pins; read or made"),
     ("brk", "memory"),
+    ("capget", "which capabilities there are to give up"),
+    ("capset", "`run`, `events`: gives them up"),
     ("clock_getres", "the length of a jiffy"),
     ("clock_gettime", "how long a lock is waited for; the age of flows"),
     ("clock_nanosleep", "between two attempts at a lock"),
+    ("clone3", "demo, doctor: a thread in a namespace of its own"),
     ("close", "descriptors"),
     ("connect", "a socket of netlink"),
     ("execve", "the program itself"),
@@ -35,22 +38,26 @@ const REASONS: [(&str, &str); 51] = [
     ("futex", "locks inside the program"),
     ("getdents64", "names in our folders"),
     ("geteuid", "who owns our folders"),
+    ("getpeername", "demo: who asks the web server"),
+    ("getpid", "the name of the new metrics file"),
     ("getrandom", "start of the C library"),
-    ("gettid", "start of the Rust library: the name of the thread"),
     ("getsockname", "the netlink socket's port"),
     ("getsockopt", "SO_NETNS_COOKIE: the namespace's number"),
+    ("gettid", "start of the Rust library: the name of the thread"),
     ("ioctl", "is this a terminal"),
+    ("listen", "demo: its web server"),
     ("lseek", "reading a file"),
     ("madvise", "memory"),
     ("mkdir", "our folders in /sys/fs/bpf"),
     ("mmap", "memory"),
+    ("mount", "demo: a BPF file system of its own"),
     ("mprotect", "memory, less of it writable"),
     ("mremap", "memory"),
     ("munmap", "memory"),
     ("newfstatat", "whether a file is there, and whose"),
     ("openat", "files, folders"),
     ("poll", "waiting for an answer"),
-    ("prctl", "start of the C library"),
+    ("prctl", "start of the C library; no_new_privs, ambient capabilities"),
     ("prlimit64", "start of the Rust library: size of the stack"),
     ("read", "files"),
     ("readlink", "start of the C library"),
@@ -63,12 +70,9 @@ const REASONS: [(&str, &str); 51] = [
     ("rt_sigaction", "start of the Rust library; SIGPIPE"),
     ("rt_sigprocmask", "a signal waits until a step is done"),
     ("sched_getaffinity", "start of the Rust library"),
+    ("seccomp", "`run`, `events`: the filter of confinement.md"),
     ("sendto", "requests to rtnetlink"),
     ("set_robust_list", "start of the C library"),
-];
-
-/// More of them, for which there was no room in one screen.
-const MORE: [(&str, &str); 13] = [
     ("set_tid_address", "start of the C library"),
     ("setns", "-n"),
     ("setsockopt", "extended acks, strict checks"),
@@ -81,21 +85,20 @@ const MORE: [(&str, &str); 13] = [
     ("sysinfo", "start of the C library"),
     ("uname", "start of the C library"),
     ("unlink", "our pins"),
+    ("unshare", "demo, doctor: namespaces of their own"),
     ("write", "the answer"),
 ];
 
-/// What strace saw of a command that has to end well.
-fn calls(ns: &Netns, line: &[&str]) -> BTreeSet<String> {
+/// What strace saw of a command, which has to end as it should.
+fn calls(ns: &Netns, files: &Files, case: &Case) -> BTreeSet<String> {
     let scratch = Scratch::new();
     let log = scratch.write("strace", "");
+    let line = files.line(ns, case.line);
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-e", "signal=none", "-o", &log]).arg(detour::path()).args(line);
-    let output = ns.output(&mut strace);
-    assert!(
-        output.status.code().is_some_and(|c| c < 2),
-        "{line:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    strace.args(["-f", "-e", "signal=none", "-o", &log]).arg(detour::path()).args(&line);
+    let output = commands::output(ns, &mut strace, &line);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(case.code), "{line:?}: {complaint}");
     let log = std::fs::read_to_string(&log).unwrap();
     let name = |line: &str| Some(line.split_once(' ')?.1.trim_start().split_once('(')?.0.to_string());
     let is_name = |name: &String| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
@@ -107,7 +110,7 @@ fn page(seen: &BTreeMap<&str, BTreeSet<String>>) -> String {
     let mut page = String::from(
         "<!-- SPDX-License-Identifier: MIT OR GPL-2.0-or-later -->\n# System calls\n\n\
          What strace saw; made by tests/tests/syscalls.rs, which also fails where a command makes a call that is not here.\n\
-         x86-64, static glibc.\n\n",
+         x86-64, static glibc. What `run` and `events` may still call when they serve: [confinement.md](confinement.md).\n\n",
     );
     let _ = writeln!(page, "Together: {} system calls.\n\n## Why\n\n| call | why |\n|---|---|", all.len());
     for call in &all {
@@ -129,39 +132,22 @@ fn page(seen: &BTreeMap<&str, BTreeSet<String>>) -> String {
 }
 
 fn reason(call: &str) -> Option<&'static str> {
-    REASONS.iter().chain(&MORE).find(|(name, _)| *name == call).map(|(_, why)| *why)
+    REASONS.iter().find(|(name, _)| *name == call).map(|(_, why)| *why)
 }
 
 #[test]
 fn every_call_is_listed_with_its_reason() {
     let lab = Lab::new();
     let ns = &lab.gateway;
-    let scratch = Scratch::new();
-    let rules = scratch.write("a.rules", "tcp dport 80 redirect to :8080\n");
+    let files = Files::new();
     let mut seen: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    for (name, line) in [
-        ("check", &["check", &rules][..]),
-        ("inspect", &["inspect", "@trace"]),
-        ("verify", &["verify"]),
-        ("plan up", &["plan", "up", DEVICE]),
-        ("up", &["up", DEVICE, &rules]),
-        ("status", &["status"]),
-        ("asked", &["asked", DEVICE]),
-        ("flows", &["flows", DEVICE]),
-        // Any answer makes the same calls.
-        ("orig", &["orig", "icmp", "192.168.178.51:1", "192.168.178.2"]),
-        ("rules", &["rules", DEVICE]),
-        ("list", &["list", DEVICE]),
-        ("map", &["map", "list", DEVICE, "up"]),
-        ("verify --live", &["verify", "--live", DEVICE]),
-        ("up (reload)", &["up", DEVICE, "--rule", "drop"]),
-        ("flush", &["flush", DEVICE, "icmp"]),
-        ("load", &["load", "@trace", DEVICE]),
-        ("load --replace", &["load", "@trace", DEVICE, "--replace"]),
-        ("unload", &["unload", DEVICE, "trace"]),
-        ("down", &["down", DEVICE]),
-    ] {
-        seen.insert(name, calls(ns, line));
+    let mut ready = None;
+    for case in COMMANDS {
+        if ready != Some(case.before) {
+            commands::prepare(&lab, &files, case.before);
+        }
+        ready = (!case.changes).then_some(case.before);
+        seen.insert(case.name, calls(ns, &files, case));
     }
     let unknown: BTreeSet<&String> = seen.values().flatten().filter(|call| reason(call).is_none()).collect();
     assert!(unknown.is_empty(), "without a reason: {unknown:?}");

@@ -72,7 +72,7 @@ fn verdict(number: i32) -> &'static str {
 
 fn refused(error: std::io::Error) -> Refusal {
     let (stage, hint) = match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EPERM) => (Stage::Permission, "needs CAP_BPF and CAP_NET_ADMIN, or root"),
+        Some(Errno::EPERM) => (Stage::Permission, "needs CAP_BPF and CAP_NET_ADMIN, or root; who has them is refused by lockdown, a seccomp filter or an LSM"),
         Some(Errno::EINVAL) => (Stage::Kernel, "a frame has 14 bytes at least, and fits a page"),
         _ => (Stage::Kernel, ""),
     };

@@ -88,7 +88,9 @@ fn direction(parent: u32) -> &'static str {
 fn os_hint(effect: &Effect, error: &io::Error) -> String {
     let errno = error.raw_os_error().map(Errno::from_raw);
     let hint = match (effect, errno) {
-        (Effect::Bpf(_), Some(Errno::EPERM)) => "needs CAP_BPF (and CAP_NET_ADMIN for tc programs), or root",
+        (Effect::Bpf(_), Some(Errno::EPERM)) => {
+            "needs CAP_BPF (and CAP_NET_ADMIN for tc programs), or root; who has them is refused by lockdown, a seccomp filter or an LSM"
+        }
         (Effect::Bpf(_), Some(Errno::ENOSYS)) => "this kernel has no bpf(2): CONFIG_BPF_SYSCALL",
         (Effect::Bpf(call), Some(errno)) if call.command == &commands::LINK_CREATE => tcx::hint(errno),
         (Effect::Bpf(call), Some(Errno::EINVAL)) => map_hint(call),

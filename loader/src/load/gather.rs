@@ -9,6 +9,7 @@ use crate::load::rtnl::{self, Addr, Link};
 use crate::load::tc::{self, Filter, Qdisc, CLSACT, EGRESS, INGRESS};
 use crate::load::tcx;
 use detour_sys::{commands, Value};
+use nix::errno::Errno;
 use nix::sys::statfs::{statfs, BPF_FS_MAGIC};
 use std::fs;
 use std::io::{self, Read};
@@ -96,7 +97,7 @@ pub fn ask_tcx(facts: &mut Facts) -> Result<(), Refusal> {
     facts.tcx.clear();
     for hook in [tcx::INGRESS, tcx::EGRESS] {
         facts.reads.push(format!("PROG_QUERY attach_type {hook}"));
-        facts.tcx.push(tcx::query(facts.device.ifindex, hook).map_err(|e| unreadable("what tcx runs", &e))?);
+        facts.tcx.push(tcx::query(facts.device.ifindex, hook).map_err(|e| unreadable(TCX, &e))?);
     }
     Ok(())
 }
@@ -275,13 +276,21 @@ fn hz() -> u32 {
     u32::try_from(1_000_000_000_i64.checked_div(nanoseconds).unwrap_or(250)).unwrap_or(250)
 }
 
+const TCX: &str = "what tcx runs";
+
 fn unreadable(what: &str, error: &io::Error) -> Refusal {
     let stage = match error.kind() {
         io::ErrorKind::PermissionDenied => Stage::Permission,
         _ => Stage::Kernel,
     };
-    let hint =
-        if stage == Stage::Permission { "run as root, or with CAP_BPF and CAP_DAC_OVERRIDE" } else { "" };
+    let hint = match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EPERM) if what == TCX => "needs CAP_NET_ADMIN, or root",
+        Some(Errno::EPERM) => {
+            "needs CAP_BPF, or root; who has it is refused by lockdown, a seccomp filter or an LSM"
+        }
+        _ if stage == Stage::Permission => "run as root, or with CAP_BPF and CAP_DAC_OVERRIDE",
+        _ => "",
+    };
     Refusal::new(stage, format!("cannot read {what}: {error}"), hint)
 }
 
