@@ -4,6 +4,7 @@
 //! A failed `up` leaves it as it was. A killed `up`, a failed or killed `down` leaves what the next `down`, or the next
 //! `up` and `down`, takes away. strace makes the faults: the call is not made at all.
 use e2e::detour::{self, code};
+use e2e::faults::{self, Talk, Tally, ERRORS, TALK};
 use e2e::lab::Lab;
 use e2e::netns::Netns;
 use e2e::snapshot::Snapshot;
@@ -14,29 +15,14 @@ use std::process::Output;
 
 const DEVICE: &str = "eth0";
 
-/// Calls that a fault is put into, and the error: one that the kernel can give for it.
-const FRAIL: [(&str, &str); 10] = [
-    ("bpf", "ENOMEM"),
-    ("sendto", "ENOBUFS"),
-    ("sendmsg", "ENOBUFS"),
-    ("recvfrom", "ENOBUFS"),
-    ("recvmsg", "ENOBUFS"),
-    ("mkdir", "ENOSPC"),
-    ("rename", "EPERM"),
-    ("unlink", "EPERM"),
-    ("rmdir", "EPERM"),
-    ("flock", "ENOLCK"),
-];
-
-/// How often each of them is called by `detour COMMAND eth0` now.
-fn count(ns: &Netns, command: &str) -> BTreeMap<&'static str, usize> {
-    let names: Vec<&str> = FRAIL.iter().map(|(name, _)| *name).collect();
-    let (output, calls) = strace::trace(ns, &detour::command(&[command, DEVICE]), &names.join(","), None);
+/// How often each call is made by `detour COMMAND eth0` now.
+fn counts(ns: &Netns, command: &str) -> BTreeMap<&'static str, usize> {
+    let (output, calls) = strace::trace(ns, &detour::command(&[command, DEVICE]), &faults::calls(), None);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     // The end of flock(2)'s lock cannot fail; it is the last call of its name.
     let unlock = |call: &Call| call.name == "flock" && call.arguments.get(1) == Some(&Argument::Number(8));
-    let times = |name: &str| calls.iter().filter(|call| call.name == name && !unlock(call)).count();
-    names.into_iter().map(|name| (name, times(name))).collect()
+    let calls: Vec<Call> = calls.into_iter().filter(|call| !unlock(call)).collect();
+    ERRORS.iter().map(|(name, _)| (*name, faults::count(&calls, name))).collect()
 }
 
 /// Runs `detour COMMAND eth0` with the fault, which has to happen.
@@ -82,7 +68,7 @@ fn all(command: &str, up_before: bool) {
         }
     };
     prepare();
-    let counts = count(ns, command);
+    let counts = counts(ns, command);
     down(ns);
     before.holds(ns, "a run without faults");
     assert!(counts["bpf"] > 0 && counts["sendto"] + counts["sendmsg"] > 4, "{counts:?}");
@@ -97,27 +83,36 @@ fn all(command: &str, up_before: bool) {
             before.holds(ns, &format!("{what}, then up and down,"));
         }
     };
-    for (name, error) in FRAIL {
+    let mut tally = Tally::default();
+    for (name, all) in ERRORS {
         for nth in 1..=counts[name] {
-            let what = format!("{command} with {error} from {name} {nth} of {}", counts[name]);
-            prepare();
-            let output = broken(ns, command, name, &Fault::error(name, nth, error));
-            no_panic(&output, &what);
-            if !told(&output, name, nth, counts[name]) {
-                mute.push(format!("{what}: {:?} {}", output.status, String::from_utf8_lossy(&output.stderr)));
+            for error in faults::errors(all, nth) {
+                let what = format!("{command} with {error} from {name} {nth} of {}", counts[name]);
+                prepare();
+                let output = broken(ns, command, name, &Fault::error(name, nth, error));
+                tally.add(name, error);
+                no_panic(&output, &what);
+                if output.status.success() {
+                    tally.harmless.push(what.clone());
+                } else if !told(&output, name, nth, counts[name]) {
+                    let text = String::from_utf8_lossy(&output.stderr);
+                    mute.push(format!("{what}: {:?} {text}", output.status));
+                }
+                if output.status.success() || up_before {
+                    mend(ns, nth); // it did without, or `down` failed half-way
+                }
+                judge(what);
             }
-            if output.status.success() || up_before {
-                mend(ns, nth); // it did without, or `down` failed half-way
-            }
-            judge(what);
-
             let what = format!("{command} killed in {name} {nth} of {}", counts[name]);
             prepare();
             broken(ns, command, name, &Fault::kill(name, nth));
+            tally.add(name, "killed");
             mend(ns, nth);
             judge(what);
         }
     }
+    tally.print(command);
+    assert!(tally.sum() > 100, "{tally:?}");
     assert!(mute.is_empty(), "{} faults were not told:\n{}", mute.len(), mute.join("\n"));
     assert!(wrong.is_empty(), "{} faults were not mended:\n{}", wrong.len(), wrong.join("\n"));
 }
@@ -148,37 +143,55 @@ fn in_force(ns: &Netns) -> (Value, Vec<String>) {
     (texts.map(|rule| rule["text"].clone()).collect(), elements)
 }
 
-/// A reload that fails anywhere leaves the rules that were in force; one that is killed leaves old or new ones, whole.
+/// A reload that fails anywhere leaves the rules that were in force; one that is killed leaves old or new ones, whole; and
+/// who was talking goes on. So does he while an `up` that has nothing to do fails or dies.
 #[test]
 fn every_call_of_a_reload() {
     let lab = Lab::on(Netns::alone(), DEVICE);
     let ns = &lab.gateway;
-    let old = ["--rule", "tcp dport 80 dnat to 192.168.178.77:8080", "--rule", "udp drop"];
-    let new = ["up", DEVICE, "--rule", "tcp dport 80 dnat to 192.168.178.78:8080"];
+    let old = ["--rule", TALK, "--rule", "udp drop"];
+    let new = ["up", DEVICE, "--rule", TALK, "--rule", "tcp dport 80 dnat to 192.168.178.78:8080"];
+    let again = [&["up", DEVICE], &old[..]].concat();
     let up = |arguments: &[&str]| detour::up(ns, DEVICE, arguments);
     up(&old);
     let before = in_force(ns);
     assert_eq!(before.0.as_array().unwrap().len(), 2);
-    let (output, calls) = strace::trace(ns, &detour::command(&new), "bpf,sendto", None);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut talk = Talk::begin(&lab);
+    up(&new[2..]);
     let after = in_force(ns);
     assert_ne!(before, after);
     up(&old);
     assert_eq!(in_force(ns), before);
-    for (name, error) in [("bpf", "ENOMEM"), ("sendto", "ENOBUFS")] {
-        let count = calls.iter().filter(|call| call.name == name).count();
-        assert!(count > 4, "{count} {name}");
-        for nth in 1..=count {
-            let what = format!("reload with {error} from {name} {nth} of {count}");
-            let output = strace::inject(ns, &detour::command(&new), name, &Fault::error(name, nth, error));
-            let output = output.unwrap_or_else(|| panic!("{what}: no fault"));
-            assert!(told(&output, name, nth, count), "{what}: {output:?}");
-            assert_eq!(in_force(ns), before, "{what}");
-            strace::inject(ns, &detour::command(&new), name, &Fault::kill(name, nth));
-            let left = in_force(ns).0;
-            assert!(left == before.0 || left == after.0, "killed in {name} {nth}: {left}");
-            up(&old);
-            assert_eq!(in_force(ns), before, "killed in {name} {nth} of {count}, then up");
+    for (line, after, what) in [(&new[..], &after, "reload"), (&again[..], &before, "second up")] {
+        let (output, calls) = strace::trace(ns, &detour::command(line), &faults::calls(), None);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        up(&old);
+        let mut tally = Tally::default();
+        for (name, all) in ERRORS.iter().filter(|(name, _)| *name != "flock") {
+            let count = faults::count(&calls, name);
+            for nth in 1..=count {
+                for error in faults::errors(all, nth) {
+                    let what = format!("{what} with {error} from {name} {nth} of {count}");
+                    let output =
+                        strace::inject(ns, &detour::command(line), name, &Fault::error(name, nth, error));
+                    let output = output.unwrap_or_else(|| panic!("{what}: no fault"));
+                    tally.add(name, error);
+                    assert!(told(&output, name, nth, count), "{what}: {output:?}");
+                    assert_eq!(in_force(ns), before, "{what}");
+                    talk.goes_on(&what);
+                }
+                let what = format!("{what} killed in {name} {nth} of {count}");
+                strace::inject(ns, &detour::command(line), name, &Fault::kill(name, nth));
+                tally.add(name, "killed");
+                let left = in_force(ns).0;
+                assert!(left == before.0 || left == after.0, "{what}: {left}");
+                talk.goes_on(&what);
+                up(&old);
+                assert_eq!(in_force(ns), before, "{what}, then up");
+                talk.goes_on(&what);
+            }
         }
+        tally.print(what);
+        assert!(tally.sum() > 60, "{tally:?}");
     }
 }

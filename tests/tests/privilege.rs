@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Every command with exactly the capabilities that it needs, with each of them missing, with bpf(2) refused as lockdown
 //! does, and below a read-only /sys: what fails says why.
-use e2e::commands::{self, tree, Case, Files, COMMANDS, DEVICE};
+use e2e::commands::{self, tree, Case, Files, COMMANDS};
 use e2e::detour::{self, code, Run};
 use e2e::lab::Lab;
 use e2e::netns::Netns;

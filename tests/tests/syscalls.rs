@@ -2,7 +2,7 @@
 //! Every system call that each command makes, as strace saw it, to loader/docs/syscalls.md: it has to be current.
 //!
 //! `BLESS=1 cargo test -p e2e --test syscalls` writes it anew. A call that nobody has given a reason for fails the test.
-use e2e::commands::{self, Case, Files, COMMANDS, DEVICE};
+use e2e::commands::{self, Case, Files, COMMANDS};
 use e2e::detour;
 use e2e::lab::Lab;
 use e2e::netns::Netns;

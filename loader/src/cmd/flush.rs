@@ -36,7 +36,8 @@ pub fn planned(args: &ArgMatches, facts: &Facts) -> Result<Flush, Refusal> {
 
 /// The steps of `up` and around them those of its `--flush`: nothing ends before the other rules are in force.
 pub fn after_swap(args: &ArgMatches, facts: &Facts, mut up: Up) -> Result<Up, Refusal> {
-    let Some(words) = args.get_one::<String>("flush") else { return Ok(up) };
+    // `run` has no such option.
+    let Ok(Some(words)) = args.try_get_one::<String>("flush") else { return Ok(up) };
     let selection = selected(words)?;
     if !up.running {
         up.plan.notes.push("nothing was up, so there are no flows to end".to_string());
