@@ -96,13 +96,13 @@ fn all(line: &[&str], before: Option<&[&str]>) -> usize {
 #[test]
 fn every_call_of_load() {
     let injected = all(LOAD, None);
-    assert!(injected > 80, "{injected}");
+    assert!(injected > 50, "{injected}");
 }
 
 #[test]
 fn every_call_of_a_replacement() {
     let injected = all(REPLACE, Some(LOAD));
-    assert!(injected > 80, "{injected}");
+    assert!(injected > 50, "{injected}");
 }
 
 #[test]
