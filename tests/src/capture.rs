@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Frames as one end of a link sends and receives them, and frames of our own put onto it.
 use crate::netns::Netns;
+use crate::talk::PATIENCE;
 use nix::sys::socket::{
     bind, recvfrom, sendto, setsockopt, socket, sockopt, AddressFamily, LinkAddr, MsgFlags, SockFlag,
     SockProtocol, SockType,
@@ -58,6 +59,20 @@ impl Wire {
             }
         }
         frames
+    }
+
+    /// The next frame of which `wanted` makes something, and that. None if it does not come.
+    pub fn next<T>(&self, wanted: impl Fn(&Frame) -> Option<T>) -> Option<T> {
+        let patience = TimeVal::milliseconds(PATIENCE.as_millis() as i64);
+        setsockopt(&self.fd, sockopt::ReceiveTimeout, &patience).unwrap();
+        let mut room = vec![0; 1 << 17];
+        while let Ok((length, Some(from))) = recvfrom::<LinkAddr>(self.fd.as_raw_fd(), &mut room) {
+            let frame = Frame { sent: from.pkttype() == PACKET_OUTGOING, bytes: room[..length].to_vec() };
+            if let Some(found) = wanted(&frame) {
+                return Some(found);
+            }
+        }
+        None
     }
 
     /// Has the socket bound to its device, so that a frame for another one does not even reach it.

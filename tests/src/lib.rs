@@ -4,7 +4,7 @@
 //! * [`netns`], [`lab`]: a client and a gateway that nobody else sees and that vanish with the test;
 //! * [`serve`], [`talk`]: servers on the gateway and what a client hears when it asks;
 //! * [`crowd`]: very many of them, and a flood;
-//! * [`packet`], [`capture`]: frames built, read and their checksums computed, all independent of the code under test;
+//! * [`packet`], [`sctp`], [`capture`]: frames built, read and their checksums computed, all independent of the code under test;
 //! * [`random`]: any number of packets;
 //! * [`dns`]: questions and answers; [`listen`]: events;
 //! * [`detour`]: the program; [`testrun`]: one of its programs run on one packet, [`bench`]: and what has to come out;
@@ -24,6 +24,7 @@ pub mod listen;
 pub mod netns;
 pub mod packet;
 pub mod random;
+pub mod sctp;
 pub mod serve;
 pub mod service;
 pub mod six;

@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Protocols besides TCP, UDP and ICMP: of those that nothing but the IP header sums, the address becomes another one, and
-//! nothing else does. As packets, and with sockets beside nft.
+//! nothing else does. Beside nft: protocols_live.rs.
 use e2e::bench::{at, client, Bench, FAR};
 use e2e::detour;
 use e2e::lab::{CLIENT, GATEWAY};
 use e2e::packet::{Inner, Packet};
+use e2e::sctp::SCTP;
 use std::net::{IpAddr, Ipv4Addr};
 
-const SCTP: u8 = 132;
-
-/// An SCTP packet; a tag of 0 is that of an INIT. The checksum is not looked at here, only kept.
+/// An SCTP packet; a tag of 0 is that of an INIT.
 fn sctp(from: (IpAddr, u16), to: (IpAddr, u16), tag: u32) -> Packet {
-    let header = [&from.1.to_be_bytes()[..], &to.1.to_be_bytes(), &tag.to_be_bytes(), &[0xc0, 0xff, 0xee, 1]];
-    Packet::other(from.0, to.0, SCTP).payload(&[&header.concat()[..], &[1, 0, 0, 20], &[7; 16]].concat())
+    e2e::sctp::sctp(from, to, tag, u8::from(tag == 0))
 }
 
 fn ends(packet: &Packet, src: IpAddr, dst: IpAddr) -> Packet {
