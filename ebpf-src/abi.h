@@ -325,7 +325,8 @@ struct asked {
 	__u8 verdict; /* enum verdict */
 	__u8 reason;  /* enum reason: REASON_NONE when translated */
 	__u8 served;  /* enum served, of the newest packet */
-	__u8 pad[7];
+	__u8 pad[3];
+	__u32 settled; /* in this tick each packet of the row passes, as long as the rules are of that generation */
 };
 ABI_SIZE(struct asked, 40);
 

@@ -5,7 +5,6 @@
 #define decideN        F(decide)
 #define excludedN      F(excluded)
 #define opens_directN  F(opens_direct)
-#define opensN         F(opens)
 #define may_startN     F(may_start)
 #define refusedN       F(refused)
 #define acceptedN      F(accepted)
@@ -56,7 +55,9 @@ __noinline int decideN(struct __sk_buff *skb)
 		return 0;
 	w->outcome.rules_generation = table->generation;
 	rule = rules_matchN(table, &w->packet.key);
-	if (rule == RULE_NONE)
+	if (rule == RULE_NEVER)
+		w->never = 1;
+	if (rule >= RULE_NONE)
 		return 0;
 	action = action_of(table, rule);
 	w->outcome.rule = rule;
@@ -130,11 +131,6 @@ static __always_inline void tell_arrivedN(struct __sk_buff *skb, struct workN *w
 		tell_askedN(skb, kind);
 }
 
-static __always_inline int opensN(const struct packetN *p)
-{
-	return !has_syn(p->key.proto) || (p->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
-}
-
 /* May it open a flow, as a first packet or, where that is wanted, in mid-stream? */
 static __always_inline int may_startN(const struct packetN *p)
 {
@@ -151,7 +147,7 @@ __noinline int acceptedN(struct __sk_buff *skb)
 	if (!skb || !w || !table)
 		return 0;
 	rule = rules_matchN(table, &w->packet.key);
-	return rule != RULE_NONE && action_of(table, rule)->verdict == VERDICT_ACCEPT;
+	return rule < RULE_NONE && action_of(table, rule)->verdict == VERDICT_ACCEPT;
 }
 
 /* A new flow that the rules want and that finds no room. */
@@ -172,9 +168,7 @@ __noinline int noteN(struct __sk_buff *skb, __u32 now)
 
 	if (!w)
 		return 0;
-	asked = (struct asked_key){.dport = w->packet.key.dport, .proto = w->packet.key.proto};
-	addr_mappedN(asked.client, w->packet.key.src);
-	addr_mappedN(asked.dst, w->packet.key.dst);
+	asked = asked_keyN(&w->packet.key);
 	return asked_count(&asked, skb->len, now, &w->outcome);
 }
 
@@ -192,9 +186,11 @@ __noinline int openN(struct __sk_buff *skb, __u32 now)
 	if (!w)
 		return TC_ACT_UNSPEC;
 	p = &w->packet;
-	dst = local_flagsN(p->key.dst);
 	if (cfg.flags & CFG_SEALED && !may_startN(p))
 		return acceptedN(skb) ? pass(REASON_NO_FLOW) : pass_inN(skb, REASON_NO_FLOW);
+	if (settledN(skb, now))
+		return pass_inN(skb, REASON_NO_RULE);
+	dst = local_flagsN(p->key.dst);
 	reason = excludedN(&p->key, dst);
 	if (reason)
 		return pass_inN(skb, reason);
@@ -203,6 +199,7 @@ __noinline int openN(struct __sk_buff *skb, __u32 now)
 
 	w->rev = key_mirrorN(&p->key);
 	w->marks = opensN(p) ? 0 : MARK_PICKED_UP;
+	w->never = 0;
 	w->outcome = (struct outcome){.rule = RULE_NONE, .reason = REASON_OWN};
 	flow = !(dst & LOCAL_OWN) && decideN(skb);
 	if (flow && reply_arrivesN(now)) {
@@ -228,6 +225,7 @@ __noinline int openN(struct __sk_buff *skb, __u32 now)
 	}
 	if (opensN(p)) {
 		w->outcome.served = servedN(skb);
+		w->outcome.settled = settlesN(w, dst) ? now : now - 1;
 		news = noteN(skb, now);
 	}
 	tell_arrivedN(skb, w, now, news);

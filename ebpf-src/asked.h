@@ -12,19 +12,26 @@ struct outcome {
 	__u8 verdict; /* enum verdict */
 	__u8 reason;  /* enum reason */
 	__u8 served;  /* enum served */
-	__u8 pad[7];
+	__u8 pad[3];
+	__u32 settled; /* the tick, if no rule matches whatever the source port; else another one */
 };
 
-static __always_inline void asked_add(struct asked *row, __u32 bytes, __u32 now, const struct outcome *outcome)
+static __always_inline void asked_more(struct asked *row, __u32 bytes, __u32 now)
 {
 	__sync_fetch_and_add(&row->packets, 1);
 	__sync_fetch_and_add(&row->bytes, bytes);
 	row->last = now;
+}
+
+static __always_inline void asked_add(struct asked *row, __u32 bytes, __u32 now, const struct outcome *outcome)
+{
+	asked_more(row, bytes, now);
 	row->rules_generation = outcome->rules_generation;
 	row->rule = outcome->rule;
 	row->verdict = outcome->verdict;
 	row->reason = outcome->reason;
 	row->served = outcome->served;
+	row->settled = outcome->settled;
 }
 
 static __always_inline void others_add(struct asked_client *client, __u32 bytes, __u32 now)
@@ -72,6 +79,7 @@ static __always_inline int asked_new(const struct asked_key *key, __u32 bytes, _
 		.verdict = outcome->verdict,
 		.reason = outcome->reason,
 		.served = outcome->served,
+		.settled = outcome->settled,
 	};
 
 	if (!client) {

@@ -19,6 +19,7 @@
 #include "errors.h"
 #include "served.h"
 #include "refuse.h"
+#include "settled.h"
 #include "arrive.h"
 #include "frag.h"
 #include "nat.h"

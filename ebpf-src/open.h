@@ -198,7 +198,7 @@ __noinline int claim_portN(struct __sk_buff *skb, __u32 try, __u32 now)
 static __always_inline enum reason flow_openN(struct __sk_buff *skb, struct workN *w, __u32 now)
 {
 	__u32 slot;
-	struct flowN *f = half_slotN(&slot);
+	struct flowN *f = half_slotN(&slot), *owner;
 	int claim = CLAIM_TAKEN;
 	struct keyN rev;
 
@@ -228,8 +228,11 @@ static __always_inline enum reason flow_openN(struct __sk_buff *skb, struct work
 		claim = claim_portN(skb, try, now);
 	if (claim != CLAIM_OURS)
 		f->state = FLOW_FREE;
-	if (claim == CLAIM_ADOPTED && (f = slotN(w->slot)))
-		flow_countN(skb, f, DIR_FORWARD, now);
+	if (claim == CLAIM_ADOPTED) {
+		owner = slotN(w->slot);
+		if (owner)
+			flow_countN(skb, owner, DIR_FORWARD, now);
+	}
 	if (claim == CLAIM_SHARED)
 		return REASON_NONE;
 	if (claim == CLAIM_TAKEN)

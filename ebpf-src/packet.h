@@ -9,6 +9,7 @@
 #define parse_icmpN      F(parse_icmp)
 #define parse_transportN F(parse_transport)
 #define parseN           F(parse)
+#define opensN           F(opens)
 
 /* Are there ports, or what stands for one, that may become others? */
 static __always_inline int portsN(__u8 proto)
@@ -99,4 +100,10 @@ static __always_inline enum reason parseN(struct __sk_buff *skb, enum dir dir, s
 	p->flags = 0;
 	p->unsummed = 0;
 	return parse_transportN(skb, dir, p);
+}
+
+/* Is it the first packet of something? */
+static __always_inline int opensN(const struct packetN *p)
+{
+	return !has_syn(p->key.proto) || (p->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
 }

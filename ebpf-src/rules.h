@@ -32,6 +32,9 @@ static __always_inline __u64 top_bit(__u64 x)
 	return x;
 }
 
+/* Beside RULE_NONE and the rules' numbers. */
+#define RULE_NEVER (RULE_NONE + 1)
+
 typedef __u32 host4;
 
 /* One step of a binary search: `step` if the bound that far on is not above the value, else 0. An unused bound of 0

@@ -63,7 +63,8 @@ struct workN {
 	__u32 slot; /* where that flow lives */
 	__u8 marks; /* enum flow_marks */
 	__u8 how;   /* enum reject, if a rule rejects */
-	__u8 pad[2];
+	__u8 never; /* no rule matches, whatever the source port */
+	__u8 pad;
 };
 
 /* One per CPU; written and read during one run, means nothing between runs. In a map and not on the stack, because what

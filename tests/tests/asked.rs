@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! `asked` as an operator wants it: ordered, cut, added up, as bars, as a picture and as CSV; every number is of traffic sent.
+use e2e::bench::{Bench, FAR};
 use e2e::detour::{self, code, up};
-use e2e::lab::{Lab, CLIENT};
+use e2e::lab::{Lab, CLIENT, CLIENT6};
+use e2e::packet::Packet;
+use e2e::six::FAR6;
+use e2e::testrun::{Sums, SHOT, UNSPEC};
 use e2e::{talk, tools::Scratch};
 use serde_json::Value;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Datagrams to (last byte of the address, port), so many of each; nobody answers, all match no rule.
 const SENT: [(u8, u16, u64); 4] = [(1, 53, 5), (2, 53, 3), (2, 123, 7), (3, 9999, 1)];
@@ -83,5 +88,50 @@ fn bars_pictures_and_csv_hold_the_same_numbers() {
     for (label, width) in [("198.51.100.2", 400), ("198.51.100.1", 200), ("198.51.100.3", 40)] {
         let line = svg.lines().find(|line| line.contains(&format!(">{label}<"))).unwrap();
         assert!(line.contains(&format!("width=\"{width}\"")), "{line}");
+    }
+}
+
+/// The programs find out once a second and row that no rule is about it. Nothing of that may show.
+#[test]
+fn a_row_settles_nothing_for_packets_that_rules_tell_apart() {
+    let target = Ipv4Addr::new(10, 99, 0, 1);
+    let to_target = format!("tcp dport 80 dnat to {target}");
+    let bench = Bench::new(&["udp sport 53 udp dport 9 drop", &to_target]);
+    let ingress = bench.program("ingress");
+    let (ns, device) = (&bench.lab.gateway, &bench.lab.device);
+    let verdict = |from: u16, to: IpAddr, port: u16| {
+        let source: IpAddr = if to.is_ipv4() { CLIENT.into() } else { CLIENT6.into() };
+        let packet = Packet::udp(SocketAddr::new(source, from), SocketAddr::new(to, port));
+        ingress.run(&packet.frame(), Sums::None).verdict
+    };
+    for far in [IpAddr::from(FAR), IpAddr::from(FAR6)] {
+        for port in [9, 10, 67, 547].repeat(20) {
+            assert_eq!(verdict(4000, far, port), UNSPEC, "{far} {port}");
+        }
+        assert_eq!(verdict(53, far, 9), SHOT, "{far}: a rule is about this source port");
+        assert_eq!(verdict(53, far, 10), UNSPEC, "{far}");
+    }
+    assert_eq!((verdict(68, FAR.into(), 67), verdict(546, FAR6.into(), 547)), (UNSPEC, UNSPEC));
+    let status = detour::json(ns, &["status", device]);
+    assert_eq!(status["instances"][0]["dnat"]["not_translated"]["dhcp"], 2, "{status}");
+    let rows = detour::json(ns, &["asked", device]);
+    for row in rows["rows"].as_array().expect("rows") {
+        let more = u64::from([9, 10].map(Value::from).contains(&row["port"]));
+        assert_eq!(row["packets"], 20 + more, "{row}");
+    }
+    // A target owns the tuples of all who speak to it.
+    (4000..4003).for_each(|from| assert_eq!(verdict(from, target.into(), 7), UNSPEC));
+    let flows = detour::json(ns, &["flows", device]);
+    assert_eq!(flows["flows"].as_array().expect("flows").len(), 3, "{flows}");
+    // Other rules are in force at once.
+    for (rule, expected) in [("udp drop", SHOT), ("udp accept", UNSPEC), ("udp drop", SHOT)] {
+        up(ns, device, &["--rule", rule]);
+        for far in [IpAddr::from(FAR), IpAddr::from(FAR6)] {
+            (0..3).for_each(|_| assert_eq!(verdict(4000, far, 10), expected, "{far}: {rule}"));
+        }
+        up(ns, device, &["--rule", "tcp drop"]);
+        for far in [IpAddr::from(FAR), IpAddr::from(FAR6)] {
+            (0..3).for_each(|_| assert_eq!(verdict(4000, far, 10), UNSPEC, "{far}: tcp only"));
+        }
     }
 }

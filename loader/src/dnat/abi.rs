@@ -253,6 +253,8 @@ shared_struct! {
         reason: u8 = 31,
         /// `enum served`.
         served: u8 = 32,
+        /// Until when the programs need not ask the rules again: a tick.
+        settled: u32 = 36,
     }
 }
 

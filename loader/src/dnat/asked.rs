@@ -138,6 +138,7 @@ mod tests {
             verdict: codes::VERDICT_DNAT,
             reason: 0,
             served: codes::SERVED_NO,
+            settled: 0,
         };
         let row = asked(&key.to_bytes(), &value.to_bytes(), &clock()).unwrap();
         assert_eq!((row.client, row.destination), ("10.0.0.1".parse().unwrap(), "8.8.8.8".parse().unwrap()));
