@@ -9,12 +9,13 @@
 //! * [`dns`]: questions and answers; [`listen`]: events;
 //! * [`detour`]: the program; [`testrun`]: one of its programs run on one packet, [`bench`]: and what has to come out;
 //! * [`tools`], [`strace`], [`snapshot`]: what `tc`, `bpftool`, `strace` and the file system say;
-//! * [`witness`]: a plan against what strace saw; [`faults`]: which calls are failed, and how.
+//! * [`witness`]: a plan against what strace saw; [`contents`]: and against what maps hold; [`faults`]: which calls are failed, and how.
 //!
 //! A test that cannot run fails; none is skipped.
 pub mod bench;
 pub mod capture;
 pub mod commands;
+pub mod contents;
 pub mod crowd;
 pub mod detour;
 pub mod dns;

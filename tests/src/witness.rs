@@ -255,7 +255,7 @@ fn is_talk(call: &Call) -> bool {
 }
 
 /// Whether a call only looks.
-fn is_read(call: &Call) -> bool {
+pub fn is_read(call: &Call) -> bool {
     match call.name.as_str() {
         // OBJ_GET, LOOKUP_ELEM, GET_NEXT_KEY, GET_INFO_BY_FD, and the walks by id
         "bpf" => matches!(call.bpf(), Some(1 | 4 | 7 | 11 | 12 | 13 | 14 | 15 | 16 | 19 | 23)),

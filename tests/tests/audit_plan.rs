@@ -2,6 +2,7 @@
 //! The plan, the transcript and strace of one run, for every command that changes the kernel: they say the same.
 use ::detour::load::compare::{bare, effects};
 use ::detour::load::message::Message;
+use e2e::contents;
 use e2e::detour::{self, code};
 use e2e::lab::{ip, Lab};
 use e2e::netns::Netns;
@@ -29,13 +30,19 @@ fn all_say_the_same(ns: &Netns, line: &[&str]) -> Value {
     let (output, calls) = strace::trace(ns, &detour::command(&recorded), EFFECTS, None);
     assert!(output.status.success(), "{line:?}: {}", String::from_utf8_lossy(&output.stderr));
     Witness::compare(&plan, &calls);
+    // After `down` and `unload` there is no map to look into.
+    if !["down", "unload"].contains(&line[0]) {
+        let written = contents::compare(ns, &plan);
+        let least = if line[0] == "flush" { 0 } else { 1 };
+        assert!(written >= least, "{line:?}: {written} elements");
+    }
     let done = effects(&std::fs::read_to_string(&transcript).unwrap(), false).unwrap();
     assert_eq!(done, steps, "{line:?}: plan and transcript");
     let form = strace::read(&form.lines().map(|line| format!("1 {line}\n")).collect::<String>());
     assert_eq!(form.len(), steps.len(), "{line:?}: a line each");
     in_order(&form, &calls);
     // What these read besides is in no file of facts.
-    if !["map", "flush"].contains(&line[0]) && !line.contains(&"--flush") {
+    if !["map", "flush"].contains(&line[0]) && !line.contains(&"--flush") && !line.contains(&"--pin-dir") {
         let before = ["--facts", &facts, "--against", &transcript];
         let run = detour::run(ns, &[&["plan"], line, &before].concat()).done();
         assert!(run.stdout.starts_with("the same "), "{}", run.stdout);
@@ -82,6 +89,8 @@ fn every_command_that_changes_the_kernel() {
     let lab = Lab::new();
     let ns = &lab.gateway;
     let file = tools::project().join("elf/fixtures/globals.bpf.o").display().to_string();
+    let pins = tools::project().join("elf/fixtures/pins.bpf.o").display().to_string();
+    ns.within(|| std::fs::create_dir("/sys/fs/bpf/shared").unwrap());
     for line in [
         &["up", DEVICE][..],
         &["up", DEVICE, "--rule", "tcp dport 80 redirect", "--rule", "udp dnat to 192.168.178.77"],
@@ -94,7 +103,12 @@ fn every_command_that_changes_the_kernel() {
         &["unload", DEVICE, "trace"],
         &["load", &file, DEVICE],
         &["unload", DEVICE],
+        &["load", &file, DEVICE, "--fd-array"],
+        &["unload", DEVICE],
+        &["load", &pins, DEVICE, "--pin-dir", "/sys/fs/bpf/shared"],
+        &["unload", DEVICE],
         &["load", "@trace", DEVICE, "--tcx"],
+        &["load", "@trace", DEVICE, "--tcx", "--replace"],
         &["unload", DEVICE],
         &["load", "@trace", "--no-attach"],
     ] {

@@ -470,6 +470,7 @@ complete -c detour -n "__fish_detour_using_subcommand test" -l out -d 'Write the
 complete -c detour -n "__fish_detour_using_subcommand test" -l repeat -d 'Run N times, and tell the mean duration' -r
 complete -c detour -n "__fish_detour_using_subcommand test" -l set -d 'Set a variable, VAR[.FIELD][[N]]=VALUE, before loading' -r
 complete -c detour -n "__fish_detour_using_subcommand test" -l type -d 'The type of functions named here whose section says nothing of one' -r -f -a "sched_cls\t''"
+complete -c detour -n "__fish_detour_using_subcommand test" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r
 complete -c detour -n "__fish_detour_using_subcommand test" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand test" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''

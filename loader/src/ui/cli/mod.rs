@@ -33,7 +33,7 @@ pub fn command() -> Command {
         .subcommand(check::check())
         .subcommand(load::map())
         .subcommand(check::inspect())
-        .subcommand(check::test())
+        .subcommand(args::recorded(check::test()))
         .subcommand(check::verify());
     #[cfg(feature = "operate")]
     let command = command
