@@ -37,6 +37,7 @@ fn up(facts: &Facts) -> (Object, Plan) {
         sizes: control.sizes,
         writes: control.writes,
         shared: Vec::new(),
+        kept: Vec::new(),
     };
     let attach = |program: &str, parent| Attach {
         program: program.to_string(),

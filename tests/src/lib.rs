@@ -9,7 +9,8 @@
 //! * [`dns`]: questions and answers; [`listen`]: events;
 //! * [`detour`]: the program; [`testrun`]: one of its programs run on one packet, [`bench`]: and what has to come out;
 //! * [`tools`], [`strace`], [`snapshot`]: what `tc`, `bpftool`, `strace` and the file system say;
-//! * [`witness`]: a plan against what strace saw; [`contents`]: and against what maps hold; [`faults`]: which calls are failed, and how.
+//! * [`witness`]: a plan against what strace saw; [`contents`]: and against what maps hold; [`faults`]: which calls are failed, and how;
+//! * [`version`]: the programs as another version would have them.
 //!
 //! A test that cannot run fails; none is skipped.
 pub mod bench;
@@ -34,4 +35,5 @@ pub mod strace;
 pub mod talk;
 pub mod testrun;
 pub mod tools;
+pub mod version;
 pub mod witness;

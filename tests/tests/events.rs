@@ -48,6 +48,76 @@ fn a_flow_is_told_from_its_beginning_to_its_end() {
     assert_eq!(wanted(ns), 0, "who ended asks for nothing");
 }
 
+/// Sixteen flows of one client, which is all that there is room for, and the socket that they are of.
+fn fill(lab: &Lab) -> std::net::UdpSocket {
+    let socket = talk::udp(&lab.client, 0);
+    for port in 0..16 {
+        for word in ["one", "two"] {
+            talk::ask(&socket, ([198, 51, 100, 7], 1000 + port).into(), word).unwrap();
+        }
+    }
+    let flows = detour::json(&lab.gateway, &["flows", &lab.device])["flows"].as_array().unwrap().clone();
+    assert_eq!(flows.iter().filter(|flow| flow["state"] == "confirmed").count(), 16, "{flows:#?}");
+    socket
+}
+
+fn of<'a>(lines: &'a [Value], event: &str) -> Vec<&'a Value> {
+    lines.iter().filter(|line| line["event"] == event).collect()
+}
+
+#[test]
+fn what_finds_no_room_is_told_as_refused() {
+    let lab = Lab::new();
+    let ns = &lab.gateway;
+    up(ns, &lab.device, &["--rule", "udp redirect to :7", "--flows-max", "16", "--when-full", "drop"]);
+    let _server = Server::udp(ns, (GATEWAY, 7));
+    let socket = fill(&lab);
+    let events = Events::start(ns, &lab.device, &["-j"]);
+    // Once for each destination, however often it is asked.
+    for port in [2000, 2001, 2000, 2001] {
+        socket.send_to(b"x", ("198.51.100.7", port)).unwrap();
+        talk::ask(&socket, ([198, 51, 100, 7], 1000).into(), "still").unwrap();
+    }
+    let lines = events.end();
+    assert_eq!(names(&lines), ["refused", "refused", "end"], "{lines:#?}");
+    for (line, port) in lines.iter().zip([2000, 2001]) {
+        assert_eq!((&line["reason"], &line["rule"]), (&"no_room".into(), &1.into()));
+        assert_eq!(line["destination"], serde_json::json!({"address": "198.51.100.7", "port": port}));
+        assert_eq!((&line["server"], &line["from_client"]["packets"]), (&Value::Null, &1.into()));
+    }
+    let counters =
+        detour::json(ns, &["status", &lab.device])["instances"][0]["dnat"]["not_translated"].take();
+    assert_eq!(counters["no_room"], 4, "counted each time: {counters}");
+}
+
+#[test]
+fn a_full_table_is_told_and_not_with_each_packet() {
+    let lab = Lab::new();
+    let ns = &lab.gateway;
+    up(ns, &lab.device, &["--rule", "udp redirect to :7", "--flows-max", "16"]);
+    let _server = Server::udp(ns, (GATEWAY, 7));
+    let socket = fill(&lab);
+    let events = Events::start(ns, &lab.device, &["-j"]);
+    let late = || talk::ask(&socket, ([198, 51, 100, 7], 2000).into(), "late").unwrap();
+    // Served all the same, half-open as it is: what its client hears cannot confirm it.
+    (0..200).for_each(|_| drop(late()));
+    let lines = events.end();
+    let full = of(&lines, "full");
+    assert!(of(&lines, "new").len() == 1 && of(&lines, "confirmed").is_empty(), "{lines:#?}");
+    for line in &full {
+        assert_eq!(line["client"]["address"], CLIENT.to_string());
+        assert_eq!(line["destination"], serde_json::json!({"address": "198.51.100.7", "port": 2000}));
+        assert_eq!(line["server"], serde_json::json!({"address": GATEWAY.to_string(), "port": 7}));
+    }
+    let counters =
+        detour::json(ns, &["status", &lab.device])["instances"][0]["dnat"]["not_translated"].take();
+    // Every datagram after the first answer tries, and the first of a tick and CPU is told.
+    assert_eq!(counters["full"], 199, "{counters}");
+    assert!(!full.is_empty() && full.len() < 199, "{} of 199", full.len());
+    let flows = detour::json(ns, &["flows", &lab.device])["flows"].as_array().unwrap().clone();
+    assert_eq!(flows.len(), 17);
+}
+
 #[test]
 fn a_killed_reader_is_forgotten_and_losses_are_counted() {
     let lab = Lab::new();
@@ -139,7 +209,8 @@ fn a_monitor_changes_nothing_and_sees_everything() {
     assert_eq!((&row(80)["outcome"], &row(80)["rule"]), (&"dnat".into(), &1.into()));
     assert_eq!((&row(7)["outcome"], &row(7)["rule"]), (&"drop".into(), &2.into()));
     assert_eq!(detour::json(ns, &["flows", &lab.device])["flows"].as_array().unwrap().len(), 0);
-    let counters = detour::run(ns, &["status", &lab.device, "-j"]).done().json().to_string();
+    // Whatever address eth1 has made for itself meanwhile, which status would remark.
+    let counters = detour::run(ns, &["status", &lab.device, "-j"]).json().to_string();
     assert!(counters.contains("monitor"), "{counters}");
     detour::run(ns, &["up", &lab.device, "--rule", "drop"]).refused(code::FOREIGN, &["--monitor"]);
 }

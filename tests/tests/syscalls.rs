@@ -64,7 +64,7 @@ const REASONS: &[(&str, &str)] = &[
     ("readlinkat", "start of the C library"),
     ("recvfrom", "answers of rtnetlink"),
     ("rename", "the commit of `up` and `load`"),
-    ("renameat2", "the commit of `load --replace`"),
+    ("renameat2", "the commit of `load --replace` and of an upgrade"),
     ("rmdir", "our folders"),
     ("rseq", "start of the C library"),
     ("rt_sigaction", "start of the Rust library; SIGPIPE"),

@@ -75,6 +75,7 @@ complete -c detour -n "__fish_detour_using_subcommand up" -l client-live -d 'Con
 complete -c detour -n "__fish_detour_using_subcommand up" -l clients-max -d 'Clients that are counted for these two at most' -r
 complete -c detour -n "__fish_detour_using_subcommand up" -l vlan -d 'Frames with VLAN tags that are served, too' -r -f -a "none\t''
 any\t''"
+complete -c detour -n "__fish_detour_using_subcommand up" -l object -d 'Programs of this object instead of the ones inside detour; it must have the same maps' -r
 complete -c detour -n "__fish_detour_using_subcommand up" -l flush -d 'Then end the flows that MATCH chooses, as \'flush\' does; \'\' chooses all' -r
 complete -c detour -n "__fish_detour_using_subcommand up" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r
 complete -c detour -n "__fish_detour_using_subcommand up" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
@@ -86,6 +87,7 @@ complete -c detour -n "__fish_detour_using_subcommand up" -l sealed -d 'Drop wha
 complete -c detour -n "__fish_detour_using_subcommand up" -l monitor -d 'Translate nothing, drop nothing, record everything'
 complete -c detour -n "__fish_detour_using_subcommand up" -l pickup -d 'Open flows for TCP packets in mid-stream (the default where the device does not forward)'
 complete -c detour -n "__fish_detour_using_subcommand up" -l no-pickup -d 'Never do that'
+complete -c detour -n "__fish_detour_using_subcommand up" -l fresh -d 'Where it is up: replace programs and maps without a gap, whatever the options; flows end'
 complete -c detour -n "__fish_detour_using_subcommand up" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
 complete -c detour -n "__fish_detour_using_subcommand up" -s p -l pretty -d 'Indented JSON'
 complete -c detour -n "__fish_detour_using_subcommand up" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
@@ -240,6 +242,7 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l clients-max -d 'Clients that are counted for these two at most' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l vlan -d 'Frames with VLAN tags that are served, too' -r -f -a "none\t''
 any\t''"
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l object -d 'Programs of this object instead of the ones inside detour; it must have the same maps' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l flush -d 'Then end the flows that MATCH chooses, as \'flush\' does; \'\' chooses all' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l facts -d 'Facts of another machine, as \'plan … --save-facts\' wrote them, or of none at all' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l save-facts -d 'Write the facts to a file' -r
@@ -254,6 +257,7 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l monitor -d 'Translate nothing, drop nothing, record everything'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l pickup -d 'Open flows for TCP packets in mid-stream (the default where the device does not forward)'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l no-pickup -d 'Never do that'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l fresh -d 'Where it is up: replace programs and maps without a gap, whatever the options; flows end'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l bytes -d 'Show the bytes of every call and message'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l undo -d 'Show what undoes each step, and what follows a failure'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l strace -d 'As \'strace -X raw\' shows the calls'
@@ -528,6 +532,7 @@ complete -c detour -n "__fish_detour_using_subcommand run" -l client-live -d 'Co
 complete -c detour -n "__fish_detour_using_subcommand run" -l clients-max -d 'Clients that are counted for these two at most' -r
 complete -c detour -n "__fish_detour_using_subcommand run" -l vlan -d 'Frames with VLAN tags that are served, too' -r -f -a "none\t''
 any\t''"
+complete -c detour -n "__fish_detour_using_subcommand run" -l object -d 'Programs of this object instead of the ones inside detour; it must have the same maps' -r
 complete -c detour -n "__fish_detour_using_subcommand run" -l metrics-file -d 'Replace this file every 15 s, for Prometheus' -r
 complete -c detour -n "__fish_detour_using_subcommand run" -l names -d 'Keep here which names clients look up, in hosts format' -r
 complete -c detour -n "__fish_detour_using_subcommand run" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r

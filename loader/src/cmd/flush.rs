@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! `flush DEV [MATCH]` and `up … --flush MATCH`: flows that shall end to their end.
 use crate::cmd::attach::UP;
+use crate::cmd::in_place::Change;
 use crate::cmd::selection::{selected, selection};
 use crate::cmd::up::Up;
 use crate::cmd::{Answer, Context};
@@ -39,8 +40,13 @@ pub fn after_swap(args: &ArgMatches, facts: &Facts, mut up: Up) -> Result<Up, Re
     // `run` has no such option.
     let Ok(Some(words)) = args.try_get_one::<String>("flush") else { return Ok(up) };
     let selection = selected(words)?;
-    if !up.running {
-        up.plan.notes.push("nothing was up, so there are no flows to end".to_string());
+    let note = match up.change {
+        Change::Loaded => Some("nothing was up, so there are no flows to end"),
+        Change::Replaced => Some("with empty maps there are no flows to end"),
+        Change::Rules | Change::Upgraded => None,
+    };
+    if let Some(note) = note {
+        up.plan.notes.push(note.to_string());
         return Ok(up);
     }
     let Flush { before, ends, .. } = chosen(&selection, facts)?;

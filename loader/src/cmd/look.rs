@@ -49,6 +49,10 @@ pub fn all(context: &mut Context, device: Option<&String>) -> Result<(Vec<Status
         for instance in &facts.instances {
             match &instance.record {
                 Some(record) if facts.is_alive(instance) => all.push(of(&facts, instance, record)?),
+                Some(_) if facts.instance(&instance.name).is_some_and(|i| facts.is_alive(i)) => notes.push(format!(
+                    "{device}: a command was interrupted while it replaced '{}'; the next 'up' or 'unload' mends it",
+                    instance.name
+                )),
                 _ => notes.push(format!(
                     "{device}: '{}' is left over, nothing of it runs; the next 'up' or 'unload {device}' clears it",
                     instance.name

@@ -17,6 +17,7 @@ mod doctor;
 mod events;
 #[cfg(feature = "operate")]
 mod flush;
+mod in_place;
 mod inspect;
 mod list;
 mod look;

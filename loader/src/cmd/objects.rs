@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! A FILE argument to an object: a path, or `@name` for one of those inside this program.
-use crate::dnat::embedded;
+use crate::dnat::{alike, embedded};
 use crate::load::refusal::{Refusal, Stage};
 use crate::object::{Object, ObjectError};
 use clap::ArgMatches;
@@ -39,16 +39,38 @@ pub fn open(args: &ArgMatches) -> Result<Named, Refusal> {
 /// The same beside the file's bytes.
 fn with_bytes(args: &ArgMatches) -> Result<(Named, Vec<u8>), Refusal> {
     let path = args.get_one::<String>("file").map(String::as_str).unwrap_or_default();
-    let (file, bytes) = match path.strip_prefix('@') {
-        Some(name) => {
-            let bytes = embedded::object(name)?;
-            (format!("{name}.bpf.o"), bytes.to_vec())
-        }
-        None => (path.rsplit('/').next().unwrap_or_default().to_string(), read(path)?),
-    };
+    let (file, bytes) = bytes(path)?;
     let refused = |error: ObjectError| Refusal::from(error).about(path);
     let object = set(parse(&bytes, args).map_err(refused)?, args)?;
     Ok((Named { file, object, reads: Vec::new() }, bytes))
+}
+
+/// A file's name and its bytes; `@name` is one of those in this program.
+fn bytes(path: &str) -> Result<(String, Vec<u8>), Refusal> {
+    Ok(match path.strip_prefix('@') {
+        Some(name) => (format!("{name}.bpf.o"), embedded::object(name)?.to_vec()),
+        None => (path.rsplit('/').next().unwrap_or_default().to_string(), read(path)?),
+    })
+}
+
+/// The DNAT that `up` loads: the one in this program, or one of `--object FILE` with the same programs and maps.
+pub fn dnat(args: &ArgMatches) -> Result<Named, Refusal> {
+    let ours = Object::parse(embedded::object("dnat")?)?;
+    let Some(path) = args.try_get_one::<String>("object").ok().flatten() else {
+        return Ok(Named { file: "dnat.bpf.o".to_string(), object: ours, reads: Vec::new() });
+    };
+    let (file, bytes) = bytes(path)?;
+    let object = Object::parse(&bytes).map_err(|e| Refusal::from(e).about(path))?;
+    let differences = alike::differences(&object, &ours);
+    match differences.is_empty() {
+        true => Ok(Named { file, object, reads: Vec::new() }),
+        false => {
+            let what =
+                format!("it is not a DNAT that this program can configure: {}", differences.join("; "));
+            let hint = "'up' needs the programs, maps and types of @dnat; 'load' takes any object";
+            Err(Refusal::new(Stage::Object, what, hint).about(path))
+        }
+    }
 }
 
 /// The object with the variables of `--set`, where the command has that option.

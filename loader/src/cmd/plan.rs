@@ -173,7 +173,7 @@ fn facts(context: &mut Context, args: &ArgMatches) -> Result<(Facts, Option<Runn
         None => {
             context.lock_shared()?;
             let mut facts = context.facts(device)?;
-            let running = up::running(&mut facts)?;
+            let running = up::running(args, &mut facts)?;
             (facts, running)
         }
         Some(none) if none == "none" => (Facts::none(device), None),

@@ -1,26 +1,25 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! `up` and `down`: the DNAT onto a device with rules, other rules into a running one, and off again.
 use crate::cmd::attach::{notes, UP};
-use crate::cmd::objects::Named;
+use crate::cmd::in_place::{in_place, Change, Wanted};
+use crate::cmd::objects::{self, Named};
 use crate::cmd::{check, shadows, Answer, Context};
-use crate::dnat::abi::Cfg;
 use crate::dnat::classify::{self, TableError};
 use crate::dnat::control::{self, ControlError};
 use crate::dnat::options::{Options, WhenFull};
 use crate::dnat::reload::reload;
 use crate::dnat::rules::Rule;
 use crate::dnat::running::Running;
-use crate::dnat::wire::Shared;
-use crate::dnat::{codes, embedded, in_force, shadow};
+use crate::dnat::{in_force, shadow};
 use crate::load::create::Creation;
-use crate::load::facts::{Facts, Instance};
-use crate::load::memory;
+use crate::load::facts::Facts;
 use crate::load::plan::{self, Attach, Config, Plan};
 use crate::load::refusal::{Refusal, Stage};
+use crate::load::repair::repair;
 use crate::load::symbols::Symbols;
 use crate::load::tc::{Place, EGRESS, INGRESS};
 use crate::load::tcx::Anchor;
-use crate::object::Object;
+use crate::load::{kept, memory};
 use clap::ArgMatches;
 use serde_json::{json, Value};
 
@@ -31,8 +30,8 @@ pub struct Up {
     pub named: Named,
     /// The steps; none when everything is as wanted.
     pub plan: Plan,
-    /// Whether the programs already run.
-    pub running: bool,
+    /// What they come to.
+    pub change: Change,
     rules: usize,
     /// How many flows its last steps end.
     pub flushed: usize,
@@ -44,7 +43,7 @@ pub fn up(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
     let rules = check::rules(args)?;
     context.lock()?;
     let mut facts = context.facts(device)?;
-    let running = running(&mut facts)?;
+    let running = running(args, &mut facts)?;
     let up = wanted(args, &rules, &facts, running.as_ref())?;
     let swaps = !up.plan.steps.is_empty();
     #[cfg(feature = "operate")]
@@ -54,12 +53,15 @@ pub fn up(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
         eprintln!("{device}: {}", memory::text(&maps));
     }
     let symbols = context.execute(&up.plan, Some(&up.named.object)).map_err(name_option)?;
-    let (change, words) = match (up.running, swaps, up.flushed) {
+    let (change, words) = match (up.change, swaps, up.flushed) {
         (_, false, 0) => ("none", "nothing to do, it is up with these rules"),
         (_, false, _) => ("none", "it is up with these rules"),
-        (true, true, 0) => ("rules", "other rules are in force now; flows carry on"),
-        (true, true, _) => ("rules", "other rules are in force now"),
-        (false, true, _) => ("loaded", "up"),
+        (Change::Rules, true, 0) => ("rules", "other rules are in force now; flows carry on"),
+        (Change::Rules, true, _) => ("rules", "other rules are in force now"),
+        (Change::Upgraded, true, 0) => ("upgraded", "other programs run now; flows carry on"),
+        (Change::Upgraded, true, _) => ("upgraded", "other programs run now"),
+        (Change::Replaced, true, _) => ("replaced", "other programs run now, with empty maps"),
+        (Change::Loaded, true, _) => ("loaded", "up"),
     };
     let steps = up.plan.steps.len();
     let (also, flows) = flushed(&symbols, up.flushed);
@@ -122,19 +124,18 @@ pub fn down_plan(facts: &Facts) -> Result<Plan, Refusal> {
     plan::unload(UP, facts)
 }
 
-/// State of the whole running instance, if there is one.
-pub fn running(facts: &mut Facts) -> Result<Option<Running>, Refusal> {
-    match whole(facts) {
-        Some(instance) => {
-            let dir = instance.dir(&facts.home(UP));
-            Running::gather(&dir, &mut facts.reads).map(Some)
-        }
-        None => Ok(None),
+/// State of the whole running instance, if there is one; what an interrupted command left beside it does not count. Where
+/// other programs are wanted, also of the maps that they would go on with.
+pub fn running(args: &ArgMatches, facts: &mut Facts) -> Result<Option<Running>, Refusal> {
+    let repaired = repair(UP, facts).facts;
+    let Some(instance) = repaired.instance(UP).filter(|i| repaired.is_whole(i)) else { return Ok(None) };
+    let dir = instance.dir(&facts.home(UP));
+    let mut running = Running::gather(&dir, &mut facts.reads)?;
+    let object = objects::dnat(args)?.object;
+    if instance.record.as_ref().is_some_and(|record| record.object_sha256 != object.sha256) {
+        running.kept = kept::gather(&object, &dir, &instance.pins, &mut facts.reads)?;
     }
-}
-
-fn whole(facts: &Facts) -> Option<&Instance> {
-    facts.instance(UP).filter(|i| facts.is_whole(i))
+    Ok(Some(running))
 }
 
 /// What `up` has to do.
@@ -147,27 +148,29 @@ pub fn wanted(
     let device = &facts.device.name;
     let options = options(args);
     let control = control::control(&options, rules, facts).map_err(|e| refuse(&e, device))?;
-    let mut object = Object::parse(embedded::object("dnat")?)?;
+    let mut named = objects::dnat(args)?;
     for setting in &control.settings {
-        object.set(setting)?;
+        named.object.set(setting)?;
     }
-    let named = Named { file: "dnat.bpf.o".to_string(), object, reads: Vec::new() };
-    let config = config(args, &control, facts);
-    let (Some(running), Some(instance)) = (running, whole(facts)) else {
+    let mut config = config(args, &control, facts);
+    config.creation.file.clone_from(&named.file);
+    let Some(running) = running else {
         let mut plan = plan::load(&named.object, &config, facts)?;
         plan.notes.extend(rule_notes(args, rules, facts));
-        return Ok(Up { named, plan, running: false, rules: rules.len(), flushed: 0 });
+        return Ok(Up { named, plan, change: Change::Loaded, rules: rules.len(), flushed: 0 });
     };
-    same_programs(&named.object, &config, instance, running, &options, facts)?;
     let generation = in_force::generation(&running.rules).wrapping_add(1);
     let table = classify::table(rules, control::own(facts), generation);
     let table = table.map_err(|e| refuse(&ControlError::Table(e), device))?;
-    let locals = control::locals(rules, facts);
     let counters = in_force::count(&running.rules).max(u32::try_from(rules.len()).unwrap_or(u32::MAX));
-    let dir = instance.dir(&facts.home(UP));
-    let mut plan = reload(running, table, &locals, &dir, counters, facts.machine.possible_cpus);
+    let locals = control::locals(rules, facts);
+    let dir = facts.home(UP).dir();
+    let reload = reload(running, table, &locals, &dir, counters, facts.machine.possible_cpus);
+    let fresh = args.try_get_one::<bool>("fresh").ok().flatten() == Some(&true);
+    let wanted = Wanted { object: &named.object, config, pickup: options.pickup.is_some(), fresh };
+    let (change, mut plan) = in_place(wanted, reload, running, facts)?;
     plan.notes.extend(rule_notes(args, rules, facts));
-    Ok(Up { named, plan, running: true, rules: rules.len(), flushed: 0 })
+    Ok(Up { named, plan, change, rules: rules.len(), flushed: 0 })
 }
 
 /// What a person should know of these rules on this device.
@@ -228,7 +231,7 @@ pub fn creation(control: &control::Control) -> Creation {
         programs: vec!["detour_in".to_string(), "detour_out".to_string()],
         sizes: control.sizes.clone(),
         writes: control.writes.clone(),
-        shared: Vec::new(),
+        ..Creation::default()
     }
 }
 
@@ -244,75 +247,4 @@ fn config(args: &ArgMatches, control: &control::Control, facts: &Facts) -> Confi
     let attach = vec![attach("detour_out", EGRESS), attach("detour_in", INGRESS)];
     let creation = creation(control);
     Config { creation, attach, name: UP.to_string(), mount: args.get_flag("mount-bpffs"), replace: false }
-}
-
-/// Rules can change under a running instance; programs, places and sizes cannot.
-fn same_programs(
-    object: &Object,
-    config: &Config,
-    instance: &Instance,
-    running: &Running,
-    options: &Options,
-    facts: &Facts,
-) -> Result<(), Refusal> {
-    let device = &facts.device.name;
-    let refuse = |what: &str| {
-        let hint = format!("'detour down {device}' first; flows in force end with it");
-        Err(Refusal::new(Stage::InTheWay, format!("{device} is up with {what}"), hint))
-    };
-    let record = instance.record.as_ref();
-    if record.is_some_and(|r| r.object_sha256 != object.sha256) {
-        return refuse("programs of another version");
-    }
-    let places: Vec<Place> = record.iter().flat_map(|r| &r.programs).map(|p| facts.place(p)).collect();
-    if config.attach.iter().any(|a| !places.contains(&a.place)) {
-        return refuse("another --prio or --handle");
-    }
-    let rodata = object.maps.iter().find(|m| m.name == ".rodata").and_then(|m| m.contents.as_deref());
-    let (wanted, is) = (cfg(object, rodata.unwrap_or_default()), cfg(object, &running.rodata));
-    let (Some(wanted), Some(is)) = (wanted, is) else { return refuse("programs of another version") };
-    let others = differences(&wanted, &is, options.pickup.is_some());
-    if !others.is_empty() {
-        return refuse(&format!("other options: {}", others.join(", ")));
-    }
-    Ok(())
-}
-
-/// The configuration inside `.rodata`.
-fn cfg(object: &Object, rodata: &[u8]) -> Option<Cfg> {
-    let variable = object.variables.iter().find(|v| v.name == "cfg")?;
-    Cfg::read(rodata.get(usize::try_from(variable.offset).ok()?..)?)
-}
-
-/// What of the configuration is other than wanted, each with both values. Flags that follow from the machine do not count
-/// unless they were asked for: what runs keeps those that it was started with.
-fn differences(wanted: &Cfg, is: &Cfg, pickup: bool) -> Vec<String> {
-    let tracked = codes::CFG_SYN_TRACKED4 | codes::CFG_SYN_TRACKED6;
-    let machine = tracked | if pickup { 0 } else { codes::CFG_PICKUP4 | codes::CFG_PICKUP6 };
-    let flags = |cfg: &Cfg| Cfg { flags: cfg.flags & !machine, ..*cfg };
-    let (wanted, is) = (flags(wanted), flags(is));
-    let (wanted_flags, is_flags) = (wanted.flags, is.flags);
-    let (wanted, is) = (control::settings(&wanted), control::settings(&is));
-    let pairs = wanted.iter().zip(&is).filter(|(wanted, is)| wanted != is);
-    pairs
-        .map(|(wanted, is)| {
-            let value = |text: &str| text.split_once('=').map_or(text, |(_, value)| value).to_string();
-            let name = wanted.split_once('=').map_or("", |(name, _)| name.trim_start_matches("cfg."));
-            format!("{name} is {}, not {}", value(is), value(wanted))
-        })
-        .chain(switched(wanted_flags ^ is_flags).map(|option| format!("{option} on one side only")))
-        .collect()
-}
-
-/// The options behind these flags.
-fn switched(flags: u32) -> impl Iterator<Item = &'static str> {
-    let full = codes::CFG_FULL_DROP | codes::CFG_FULL_REJECT | codes::CFG_FULL_PASS;
-    let options = [
-        (codes::CFG_SEALED, "--sealed"),
-        (full, "--when-full"),
-        (codes::CFG_MONITOR, "--monitor"),
-        (codes::CFG_VLAN, "--vlan any"),
-        (codes::CFG_PICKUP4 | codes::CFG_PICKUP6, "--pickup"),
-    ];
-    options.into_iter().filter(move |(bits, _)| flags & bits != 0).map(|(_, option)| option)
 }

@@ -226,8 +226,13 @@ fn by_names(facts: &Facts) -> Result<Vec<Subject>, Refusal> {
             name: name.clone(),
             programs: of.collect(),
         };
-        let instance =
-            Instance { name: name.clone(), building: false, pins: Vec::new(), record: Some(record) };
+        let instance = Instance {
+            name: name.clone(),
+            building: false,
+            pins: Vec::new(),
+            record: Some(record),
+            schema: None,
+        };
         facts.instances.push(instance);
         subjects.push(Subject {
             name: format!("{device} '{name}', by the names of filters"),

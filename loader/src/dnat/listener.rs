@@ -36,7 +36,9 @@ impl Listener {
     /// Opens the pins in `dir`, and with them the map `%event_control`, which the steps of [`lease`] write.
     pub fn open(dir: &str, cfg: Cfg) -> Result<(Listener, Symbols), Refusal> {
         let failed = |e: std::io::Error| Refusal::new(Stage::Kernel, format!("the ring buffer: {e}"), "");
-        let folder = File::open(dir).map_err(failed)?;
+        // The device's folder stays when programs are replaced, and the instance's does not.
+        let folder = dir.rsplit_once('/').map_or(dir, |(device, _)| device);
+        let folder = File::open(folder).map_err(failed)?;
         let lock =
             Flock::lock(folder, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
                 Errno::EWOULDBLOCK => {

@@ -3,7 +3,6 @@
 use crate::dnat::abi::Cfg;
 use crate::dnat::asked::{self, Asked, Others};
 use crate::dnat::clock::Clock;
-#[cfg(feature = "operate")]
 use crate::dnat::codes;
 use crate::dnat::counters::{counters, Counter};
 use crate::dnat::embedded;
@@ -17,11 +16,13 @@ use crate::load::gather::{open_map, read_array};
 use crate::load::home::map_pin;
 use crate::load::record::Record;
 use crate::load::refusal::{Refusal, Stage};
+use crate::load::shared::shape;
 use crate::object::Object;
 use detour_sys::Map;
 use nix::time::{clock_gettime, ClockId};
 #[cfg(feature = "operate")]
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 /// Reads an instance of `up`; changes nothing.
@@ -53,19 +54,20 @@ pub struct Fill {
 }
 
 impl Look {
-    /// Reads the configuration of the instance in `dir`. Only programs of this version can be read: others may have other
-    /// layouts.
+    /// Reads the configuration of the instance in `dir`. Programs of other versions can be read if their maps are the same.
     pub fn open(dir: &str, record: &Record) -> Result<Look, Refusal> {
         let object = Object::parse(embedded::object("dnat")?)?;
         if record.object_sha256 != object.sha256 {
-            let hint = "use the detour that made it, or 'down' and 'up' again";
-            return Err(Refusal::new(Stage::InTheWay, "it runs programs of another version", hint));
+            readable(dir, &object)?;
         }
         let rodata = read_array(&format!("{dir}/{}", map_pin(".rodata")))?;
         let at =
             object.variables.iter().find(|v| v.name == "cfg").and_then(|v| usize::try_from(v.offset).ok());
         let cfg =
             at.and_then(|at| Cfg::read(rodata.get(at..)?)).ok_or_else(|| unreadable("its configuration"))?;
+        if cfg.schema != codes::SCHEMA {
+            return Err(another(&format!("their schema is {}, and this is {}", cfg.schema, codes::SCHEMA)));
+        }
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
         Ok(Look { dir: dir.to_string(), cfg, clock: Clock::new(&cfg, now) })
     }
@@ -177,6 +179,29 @@ impl Look {
             asked: (rows as u64, u64::from(cfg.asked_rows).saturating_mul(16)),
         }
     }
+}
+
+/// Whether the maps in `dir` have the sizes that this program reads.
+fn readable(dir: &str, object: &Object) -> Result<(), Refusal> {
+    for spec in object.maps.iter().filter(|m| !m.name.starts_with('.')) {
+        let map = open_map(&format!("{dir}/{}", map_pin(&spec.name)))
+            .map_err(|_| another(&format!("they have no map {}", spec.name)))?;
+        let shape = shape(map.as_fd()).map_err(|e| unreadable(&e.to_string()))?;
+        let is = [shape.number("key_size"), shape.number("value_size")];
+        let wanted: [u64; 2] = [spec.key_size.into(), spec.value_size.into()];
+        if is != wanted {
+            return Err(another(&format!(
+                "key and value of map {} have {is:?} bytes, not {wanted:?}",
+                spec.name
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn another(how: &str) -> Refusal {
+    let hint = "use the detour that made it, or 'down' and 'up' again";
+    Refusal::new(Stage::InTheWay, format!("it runs programs of another version: {how}"), hint)
 }
 
 /// Offset of `fwd` in `struct flow4` and `struct flow6`.

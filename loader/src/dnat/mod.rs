@@ -19,6 +19,7 @@
 )]
 
 pub mod abi;
+pub mod alike;
 pub mod asked;
 pub mod classify;
 pub mod clock;

@@ -2,6 +2,7 @@
 //! The pins of what `up` made to what it is doing: configuration, rules in force, local addresses.
 use crate::load::gather::{open_map, read_array};
 use crate::load::home::map_pin;
+use crate::load::kept::{self, Kept};
 use crate::load::plan_json::{read_blob, write_blob};
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::step::Blob;
@@ -22,6 +23,8 @@ pub struct Running {
     pub rules: Vec<u8>,
     /// Keys and values of `local4` and `local6`, sorted.
     pub locals: Vec<Element>,
+    /// The maps that other programs would go on with; asked only where the wanted ones are others.
+    pub kept: Vec<Kept>,
 }
 
 impl Running {
@@ -42,14 +45,16 @@ impl Running {
             locals.extend(entries(&open_map(&pin(name, "MAP_GET_NEXT_KEY, MAP_LOOKUP_ELEM"))?)?);
         }
         locals.sort();
-        Ok(Running { rodata, active, rules, locals })
+        Ok(Running { rodata, active, rules, locals, kept: Vec::new() })
     }
 
     /// For a file of facts.
     pub fn json(&self) -> Value {
         let blob = |bytes: &Vec<u8>| write_blob(&Blob::from(bytes.clone()));
         let locals: Vec<Value> = self.locals.iter().map(|(k, v)| json!([blob(k), blob(v)])).collect();
-        json!({"rodata": blob(&self.rodata), "active": self.active, "rules": blob(&self.rules), "locals": locals})
+        let kept: Vec<Value> = self.kept.iter().map(kept::json).collect();
+        json!({"rodata": blob(&self.rodata), "active": self.active, "rules": blob(&self.rules), "locals": locals,
+            "kept": kept})
     }
 
     /// The reverse of [`Running::json`].
@@ -61,6 +66,7 @@ impl Running {
             active: u32::try_from(value.get("active")?.as_u64()?).ok().filter(|n| *n < 2)?,
             rules: blob(value.get("rules")?)?,
             locals: value.get("locals")?.as_array()?.iter().map(pair).collect::<Option<_>>()?,
+            kept: value.get("kept")?.as_array()?.iter().map(kept::read).collect::<Option<_>>()?,
         })
     }
 }

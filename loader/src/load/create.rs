@@ -2,6 +2,7 @@
 //! A linked object to the steps that make its types, maps and programs in the kernel; nothing is attached here.
 use crate::load::facts::Machine;
 use crate::load::home;
+use crate::load::kept::Kept;
 use crate::load::record::Record;
 use crate::load::shared::Shared;
 use crate::load::step::{Arg, Blob, Bpf, Expect, Hole, Step};
@@ -24,6 +25,8 @@ pub struct Creation {
     pub writes: Vec<Write>,
     /// Maps that are pinned by name outside the instance.
     pub shared: Vec<Shared>,
+    /// Maps of the instance that is replaced, which these programs use on.
+    pub kept: Vec<Kept>,
 }
 
 /// One element to write into a map of the object.

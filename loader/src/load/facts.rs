@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! What a plan depends on in this machine, as plain data; `gather` reads it, `facts_json` carries it.
 use crate::load::home::Home;
-use crate::load::record::{Record, RecordProgram};
+use crate::load::record::{Record, RecordProgram, SCHEMA};
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::rtnl::{primary, Addr};
 use crate::load::tc::{Filter, Place};
@@ -133,6 +133,8 @@ pub struct Instance {
     pub pins: Vec<String>,
     /// Its record, when there is one that this program understands.
     pub record: Option<Record>,
+    /// The schema of its record, when that is another one.
+    pub schema: Option<u32>,
 }
 
 impl Instance {
@@ -228,10 +230,25 @@ impl Facts {
         !instance.building && instance.record.as_ref().is_some_and(whole)
     }
 
-    /// Whether an instance is finished and one of its filters at least is in place. Otherwise it is what a dead namespace or
-    /// somebody who removed our filters left over.
+    /// Whether an instance is finished and one of its filters at least is in place, be it with a program of a replacement that
+    /// was interrupted. Otherwise it is what a dead namespace or somebody who removed our filters left over.
     pub fn is_alive(&self, instance: &Instance) -> bool {
-        !instance.building && instance.record.iter().flat_map(|r| &r.programs).any(|p| self.carries(p))
+        let runs = |i: &Instance| i.record.iter().flat_map(|r| &r.programs).any(|p| self.carries(p));
+        !instance.building && (runs(instance) || self.unfinished(&instance.name).is_some_and(runs))
+    }
+
+    /// Refuses to touch an instance whose record nobody here can read: its filters would stay behind.
+    pub fn understood(&self, name: &str) -> Result<(), Refusal> {
+        let other = self.instances.iter().filter(|i| i.name == name).find_map(|i| i.schema);
+        let Some(schema) = other else { return Ok(()) };
+        let what =
+            format!("'{name}' on {} has state of schema {schema}, and this is {SCHEMA}", self.device.name);
+        Err(Refusal::new(Stage::InTheWay, what, "use the detour that made it to remove it"))
+    }
+
+    /// The unfinished instance of this name.
+    pub fn unfinished(&self, name: &str) -> Option<&Instance> {
+        self.instances.iter().find(|i| i.name == name && i.building)
     }
 
     /// The finished instance of this name.

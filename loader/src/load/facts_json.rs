@@ -166,7 +166,7 @@ fn read_hook(value: &Value) -> Option<tcx::Hook> {
 
 fn instance(i: &Instance) -> Value {
     let record = i.record.as_ref().map(|r| hex(&r.bytes()));
-    json!({"name": i.name, "building": i.building, "pins": i.pins, "record": record})
+    json!({"name": i.name, "building": i.building, "pins": i.pins, "record": record, "schema": i.schema})
 }
 
 fn read_instance(value: &Value) -> Option<Instance> {
@@ -175,6 +175,7 @@ fn read_instance(value: &Value) -> Option<Instance> {
         building: value.get("building")?.as_bool()?,
         pins: list(value.get("pins")?, text)?,
         record: optional(value.get("record")?, |r| Record::parse(&unhex(r.as_str()?)?))?,
+        schema: value.get("schema").and_then(small),
     })
 }
 

@@ -214,14 +214,15 @@ fn folders(facts: &mut Facts) -> Result<(), Refusal> {
         let dir = format!("{}/{name}", home.device());
         facts.reads.push(format!("readdir({dir})"));
         let pins = list(&dir)?.unwrap_or_default();
-        let mut record = None;
+        let (mut record, mut schema) = (None, None);
         if pins.iter().any(|p| p == RECORD_PIN) {
             facts.reads.push(format!("OBJ_GET, MAP_LOOKUP_ELEM {dir}/{RECORD_PIN}"));
-            record = Record::parse(&read_array(&format!("{dir}/{RECORD_PIN}"))?);
+            let bytes = read_array(&format!("{dir}/{RECORD_PIN}"))?;
+            (record, schema) = (Record::parse(&bytes), Record::other_schema(&bytes));
         }
         let building = name.ends_with(BUILDING);
         let name = name.strip_suffix(BUILDING).unwrap_or(&name).to_string();
-        facts.instances.push(Instance { name, building, pins, record });
+        facts.instances.push(Instance { name, building, pins, record, schema });
     }
     Ok(())
 }

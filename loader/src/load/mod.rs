@@ -40,6 +40,7 @@ pub mod facts_json;
 pub mod field;
 pub mod gather;
 pub mod home;
+pub mod kept;
 pub mod memory;
 pub mod message;
 #[cfg(feature = "compat")]
@@ -58,6 +59,7 @@ pub mod probe;
 pub mod programs;
 pub mod record;
 pub mod refusal;
+pub mod repair;
 pub mod replace;
 pub mod rtnl;
 pub mod shared;

@@ -5,6 +5,7 @@ use crate::load::facts::{Bpffs, Facts, Instance, Machine};
 use crate::load::home::{self, Home, BPFFS};
 use crate::load::record::{Record, RecordProgram, PROGRAMS_MAX, SCHEMA};
 use crate::load::refusal::Refusal;
+use crate::load::repair::repair;
 use crate::load::replace::replace;
 use crate::load::shared;
 use crate::load::step::{Arg, Effect, Step};
@@ -57,6 +58,16 @@ pub struct Config {
 
 /// Loads an object, pins it under the instance's folder and attaches it. Leftovers of earlier runs go first.
 pub fn load(object: &Object, config: &Config, facts: &Facts) -> Result<Plan, Refusal> {
+    load_with(object, config, facts, Vec::new())
+}
+
+/// The same; where an instance is replaced, `between` is made after the new programs are loaded and before one of them runs.
+pub fn load_with(
+    object: &Object,
+    config: &Config,
+    facts: &Facts,
+    between: Vec<Step>,
+) -> Result<Plan, Refusal> {
     let home = facts.home(&config.name);
     if !home::is_name(&config.name) {
         return Err(Refusal::name(&config.name));
@@ -69,10 +80,18 @@ pub fn load(object: &Object, config: &Config, facts: &Facts) -> Result<Plan, Ref
     } else {
         facts.bpffs.usable()?;
     }
+    facts.understood(&config.name)?;
     clear_orphans(&mut plan, facts);
+    let repair = repair(&config.name, facts);
+    let facts = &repair.facts;
+    plan.notes.extend(repair.notes);
+    plan.steps.extend(repair.steps);
     for instance in facts.instances.iter().filter(|i| i.name == config.name) {
         if facts.is_whole(instance) && config.replace {
-            return replace(object, config, facts, instance);
+            let replaced = replace(object, config, facts, instance, between)?;
+            plan.notes = [plan.notes, replaced.notes].concat();
+            plan.steps.extend(replaced.steps);
+            return Ok(plan);
         }
         if facts.is_whole(instance) {
             return Err(Refusal::exists(&config.name, &facts.device.name));
@@ -140,6 +159,7 @@ pub fn dry_run(object: &Object, creation: &Creation, machine: &Machine) -> Resul
 /// Detaches an instance and removes everything that it made, and nothing else. An unfinished one goes with it.
 pub fn unload(name: &str, facts: &Facts) -> Result<Plan, Refusal> {
     facts.bpffs.usable()?;
+    facts.understood(name)?;
     let home = facts.home(name);
     let mut plan = Plan::default();
     clear_orphans(&mut plan, facts);

@@ -86,6 +86,12 @@ impl Record {
         bytes
     }
 
+    /// The schema of a record, if it is one that this program does not understand.
+    pub fn other_schema(bytes: &[u8]) -> Option<u32> {
+        let schema = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?);
+        (schema != SCHEMA && schema != 0).then_some(schema)
+    }
+
     /// Reads a record; None when the bytes are not one that this program understands.
     pub fn parse(bytes: &[u8]) -> Option<Record> {
         let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?));
@@ -169,5 +175,7 @@ mod tests {
         bytes[72] = 2;
         bytes[0] = 2;
         assert_eq!(Record::parse(&bytes), None);
+        assert_eq!(Record::other_schema(&bytes), Some(2));
+        assert_eq!(Record::other_schema(&sample().blob().bytes), None);
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! A running instance and another object to the steps that put its programs in place, each in one message; pure.
 //!
-//! Packets meet the old program or the new one, never none. The maps are new ones.
+//! Packets meet the old program or the new one, never none. The maps are new ones, or those that are kept.
 use crate::load::create::{create, id_symbol, pins, prog_symbol, record_map, RECORD};
 use crate::load::facts::{Facts, Instance};
 use crate::load::home::{self, link_pin, prog_pin};
@@ -10,37 +10,42 @@ use crate::load::record::RecordProgram;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::step::{Arg, Bpf, Effect, Expect, Step};
 use crate::load::tc::Tc;
-use crate::load::{shared, tcx};
+use crate::load::{kept, shared, tcx};
 use crate::object::Object;
 use detour_sys::commands;
 
 /// `BPF_F_REPLACE`: only if the link still runs the program that is meant.
 const BPF_F_REPLACE: u64 = 1 << 2;
 
-/// Replaces what `instance` runs by the programs of `config`, hook by hook, at their places.
+/// Replaces what `instance` runs by the programs of `config`, hook by hook, at their places. `between` is made after they are
+/// loaded and before one of them runs.
 pub fn replace(
     object: &Object,
     config: &Config,
     facts: &Facts,
     instance: &Instance,
+    between: Vec<Step>,
 ) -> Result<Plan, Refusal> {
     let old = instance.record.as_ref().map(|r| r.programs.clone()).unwrap_or_default();
     let (config, pairs) = pair(config, facts, &old)?;
     let home = facts.home(&config.name);
     let (dir, building) = (home.dir(), home.building());
-    let mut plan = Plan { steps: Vec::new(), notes: object.warnings.clone() };
+    let mut plan = Plan::default();
     if facts.machine.charges_memlock() {
         plan.steps.push(Effect::Memlock.into());
     }
     for program in &old {
         plan.steps.push(get(format!("{dir}/{}", prog_pin(&program.name)), &old_symbol(program)));
     }
+    plan.notes.extend(kept::notes(object, &config.creation, &instance.pins));
     plan.steps.push(Step::mkdir(building.clone()));
-    plan.steps
-        .extend(shared::apply(create(object, &config.creation, &facts.machine), &config.creation.shared)?);
+    let made = create(object, &config.creation, &facts.machine);
+    let made = shared::apply(kept::apply(made, &config.creation.kept)?, &config.creation.shared)?;
+    plan.steps.extend(made);
     plan.steps.extend(record_map(&record(object, &config, facts)?));
     plan.steps.push(Step::pin(RECORD, format!("{building}/{}", home::RECORD_PIN)));
     plan.steps.extend(pins(object, &config.creation, &building));
+    plan.steps.extend(between);
     for (attach, old) in config.attach.iter().zip(&pairs) {
         let program =
             object.program(&attach.program).ok_or_else(|| Refusal::no_program(&attach.program, object))?;
@@ -97,7 +102,8 @@ fn old_symbol(program: &RecordProgram) -> String {
     format!("%{}@old", program.name)
 }
 
-fn get(path: String, symbol: &str) -> Step {
+/// Opens a pin.
+pub(super) fn get(path: String, symbol: &str) -> Step {
     Bpf::new(&commands::OBJ_GET, vec![("pathname", Arg::Text(path))]).gives(symbol).into()
 }
 
@@ -105,19 +111,22 @@ fn get(path: String, symbol: &str) -> Step {
 fn link(attach: &Attach, old: &RecordProgram, dir: &str, building: &str) -> [Step; 3] {
     let egress = attach.place.parent == tcx::EGRESS;
     let symbol = format!("%{}@{}", if egress { "egress" } else { "ingress" }, attach.program);
-    let swap = |new: String, old: String| {
-        let args = vec![
-            ("link_fd", Arg::Fd(symbol.clone())),
-            ("new_prog_fd", Arg::Fd(new)),
-            ("flags", Arg::Num(BPF_F_REPLACE)),
-            ("old_prog_fd", Arg::Fd(old)),
-        ];
-        Effect::Bpf(Bpf::new(&commands::LINK_UPDATE, args))
-    };
+    let swap = |new: String, old: String| Effect::Bpf(link_swap(&symbol, new, old));
     let (new, old_program) = (prog_symbol(&attach.program), old_symbol(old));
     [
         get(format!("{dir}/{}", link_pin(egress, &old.name)), &symbol),
         Step::pin(&symbol, format!("{building}/{}", link_pin(egress, &attach.program))),
         Step::from(swap(new.clone(), old_program.clone())).undo(swap(old_program, new)),
     ]
+}
+
+/// The link runs `new` instead of `old`, or the call fails.
+pub(super) fn link_swap(link: &str, new: String, old: String) -> Bpf {
+    let args = vec![
+        ("link_fd", Arg::Fd(link.to_string())),
+        ("new_prog_fd", Arg::Fd(new)),
+        ("flags", Arg::Num(BPF_F_REPLACE)),
+        ("old_prog_fd", Arg::Fd(old)),
+    ];
+    Bpf::new(&commands::LINK_UPDATE, args)
 }

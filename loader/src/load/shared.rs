@@ -35,8 +35,15 @@ pub struct Shared {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shape(pub Vec<(&'static str, u64)>);
 
+impl Shape {
+    /// The number of this name.
+    pub fn number(&self, name: &str) -> u64 {
+        self.0.iter().find(|(field, _)| *field == name).map_or(0, |(_, number)| *number)
+    }
+}
+
 /// In `struct bpf_map_info`: offset and width of each field that a map of the same shape must share.
-const FIELDS: [(&str, usize, usize); 6] = [
+pub(super) const FIELDS: [(&str, usize, usize); 6] = [
     ("map_type", 0, 4),
     ("key_size", 8, 4),
     ("value_size", 12, 4),
@@ -90,7 +97,7 @@ pub fn gather(object: &Object, dir: &str, recreate: bool) -> Result<Vec<Shared>,
 
 /// How keys, values and the shape of inner maps differ, as far as both sides tell of them. An empty map of maps does not
 /// say what it takes.
-fn types(object: &Object, spec: &MapSpec, there: &Map) -> io::Result<Vec<String>> {
+pub(super) fn types(object: &Object, spec: &MapSpec, there: &Map) -> io::Result<Vec<String>> {
     let mut found = Vec::new();
     let theirs = of_map(there.as_fd())?;
     if let (Some(ours), Some(theirs)) = (&object.btf, &theirs) {
@@ -112,7 +119,7 @@ fn types(object: &Object, spec: &MapSpec, there: &Map) -> io::Result<Vec<String>
         ("map_flags", inner.flags),
     ];
     for (name, ours) in ours {
-        let theirs = there.0.iter().find(|(field, _)| *field == name).map_or(0, |(_, number)| *number);
+        let theirs = there.number(name);
         if theirs != u64::from(ours) {
             found.push(format!("{name} of its inner maps is {theirs}, not {ours}"));
         }
@@ -120,7 +127,8 @@ fn types(object: &Object, spec: &MapSpec, there: &Map) -> io::Result<Vec<String>
     Ok(found)
 }
 
-fn shape(map: BorrowedFd<'_>) -> io::Result<Shape> {
+/// Asks the kernel.
+pub fn shape(map: BorrowedFd<'_>) -> io::Result<Shape> {
     let info = detour_sys::info(map, INFO)?;
     let number = |at: usize, width: usize| {
         let mut wide = [0; 8];
@@ -173,7 +181,7 @@ fn one(step: Step, shared: &Shared) -> Result<Vec<Step>, Refusal> {
 }
 
 /// The fields that differ, each with both numbers.
-fn differences(step: &Step, there: &Shape) -> Vec<String> {
+pub(super) fn differences(step: &Step, there: &Shape) -> Vec<String> {
     let Effect::Bpf(call) = &step.effect else { return Vec::new() };
     let wanted = |name: &str| match call.arg(name) {
         Some(Arg::Num(n)) => *n,

@@ -11,7 +11,8 @@ use crate::load::step::{Arg, Bpf, Effect, Expect, Step};
 use crate::load::tc::{Filter, EGRESS};
 use crate::load::tcx;
 use crate::load::transcript::hex;
-use crate::object::{Object, Tags};
+use crate::load::types::of_map;
+use crate::object::{MapSpec, Object, Tags};
 use detour_sys::{commands, Map, Value};
 use std::fs;
 use std::io;
@@ -207,7 +208,7 @@ pub fn pinned(facts: &Facts, instance: &Instance, object: &Object, creation: &Cr
         let symbol = format!("%{}", map.name);
         let made = steps.iter().filter_map(bpf).find(|call| call.gives.as_deref() == Some(symbol.as_str()));
         if let Some(call) = made {
-            checks.push(Check::read(&about, &shape_text(call), shape(&pin, call)));
+            checks.push(Check::read(&about, &shape_text(call), shape(&pin, call, map, object)));
         }
         let is_mine = |call: &&Bpf| call.arg("map_fd") == Some(&Arg::Fd(symbol.clone()));
         let on_it = || steps.iter().filter_map(bpf).filter(is_mine);
@@ -268,7 +269,8 @@ fn shape_text(call: &Bpf) -> String {
     format!("has type {map_type}, {entries} entries of {key} + {value} bytes, and the object's types")
 }
 
-fn shape(map: &Map, call: &Bpf) -> io::Result<Option<String>> {
+/// A map that an older object made has other ids for the same types.
+fn shape(map: &Map, call: &Bpf, spec: &MapSpec, object: &Object) -> io::Result<Option<String>> {
     let info = detour_sys::info(map.as_fd(), 88)?;
     let mut wrong = Vec::new();
     for (name, at) in SHAPE {
@@ -279,9 +281,18 @@ fn shape(map: &Map, call: &Bpf) -> io::Result<Option<String>> {
         let bytes = info.get(at..at.saturating_add(4)).and_then(|b| b.try_into().ok());
         let is = u64::from(bytes.map(u32::from_ne_bytes).unwrap_or(0));
         if is != wanted & u64::from(u32::MAX) {
-            wrong.push(format!("{name} is {is}, not {wanted}"));
+            wrong.push((name, format!("{name} is {is}, not {wanted}")));
         }
     }
+    let by_id = |(name, _): &(&str, String)| name.starts_with("btf_");
+    if !wrong.is_empty() && wrong.iter().all(by_id) {
+        if let (Some(there), Some(ours)) = (of_map(map.as_fd())?, &object.btf) {
+            let sides = [(spec.key_type_id, there.key, "key"), (spec.value_type_id, there.value, "value")];
+            let differs = |(our, their, path)| ours.difference(our, &there.btf, their, path);
+            return Ok(sides.into_iter().find_map(differs));
+        }
+    }
+    let wrong: Vec<String> = wrong.into_iter().map(|(_, text)| text).collect();
     Ok((!wrong.is_empty()).then(|| wrong.join(", ")))
 }
 

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Running the DNAT: `up`, `flush`, `run`, `down`, `demo`.
-use super::args::{dev, handle, mount, prio, rules};
-#[cfg(feature = "operate")]
-use super::args::{flag, option};
+use super::args::{dev, flag, handle, mount, option, prio, rules};
 use super::limits::options;
+use clap::builder::ValueParser;
 use clap::{Arg, Command};
 
 pub(super) fn up() -> Command {
@@ -11,6 +10,10 @@ pub(super) fn up() -> Command {
         .about("Load, attach and apply rules, then leave; the kernel carries on")
         .after_help("Without rules, everything goes to the device's own address: the rule 'redirect'.")
         .args(wanted())
+        .arg(flag(
+            "fresh",
+            "Where it is up: replace programs and maps without a gap, whatever the options; flows end",
+        ))
         .args(flushing())
 }
 
@@ -46,20 +49,31 @@ fn wanted() -> Vec<Arg> {
     let mut all = vec![dev(), prio("100"), handle().default_value("0xd370"), mount()];
     all.extend(rules());
     all.extend(options());
+    let help = "Programs of this object instead of the ones inside detour; it must have the same maps";
+    all.push(option("object", "FILE", ValueParser::string(), help));
     all
 }
 
 #[cfg(feature = "operate")]
 pub(super) fn run() -> Command {
-    let file = clap::builder::ValueParser::string();
     Command::new("run")
         .about("up in the foreground: tells events, reloads rules on SIGHUP, follows addresses")
         .after_help(
             "SIGINT and SIGTERM end it, and the kernel carries on. Speaks sd_notify: Type=notify-reload.",
         )
         .args(wanted())
-        .arg(option("metrics-file", "FILE", file.clone(), "Replace this file every 15 s, for Prometheus"))
-        .arg(option("names", "FILE", file, "Keep here which names clients look up, in hosts format"))
+        .arg(option(
+            "metrics-file",
+            "FILE",
+            ValueParser::string(),
+            "Replace this file every 15 s, for Prometheus",
+        ))
+        .arg(option(
+            "names",
+            "FILE",
+            ValueParser::string(),
+            "Keep here which names clients look up, in hosts format",
+        ))
         .arg(flag("down-on-exit", "Detach and unpin at the end"))
         .arg(flag(
             "no-confine",

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! What runs and what is wanted to how one becomes the other: other rules, other programs over the same maps, other programs
+//! with empty ones; or a refusal.
+use crate::cmd::attach::UP;
+use crate::dnat::abi::Cfg;
+use crate::dnat::running::Running;
+use crate::dnat::wire::Shared;
+use crate::dnat::{codes, control};
+use crate::load::facts::{Facts, Instance};
+use crate::load::kept::Kept;
+use crate::load::plan::{self, Config, Plan};
+use crate::load::refusal::{Refusal, Stage};
+use crate::load::repair::repair;
+use crate::load::step::{Effect, Step};
+use crate::load::tc::Place;
+use crate::object::Object;
+use detour_sys::commands;
+
+/// What a plan of `up` comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// All is made.
+    Loaded,
+    /// The programs stay.
+    Rules,
+    /// Other programs, and the maps stay.
+    Upgraded,
+    /// Other programs and other maps.
+    Replaced,
+}
+
+/// What shall run.
+pub struct Wanted<'a> {
+    /// With its variables set.
+    pub object: &'a Object,
+    /// How it would be loaded where nothing runs.
+    pub config: Config,
+    /// Whether it was said if TCP packets without flow open one.
+    pub pickup: bool,
+    /// Empty maps, and whatever options.
+    pub fresh: bool,
+}
+
+/// The steps from `running`, a whole instance once it is repaired, to `wanted`; `reload` are those to the wanted rules.
+pub fn in_place(
+    wanted: Wanted<'_>,
+    reload: Plan,
+    running: &Running,
+    facts: &Facts,
+) -> Result<(Change, Plan), Refusal> {
+    let Wanted { object, mut config, pickup, fresh } = wanted;
+    let repair = repair(UP, facts);
+    let instance = repair.facts.instance(UP);
+    let Some(instance) = instance else { return Err(Refusal::nothing(UP, &facts.device.name)) };
+    same_place(&config, instance, facts)?;
+    config.replace = true;
+    if fresh {
+        return Ok((Change::Replaced, plan::load(object, &config, facts)?));
+    }
+    same_options(object, running, pickup, facts)?;
+    if instance.record.as_ref().is_some_and(|r| r.object_sha256 == object.sha256) {
+        let steps = [repair.steps, reload.steps].concat();
+        return Ok((Change::Rules, Plan { steps, notes: [repair.notes, reload.notes].concat() }));
+    }
+    room_for_locals(&mut config, &running.kept);
+    config.creation.kept = running.kept.clone();
+    // The maps are open already when the rules change.
+    let is_open = |step: &Step| matches!(&step.effect, Effect::Bpf(b) if b.command == &commands::OBJ_GET);
+    let between = reload.steps.into_iter().filter(|step| !is_open(step)).collect();
+    Ok((Change::Upgraded, plan::load_with(object, &config, facts, between)?))
+}
+
+/// How many addresses there were decided on the sizes of these maps; any size that is enough will do.
+fn room_for_locals(config: &mut Config, kept: &[Kept]) {
+    let creation = &mut config.creation;
+    for (map, size) in creation.sizes.iter_mut().filter(|(map, _)| map.starts_with("local")) {
+        let wanted = creation.writes.iter().filter(|w| w.map == *map).count();
+        let there = kept.iter().find(|k| k.map == *map).map(|k| k.there.number("max_entries"));
+        let entries = there.and_then(|n| u32::try_from(n).ok());
+        if let Some(n) = entries.filter(|n| usize::try_from(*n).is_ok_and(|n| n >= wanted)) {
+            *size = n;
+        }
+    }
+}
+
+fn refuse(facts: &Facts, what: &str, hint: &str) -> Refusal {
+    let device = &facts.device.name;
+    Refusal::new(Stage::InTheWay, format!("{device} is up with {what}"), hint)
+}
+
+fn same_place(config: &Config, instance: &Instance, facts: &Facts) -> Result<(), Refusal> {
+    let record = instance.record.iter().flat_map(|r| &r.programs);
+    let places: Vec<Place> = record.map(|p| facts.place(p)).collect();
+    match config.attach.iter().any(|a| !places.contains(&a.place)) {
+        true => {
+            let hint = format!("'detour down {}' first; flows in force end with it", facts.device.name);
+            Err(refuse(facts, "another --prio or --handle", &hint))
+        }
+        false => Ok(()),
+    }
+}
+
+/// Options are frozen into programs, and most of them size maps. Whoever leaves one out may have forgotten it.
+fn same_options(object: &Object, running: &Running, pickup: bool, facts: &Facts) -> Result<(), Refusal> {
+    let hint = "--fresh replaces the programs without a gap, with empty maps: flows in force end with it";
+    let rodata = object.maps.iter().find(|m| m.name == ".rodata").and_then(|m| m.contents.as_deref());
+    let (wanted, is) = (cfg(object, rodata.unwrap_or_default()), cfg(object, &running.rodata));
+    let (Some(wanted), Some(is)) = (wanted, is) else {
+        return Err(refuse(facts, "a configuration that cannot be read", hint));
+    };
+    if is.schema != wanted.schema {
+        let what = format!("state of schema {}, and this is {}", is.schema, wanted.schema);
+        return Err(refuse(facts, &what, hint));
+    }
+    let others = differences(&wanted, &is, pickup);
+    match others.is_empty() {
+        true => Ok(()),
+        false => Err(refuse(facts, &format!("other options: {}", others.join(", ")), hint)),
+    }
+}
+
+/// The configuration inside `.rodata`.
+fn cfg(object: &Object, rodata: &[u8]) -> Option<Cfg> {
+    let variable = object.variables.iter().find(|v| v.name == "cfg")?;
+    Cfg::read(rodata.get(usize::try_from(variable.offset).ok()?..)?)
+}
+
+/// What of the configuration is other than wanted, each with both values. Flags that follow from the machine do not count
+/// unless they were asked for: what runs keeps those that it was started with.
+fn differences(wanted: &Cfg, is: &Cfg, pickup: bool) -> Vec<String> {
+    let tracked = codes::CFG_SYN_TRACKED4 | codes::CFG_SYN_TRACKED6;
+    let machine = tracked | if pickup { 0 } else { codes::CFG_PICKUP4 | codes::CFG_PICKUP6 };
+    let flags = |cfg: &Cfg| Cfg { flags: cfg.flags & !machine, ..*cfg };
+    let (wanted, is) = (flags(wanted), flags(is));
+    let (wanted_flags, is_flags) = (wanted.flags, is.flags);
+    let (wanted, is) = (control::settings(&wanted), control::settings(&is));
+    let pairs = wanted.iter().zip(&is).filter(|(wanted, is)| wanted != is);
+    pairs
+        .map(|(wanted, is)| {
+            let value = |text: &str| text.split_once('=').map_or(text, |(_, value)| value).to_string();
+            let name = wanted.split_once('=').map_or("", |(name, _)| name.trim_start_matches("cfg."));
+            format!("{name} is {}, not {}", value(is), value(wanted))
+        })
+        .chain(switched(wanted_flags ^ is_flags).map(|option| format!("{option} on one side only")))
+        .collect()
+}
+
+/// The options behind these flags.
+fn switched(flags: u32) -> impl Iterator<Item = &'static str> {
+    let full = codes::CFG_FULL_DROP | codes::CFG_FULL_REJECT | codes::CFG_FULL_PASS;
+    let options = [
+        (codes::CFG_SEALED, "--sealed"),
+        (full, "--when-full"),
+        (codes::CFG_MONITOR, "--monitor"),
+        (codes::CFG_VLAN, "--vlan any"),
+        (codes::CFG_PICKUP4 | codes::CFG_PICKUP6, "--pickup"),
+    ];
+    options.into_iter().filter(move |(bits, _)| flags & bits != 0).map(|(_, option)| option)
+}

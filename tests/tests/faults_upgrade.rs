@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Every call of an upgrade, failed and killed, with connections running through it.
+//!
+//! A failure leaves the programs that ran. Whatever a kill leaves, packets go on; the next `up` mends it and flows carry on,
+//! and so does the next `down`.
+use e2e::crowd::Crowd;
+use e2e::detour::{self, code, up};
+use e2e::lab::{Lab, GATEWAY};
+use e2e::netns::Netns;
+use e2e::serve::Server;
+use e2e::snapshot::Snapshot;
+use e2e::strace::{self, Fault};
+use e2e::tools::{self, Scratch};
+use e2e::version::{compile, COUNTS};
+use serde_json::Value;
+use std::net::SocketAddr;
+
+const DEVICE: &str = "eth0";
+const RULES: [&str; 2] = ["--rule", "tcp redirect to :7007"];
+
+/// Calls, and the error that each is failed with.
+const FRAIL: [(&str, &str); 7] = [
+    ("bpf", "ENOMEM"),
+    ("sendto", "ENOBUFS"),
+    ("recvfrom", "ENOBUFS"),
+    ("mkdir", "ENOSPC"),
+    ("renameat2", "EINVAL"),
+    ("unlink", "EPERM"),
+    ("rmdir", "EPERM"),
+];
+
+/// The programs in place.
+fn ids(ns: &Netns) -> Vec<Value> {
+    let of = |hook: &&str| tools::filters(ns, DEVICE, hook);
+    tools::HOOKS.iter().flat_map(of).map(|row| row["options"]["prog"]["id"].clone()).collect()
+}
+
+#[test]
+fn every_call_of_an_upgrade() {
+    let scratch = Scratch::new();
+    let other = compile(&scratch, "counts.bpf.o", &COUNTS);
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    let clean = Snapshot::take(ns);
+    let _echo = Server::echo(ns, (GATEWAY, 7007));
+    let change = |more: &[&str]| detour::json(ns, &[&["up", DEVICE], &RULES[..], more].concat());
+    up(ns, DEVICE, &RULES);
+    let mut crowd = Crowd::new(&lab.client, 8, |n| SocketAddr::from(([198, 51, 100, 7], 1000 + n as u16)));
+    let flows = || detour::json(ns, &["flows", DEVICE])["flows"].as_array().unwrap().len();
+    let line = [&["up", DEVICE, "--object", &other], &RULES[..]].concat();
+    let names: Vec<&str> = FRAIL.iter().map(|(name, ..)| *name).collect();
+    let (output, calls) = strace::trace(ns, &detour::command(&line), &names.join(","), None);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(change(&[])["change"], "upgraded");
+    let mut broken = 0;
+    for (name, error) in FRAIL {
+        let count = calls.iter().filter(|call| call.name == name).count();
+        // What only looks comes before the first effect; `faults.rs` breaks that.
+        let looks =
+            calls.iter().take_while(|call| call.name != "mkdir").filter(|call| call.name == name).count();
+        for nth in looks + 1..=count {
+            let what = format!("{error} from {name} {nth} of {count}");
+            let (before, whole) = (ids(ns), Snapshot::take(ns));
+            let output = strace::inject(ns, &detour::command(&line), name, &Fault::error(name, nth, error));
+            let output = output.unwrap_or_else(|| panic!("{what}: no fault"));
+            let text = String::from_utf8_lossy(&output.stderr);
+            crowd.exchange();
+            let done = output.status.success() || text.contains("the new instance runs");
+            match done {
+                // It did without the call, or only clearing failed.
+                true => assert_ne!(ids(ns), before, "{what}: {text}"),
+                false => {
+                    let refused = [code::KERNEL, code::PERMISSION, code::FOREIGN].map(Some);
+                    assert!(
+                        refused.contains(&output.status.code()) && !text.trim().is_empty(),
+                        "{what}: {output:?}"
+                    );
+                    assert_eq!(ids(ns), before, "{what}: {text}");
+                    whole.holds(ns, &what);
+                }
+            }
+            change(&[]);
+            assert_eq!(flows(), 8, "{what}");
+            let what = format!("killed in {name} {nth} of {count}");
+            strace::inject(ns, &detour::command(&line), name, &Fault::kill(name, nth));
+            crowd.exchange();
+            assert_eq!(flows(), 8, "{what}");
+            // One version or the other mends it.
+            let with = ["--object", &other];
+            change(if nth % 2 == 0 { &[] } else { &with });
+            crowd.exchange();
+            assert_eq!(flows(), 8, "{what}, then up");
+            change(&[]);
+            let folders = ns.run("ls", &["-R", "/sys/fs/bpf/detour"]);
+            assert!(!folders.contains("-new"), "{what}: {folders}");
+            broken += 2;
+        }
+    }
+    assert!(broken > 150, "{broken} faults");
+    crowd.exchange();
+    detour::run(ns, &["down", DEVICE]).done();
+    clean.holds(ns, "faults, and down");
+}
+
+/// `down` after a kill between the two filters, and on either side of them.
+#[test]
+fn down_after_a_killed_upgrade() {
+    let scratch = Scratch::new();
+    let other = compile(&scratch, "counts.bpf.o", &COUNTS);
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    let clean = Snapshot::take(ns);
+    let line = [&["up", DEVICE, "--object", &other], &RULES[..]].concat();
+    up(ns, DEVICE, &RULES);
+    let (_, calls) = strace::trace(ns, &detour::command(&line), "sendto,renameat2", None);
+    detour::run(ns, &["down", DEVICE]).done();
+    let sent = calls.iter().filter(|call| call.name == "sendto").count();
+    let faults = [("sendto", sent - 1), ("sendto", sent), ("renameat2", 1)];
+    for (name, nth) in faults {
+        up(ns, DEVICE, &RULES);
+        let before = ids(ns);
+        strace::inject(ns, &detour::command(&line), name, &Fault::kill(name, nth));
+        let now = ids(ns);
+        let swapped = now.iter().zip(&before).filter(|(now, before)| now != before).count();
+        let expected = if name == "renameat2" { 2 } else { nth + 1 - sent };
+        assert_eq!(swapped, expected, "killed in {name} {nth} of {sent}");
+        let status = detour::run(ns, &["status", DEVICE]).ends(code::NO);
+        assert!(status.stdout.contains("interrupted while it replaced 'up'"), "{}", status.stdout);
+        detour::run(ns, &["down", DEVICE]).done();
+        clean.holds(ns, &format!("a kill in {name} {nth} of {sent}, and down"));
+    }
+}

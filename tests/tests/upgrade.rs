@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! `up` with other programs than those that run: they take over the maps, and nobody who talks through them notices.
+use e2e::crowd::Crowd;
+use e2e::detour::{self, code, up};
+use e2e::lab::{Lab, GATEWAY};
+use e2e::netns::Netns;
+use e2e::serve::Server;
+use e2e::snapshot::Snapshot;
+use e2e::strace::{self, EFFECTS};
+use e2e::talk;
+use e2e::tools::{self, Scratch};
+use e2e::version::{compile, COUNTS};
+use e2e::witness::Witness;
+use serde_json::Value;
+use std::net::SocketAddr;
+
+const DEVICE: &str = "eth0";
+const RULES: [&str; 4] = ["--rule", "tcp redirect to :7007", "--rule", "udp redirect to :7007"];
+
+fn far(port: u16) -> SocketAddr {
+    ([198, 51, 100, 7], port).into()
+}
+
+/// `up` with these rules and `more`; what it was.
+fn change(ns: &Netns, more: &[&str]) -> String {
+    let document = detour::json(ns, &[&["up", DEVICE], &RULES[..], more].concat());
+    document["change"].as_str().unwrap().to_string()
+}
+
+/// Priority, handle and name of both filters, and the ids of their programs.
+fn places(ns: &Netns) -> (Vec<Value>, Vec<Value>) {
+    let rows: Vec<Value> = tools::HOOKS.iter().flat_map(|hook| tools::filters(ns, DEVICE, hook)).collect();
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    let place =
+        |row: &Value| serde_json::json!([row["pref"], row["options"]["handle"], row["options"]["bpf_name"]]);
+    (rows.iter().map(place).collect(), rows.iter().map(|row| row["options"]["prog"]["id"].clone()).collect())
+}
+
+fn pin(ns: &Netns, name: &str) -> String {
+    ns.run("sh", &["-c", &format!("ls /sys/fs/bpf/detour/*/up/{name}")]).trim().to_string()
+}
+
+#[test]
+fn other_programs_go_on_with_the_same_maps() {
+    let scratch = Scratch::new();
+    let other = compile(&scratch, "counts.bpf.o", &COUNTS);
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    let before = Snapshot::take(ns);
+    let _echo = Server::echo(ns, (GATEWAY, 7007));
+    let answering = Server::udp(ns, (GATEWAY, 7007));
+    assert_eq!(change(ns, &[]), "loaded");
+    let mut crowd = Crowd::new(&lab.client, 20, |n| far(1000 + n as u16));
+    let socket = talk::udp(&lab.client, 4000);
+    talk::ask(&socket, far(53), "one").unwrap();
+    let flows = || detour::json(ns, &["flows", DEVICE])["flows"].as_array().unwrap().len();
+    let (at, ids, count) = (places(ns).0, places(ns).1, flows());
+    assert_eq!(count, 21);
+
+    assert_eq!(change(ns, &["--object", &other]), "upgraded");
+    assert_eq!(places(ns).0, at, "the places stay");
+    assert!(places(ns).1.iter().all(|id| !ids.contains(id)), "the programs are others");
+    assert_eq!(flows(), count);
+    crowd.exchange();
+    talk::ask(&socket, far(53), "two").unwrap();
+    let asked: Vec<SocketAddr> = answering.heard().into_iter().map(|(from, _)| from).collect();
+    assert_eq!((asked.len(), asked[0]), (2, asked[1]), "one flow, one client");
+    talk::dial(&lab.client, 0, far(2000)).unwrap();
+    let seen = tools::json(ns, "bpftool", &["-j", "map", "dump", "pinned", &pin(ns, "map_seen")]);
+    assert!(seen.to_string().contains("values") && pin(ns, "map_seen").contains("/up/"), "{seen}");
+    // This detour reads what programs of another version keep, and compares them with their object.
+    let rows = detour::json(ns, &["asked", DEVICE])["rows"].as_array().unwrap().len();
+    assert_eq!(rows, 22);
+    for command in ["status", "rules", "metrics"] {
+        detour::run(ns, &[command, DEVICE]).done();
+    }
+    let verified = detour::run(ns, &["verify", "--live", DEVICE, "--object", &other]).done();
+    assert!(!verified.stdout.contains("unseen "), "{}", verified.stdout);
+
+    assert_eq!(change(ns, &["--object", &other]), "none");
+    assert_eq!(change(ns, &[]), "upgraded");
+    assert_eq!(change(ns, &[]), "none");
+    crowd.exchange();
+    let verified = detour::run(ns, &["verify", "--live", DEVICE]).done();
+    assert!(verified.stdout.contains("ok       map rules_0"), "{}", verified.stdout);
+    // Rules and programs at once.
+    let with = ["--object", &other, "--rule", "icmp drop"];
+    assert_eq!(change(ns, &with), "upgraded");
+    assert_eq!(detour::json(ns, &["rules", DEVICE])["rules"].as_array().unwrap().len(), 3);
+    crowd.exchange();
+    detour::run(ns, &["down", DEVICE]).done();
+    before.holds(ns, "four changes of programs");
+}
+
+#[test]
+fn fresh_takes_other_options_and_starts_with_empty_maps() {
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    let before = Snapshot::take(ns);
+    let _answering = Server::udp(ns, (GATEWAY, 7007));
+    assert_eq!(change(ns, &["--fresh"]), "loaded", "with nothing there it is an ordinary up");
+    let socket = talk::udp(&lab.client, 4000);
+    talk::ask(&socket, far(53), "one").unwrap();
+    let at = places(ns).0;
+    let line = [&["up", DEVICE], &RULES[..], &["--flows-max", "1000"]].concat();
+    detour::run(ns, &line).refused(code::FOREIGN, &["confirmed_slots4 is 65536, not 1000", "--fresh"]);
+    assert_eq!(change(ns, &["--flows-max", "1000", "--fresh"]), "replaced");
+    assert_eq!(places(ns).0, at);
+    assert_eq!(detour::json(ns, &["flows", DEVICE])["flows"].as_array().unwrap().len(), 0);
+    talk::ask(&socket, far(53), "two").unwrap();
+    detour::run(ns, &["verify", "--live", DEVICE, "--flows-max", "1000"]).done();
+    let line = [&["up", DEVICE, "--prio", "7", "--fresh"], &RULES[..]].concat();
+    detour::run(ns, &line).refused(code::FOREIGN, &["--prio"]);
+    detour::run(ns, &["down", DEVICE]).done();
+    before.holds(ns, "a replacement");
+}
+
+#[test]
+fn what_cannot_be_taken_over_is_refused() {
+    let scratch = Scratch::new();
+    let other = compile(&scratch, "counts.bpf.o", &COUNTS);
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    up(ns, DEVICE, &RULES);
+    let line = [&["up", DEVICE, "--object", &other], &RULES[..]].concat();
+    let state = Snapshot::take(ns);
+    let no = |file: &str, words: &[&str]| {
+        let file = tools::project().join("elf").join(file).display().to_string();
+        detour::run(ns, &["up", DEVICE, "--object", &file]).refused(code::OBJECT, words);
+    };
+    no("trace.bpf.o", &["no program detour_in", "no map idx4"]);
+    no("MANIFEST", &["MANIFEST"]);
+    state.holds(ns, "refusals of objects");
+
+    // A map of another shape in the place of one of ours, as an earlier version might have had it.
+    let asked = pin(ns, "map_asked");
+    ns.run("mv", &[&asked, &format!("{asked}-kept")]);
+    let shape =
+        ["type", "hash", "key", "40", "value", "48", "entries", "16384", "name", "asked", "flags", "1"];
+    ns.run("bpftool", &[&["map", "create", &asked][..], &shape].concat());
+    let run = detour::run(ns, &line);
+    run.refused(code::FOREIGN, &["asked: value_size is 48, not 40", "--fresh"]);
+    ns.run("rm", &[&asked]);
+    ns.run("mv", &[&format!("{asked}-kept"), &asked]);
+    state.holds(ns, "a refusal of a map");
+
+    // A record of another schema: nothing is guessed about it.
+    let record = pin(ns, "record");
+    let kept = format!("{record}-kept");
+    ns.run("mv", &[&record, &kept]);
+    ns.run(
+        "bpftool",
+        &["map", "create", &record, "type", "array", "key", "4", "value", "720", "entries", "1", "name", "r"],
+    );
+    let zeros = vec!["0"; 719];
+    let update = ["map", "update", "pinned", &record, "key", "0", "0", "0", "0", "value", "2"];
+    ns.run("bpftool", &[&update[..], &zeros].concat());
+    for line in [&line[..], &["down", DEVICE]] {
+        detour::run(ns, line).refused(code::FOREIGN, &["schema 2, and this is 1"]);
+    }
+    ns.run("rm", &[&record]);
+    ns.run("mv", &[&kept, &record]);
+    state.holds(ns, "a refusal of a record");
+    detour::run(ns, &line).done();
+}
+
+#[test]
+fn the_plan_is_what_is_done() {
+    let scratch = Scratch::new();
+    let other = compile(&scratch, "counts.bpf.o", &COUNTS);
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    up(&lab.gateway, DEVICE, &[&RULES[..], &["--object", &other]].concat());
+    let line = ["up", DEVICE, "--rule", "tcp redirect to :7007"];
+    let plan = detour::json(&lab.gateway, &[&["plan"], &line[..]].concat());
+    let (output, calls) = strace::trace(&lab.gateway, &detour::command(&line), EFFECTS, None);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Witness::compare(&plan, &calls);
+}
