@@ -154,6 +154,13 @@ pub const COMMANDS: &[Case] = &[
         needs: LOADS,
         ..CHANGE
     },
+    Case {
+        name: "up (--fresh)",
+        before: UP,
+        line: &["up", DEVICE, "--flows-max", "1000", "--fresh"],
+        needs: LOADS,
+        ..CHANGE
+    },
     Case { name: "up (reload)", before: UP, line: &["up", DEVICE, "--rule", "drop"], needs: READS, ..CHANGE },
     Case {
         name: "run (over up)",
