@@ -6,6 +6,7 @@ use detour_sys::{call, commands, Value};
 use e2e::detour;
 use e2e::netns::Netns;
 use e2e::tools::{json, project};
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 
 fn fixture(name: &str) -> String {
@@ -66,6 +67,9 @@ fn three_engines_make_the_same_instructions() {
     let pins = "/sys/fs/bpf/oracle";
     ns.run("bpftool", &["prog", "loadall", &fixture("core.bpf.o"), pins]);
     assert!(raw.programs.len() >= 7);
+    let kinds: BTreeSet<u32> =
+        raw.programs.iter().flat_map(|p| p.core.iter().map(|relo| relo.kind)).collect();
+    assert_eq!(kinds, (0..=12).collect(), "a kind of `enum bpf_core_relo_kind` that nobody tries");
     for (before, after) in raw.programs.iter().zip(&ours.programs) {
         assert!(!before.core.is_empty() && after.core.is_empty(), "{}", before.name);
         let kernel = tag_by_the_kernel(&raw, before);

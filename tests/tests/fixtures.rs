@@ -51,6 +51,8 @@ const EXPECTED: &[Expected] = &[
     bad("big_endian", &["big-endian"]),
     row("callbacks", Loads, true, true),
     row("core", Loads, true, true),
+    row("core_clang16", Loads, true, true),
+    row("core_clang22", Loads, true, true),
     refused_by_kernel("core_missing", &["no_such_field"]),
     refused_by_kernel("core_narrow", &["has another size"]),
     row("exceptions", Loads, false, false), // libbpf 1.3
@@ -71,6 +73,7 @@ const EXPECTED: &[Expected] = &[
     row("mixed", Loads, false, false), // the kprobe's missing function
     row("module_function", Loads, true, true),
     row("names", Loads, false, true), // libbpf knows tc, classifier, action and no more
+    row("netkit", Loads, true, true), // by bpftool as `type classifier`; libbpf knows them from 1.3 on
     row("no_btf", Loads, true, true),
     refused_by_kernel("no_license", &["GPL-restricted function"]),
     row("pins", Loads, true, true),
@@ -82,9 +85,14 @@ const EXPECTED: &[Expected] = &[
     row("sizes", Loads, true, true),
     row("static_call", Loads, false, false), // libbpf: static functions in .text only
     row("subprograms", Loads, true, true),
+    row("subprograms_clang14", Loads, true, true),
+    row("subprograms_clang22", Loads, true, true),
     bad("undefined", &["nowhere"]),
     row("variants", Loads, true, true),
     bad("variants_big_endian", &["big-endian"]),
+    row("variants_clang14", Loads, true, true),
+    row("variants_clang16", Loads, true, true),
+    row("variants_clang22", Loads, true, true),
     bad("variants_no_btf", &[".maps", "BTF"]),
     row("variants_no_btf_ext", Loads, true, true),
     bad("variants_stripped", &["no symbol table"]),

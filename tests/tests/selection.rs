@@ -52,6 +52,28 @@ fn an_unknown_section_needs_a_type() {
 }
 
 #[test]
+fn netkit_programs_are_listed_and_go_where_they_are_told_to() {
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    let before = Snapshot::take(ns);
+    let file = fixture("netkit");
+    let listed = detour::json(ns, &["inspect", &file]);
+    let of = |index: usize, what: &str| listed["programs"][index][what].as_str().unwrap().to_owned();
+    assert_eq!((of(0, "section"), of(0, "type")), ("netkit/primary".to_owned(), "sched_cls".to_owned()));
+    assert_eq!((of(1, "section"), of(1, "name")), ("netkit/peer".to_owned(), "peer".to_owned()));
+    let words = ["'primary' in section 'netkit/primary'", "not served", "--ingress FUNC"];
+    detour::run(ns, &["load", &file, DEVICE]).refused(code::USAGE, &words);
+    let dry = detour::json(ns, &["load", &file, "--no-attach"]);
+    assert_eq!(dry["programs"], json!(["primary", "peer"]));
+    before.holds(ns, "a refusal and a dry run");
+    detour::run(ns, &["load", &file, DEVICE, "--egress", "primary"]).done();
+    let filters = tools::filters(ns, DEVICE, "egress");
+    assert_eq!(filters[0]["options"]["bpf_name"], "detour/netkit/primary");
+    detour::run(ns, &["unload", DEVICE, "netkit"]).done();
+    before.holds(ns, "load and unload");
+}
+
+#[test]
 fn sizes_that_only_the_machine_knows() {
     let lab = Lab::on(Netns::alone(), DEVICE);
     let ns = &lab.gateway;
