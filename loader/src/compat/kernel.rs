@@ -17,6 +17,13 @@ use crate::object::{Module, Object, ObjectError, Origin, Program};
 /// Decides everything that an object leaves to the kernel. `btf` is a file with another kernel's types.
 /// Returns what was read, for the plan.
 ///
+/// ```no_run
+/// let mut object = detour::object::Object::parse(&std::fs::read("../elf/fixtures/core.bpf.o")?)?;
+/// detour::compat::kernel::resolve(&mut object, Some("/usr/lib/debug/vmlinux-of-another-kernel.btf"))?;
+/// object.programs.iter().try_for_each(|program| object.check_resolved(program))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// What cannot be read, what is missing and not weak, and what the kernel answers in more than one way.
 pub fn resolve(object: &mut Object, btf: Option<&str>) -> Result<Vec<String>, ObjectError> {

@@ -76,6 +76,16 @@ impl Cause {
 }
 
 /// Does a plan. On success the symbols, and with them all descriptors, go to the caller.
+///
+/// ```no_run
+/// # let plan = detour::load::plan::Plan::default();
+/// let mut socket = detour::load::netlink::Socket::open()?;
+/// let symbols = detour::load::exec::run(&plan, &mut socket, &mut |_| {})
+///     .map_err(|failure| format!("{failure:?}; undone was what had been done"))?;
+/// let counters = symbols.map("%counters")?;
+/// println!("{:?}", counters.lookup(&0_u32.to_ne_bytes())?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn run(plan: &Plan, socket: &mut Socket, watch: &mut dyn FnMut(Report<'_>)) -> Result<Symbols, Failure> {
     run_with(Symbols::default(), plan, socket, watch)
 }

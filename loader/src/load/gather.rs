@@ -17,6 +17,13 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
 /// Reads everything that a plan for `device` depends on. `socket` belongs to the namespace that is meant.
+///
+/// ```no_run
+/// let mut socket = detour::load::netlink::Socket::open()?;
+/// let facts = detour::load::gather::gather(&mut socket, "eth0")?;
+/// println!("{} reads: {}", facts.reads.len(), facts.device.name);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
     let mut reads = Vec::new();
     let mut note = |read: String| reads.push(read);
@@ -258,6 +265,12 @@ pub fn read_array(path: &str) -> Result<Vec<u8>, Refusal> {
 }
 
 /// A pinned map.
+///
+/// ```no_run
+/// let map = detour::load::gather::open_map("/sys/fs/bpf/counters")?;
+/// println!("{:?}", map.lookup(&7_u32.to_ne_bytes())?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn open_map(path: &str) -> Result<detour_sys::Map, Refusal> {
     let answer = detour_sys::call(&commands::OBJ_GET, &[("pathname", Value::Text(path))]);
     let fd = answer.map_err(|(e, _)| unreadable(path, &e))?.fd;

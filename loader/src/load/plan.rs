@@ -57,6 +57,23 @@ pub struct Config {
 }
 
 /// Loads an object, pins it under the instance's folder and attaches it. Leftovers of earlier runs go first.
+///
+/// ```
+/// use detour::load::{create::Creation, facts_json, plan, tc, tcx};
+///
+/// // Facts of another machine (`detour plan … --save-facts`), or `gather::gather` for those of this one.
+/// let facts = serde_json::from_str(&std::fs::read_to_string("../tests/golden/eth0.facts.json")?)?;
+/// let facts = facts_json::read(&facts).expect("facts");
+/// let object = detour::object::Object::parse(&std::fs::read("../elf/drop.bpf.o")?)?;
+/// let creation = Creation { file: "drop.bpf.o".into(), programs: vec!["drop".into()], ..Default::default() };
+/// let place = tc::Place { ifindex: facts.device.ifindex, parent: tc::EGRESS, prio: 1, handle: 1 };
+/// let attach = plan::Attach { program: "drop".into(), place, anchor: tcx::Anchor::default() };
+/// let config =
+///     plan::Config { creation, attach: vec![attach], name: "it".into(), mount: false, replace: false };
+/// let plan = plan::load(&object, &config, &facts)?;
+/// assert!(plan.steps.len() > 4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn load(object: &Object, config: &Config, facts: &Facts) -> Result<Plan, Refusal> {
     load_with(object, config, facts, Vec::new())
 }
@@ -149,6 +166,19 @@ fn same_pin(plan: &Plan) -> Option<String> {
 }
 
 /// Loads every selected program and keeps nothing: what the verifier says.
+///
+/// ```
+/// use detour::load::{create::Creation, facts::Machine, plan};
+///
+/// let object = detour::object::Object::parse(&std::fs::read("../elf/fixtures/variants.bpf.o")?)?;
+/// let machine = Machine { release: "6.18.0".into(), page_size: 4096, possible_cpus: 8, hz: 250 };
+/// // Which programs, and maps of another size than the object says.
+/// let (programs, sizes) = (vec!["variants".into()], vec![("seen".into(), 64)]);
+/// let creation = Creation { file: "variants.bpf.o".into(), programs, sizes, ..Default::default() };
+/// let plan = plan::dry_run(&object, &creation, &machine)?;
+/// assert!(plan.steps.iter().all(|step| step.undo.is_none()), "nothing stays");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn dry_run(object: &Object, creation: &Creation, machine: &Machine) -> Result<Plan, Refusal> {
     sound(object, creation)?;
     let memlock = machine.charges_memlock().then(|| Step::from(Effect::Memlock));

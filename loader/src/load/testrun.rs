@@ -20,6 +20,14 @@ const HEADROOM: usize = 512;
 
 /// Runs it `repeat` times on the same packet. `bpf_prog_test_run_skb()` in net/bpf/test_run.c takes 14 bytes at least, and
 /// counts a frame as ours only when its destination is 00:00:00:00:00:00, the address of `lo`.
+///
+/// ```no_run
+/// # let symbols = detour::load::symbols::Symbols::default();
+/// use std::os::fd::AsFd;
+/// let outcome = detour::load::testrun::run(symbols.handle("%drop")?.as_fd(), &[0; 64], 1)?;
+/// assert_eq!(outcome.verdict, 2, "TC_ACT_SHOT");
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn run(program: BorrowedFd<'_>, packet: &[u8], repeat: u32) -> io::Result<Outcome> {
     let arguments = [
         ("prog_fd", Value::Fd(program)),

@@ -283,6 +283,15 @@ impl Program {
 impl Object {
     /// Reads, checks and links a whole object.
     ///
+    /// ```
+    /// let object = detour::object::Object::parse(&std::fs::read("../elf/fixtures/maps.bpf.o")?)?;
+    /// let program = object.programs.iter().find(|program| program.loads_by_itself()).expect("one is for tc");
+    /// // What the kernel will show for it, and the C lines of its instructions.
+    /// println!("{:02x?}, {:?}", program.tags().sha256, object.source(program, 0));
+    /// assert!(program.maps().iter().all(|map| *map < object.maps.len()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// Anything that is not a well-formed little-endian BPF object, or that would need a guess.
     pub fn parse(bytes: &[u8]) -> Result<Object, ObjectError> {
@@ -291,6 +300,13 @@ impl Object {
 
     /// The same, and map definitions in sections `maps` and `maps/…` are read: libbpf's `struct bpf_map_def` and iproute2's
     /// `struct bpf_elf_map`, with its inner maps, its pins and its programs in sections `ID/INDEX`.
+    ///
+    /// ```
+    /// let bytes = std::fs::read("../elf/fixtures/legacy_iproute2.bpf.o")?;
+    /// assert!(detour::object::Object::parse(&bytes).is_err());
+    /// assert!(!detour::object::Object::parse_legacy(&bytes)?.maps.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`Object::parse`], and a definition that could be of either form, or of neither.
@@ -303,6 +319,14 @@ impl Object {
     ///
     /// VALUE is a number (decimal, `0x…`, negative), `true`/`false`, an enumerator, `"text"` in its quotes for an array
     /// of char, or `hex:…` (the bytes as they lie in memory) for anything.
+    ///
+    /// ```
+    /// let mut object = detour::object::Object::parse(&std::fs::read("../elf/fixtures/globals.bpf.o")?)?;
+    /// object.set("name=\"somebody\"")?;
+    /// object.set("pairs[1].high=0x2a")?;
+    /// assert!(object.set("no_such_variable=1").is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// No such variable or field (the candidates are named), or a value that does not fit.
