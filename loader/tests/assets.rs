@@ -73,7 +73,9 @@ fn leaves<'a>(command: &'a Command, path: &str, found: &mut Vec<(String, &'a Com
 }
 
 const TAIL: &str = r".SH CAPABILITIES
-.B up
+.BR up ,
+.BR run ,
+.B flush
 and
 .B load
 need CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; the other commands that read or change state CAP_BPF and CAP_NET_ADMIN;
@@ -81,11 +83,11 @@ need CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; the other commands that read or cha
 and
 .B demo
 CAP_SYS_ADMIN.
-From Linux 5.19 on, only
-.B up
+From Linux 5.19 on, only what creates needs CAP_BPF, and only what attaches or detaches needs CAP_NET_ADMIN.
+.B run
 and
-.B load
-need CAP_BPF, and only what attaches or detaches needs CAP_NET_ADMIN.
+.B events
+give up what they do not need once they serve (loader/docs/confinement.md).
 /sys/fs/bpf belongs to root: be root, or have CAP_DAC_OVERRIDE.
 .SH FILES
 .TP

@@ -128,7 +128,22 @@ fn page(seen: &BTreeMap<&str, BTreeSet<String>>) -> String {
     for (command, calls) in seen {
         let _ = writeln!(page, "| `{command}` | {} |", list(&calls.difference(&common).cloned().collect()));
     }
-    page
+    page + &capabilities()
+}
+
+/// The last part: `tests/tests/privilege.rs` tries each of them.
+fn capabilities() -> String {
+    let mut part = String::from(
+        "\n## Capabilities\n\nBesides owning /sys/fs/bpf, hence uid 0 or CAP_DAC_OVERRIDE.\n\n| command | needs |\n|---|---|\n",
+    );
+    for case in COMMANDS {
+        let needs = case.needs.iter().map(|name| match name.strip_suffix("<5.19") {
+            Some(name) => format!("CAP_{} before Linux 5.19", name.to_uppercase()),
+            None => format!("CAP_{}", name.to_uppercase()),
+        });
+        let _ = writeln!(part, "| `{}` | {} |", case.name, needs.collect::<Vec<_>>().join(", "));
+    }
+    part
 }
 
 fn reason(call: &str) -> Option<&'static str> {
@@ -156,6 +171,7 @@ fn every_call_is_listed_with_its_reason() {
         std::fs::write(&path, page(&seen)).unwrap();
     }
     let listed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(listed.ends_with(&capabilities()), "BLESS=1 cargo test -p e2e --test syscalls");
     let common =
         listed.split("## Every command").nth(1).unwrap_or_default().lines().nth(2).unwrap_or_default();
     for (command, calls) in &seen {
