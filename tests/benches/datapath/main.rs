@@ -5,6 +5,7 @@
 //! the quartiles. Differences smaller than those brackets mean nothing.
 #![forbid(unsafe_code)]
 mod chain;
+mod einat;
 mod memory;
 mod programs;
 mod spread;
@@ -33,7 +34,8 @@ fn main() {
     let mut set = CpuSet::new();
     set.set(cpu).expect("a CPU");
     sched_setaffinity(Pid::from_raw(0), &set).expect("the CPU exists");
-    println!("kernel {}, {}, all on CPU {cpu}, {rounds} rounds\n", kernel(), processor());
+    println!("kernel {}, {}, all on CPU {cpu}, {rounds} rounds", kernel(), processor());
+    println!("loaded with {}\n", capabilities());
     if all("programs") {
         programs::table(rounds);
     }
@@ -53,4 +55,15 @@ fn processor() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     model.map_or_else(|| "an unnamed CPU".to_string(), |(_, name)| name.trim().to_string())
+}
+
+/// The capabilities that make a difference: without CAP_PERFMON the kernel adds instructions against speculation.
+fn capabilities() -> String {
+    const NAMES: [(&str, u32); 3] = [("CAP_BPF", 39), ("CAP_NET_ADMIN", 12), ("CAP_PERFMON", 38)];
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = text.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).expect("capabilities");
+    NAMES
+        .map(|(name, bit)| if mask >> bit & 1 == 1 { name.to_string() } else { format!("no {name}") })
+        .join(", ")
 }

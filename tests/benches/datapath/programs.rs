@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Nanoseconds that the programs take per packet more than a program that does nothing, by BPF_PROG_TEST_RUN.
 use crate::chain;
+use crate::einat::Einat;
 use crate::spread::Spread;
 use e2e::bench::Bench;
 use e2e::detour::up;
-use e2e::lab::{Lab, CLIENT, CLIENT6};
+use e2e::lab::{Lab, CLIENT, CLIENT6, GATEWAY};
 use e2e::packet::{Packet, ACK, SYN};
-use e2e::testrun::Program;
+use e2e::testrun::{Program, Sums};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// How often a packet is run for one measurement.
@@ -15,7 +16,8 @@ const REPEAT: u32 = 20_000;
 /// Packets that open a flow can be run once each; so many make one measurement.
 const ONCE: usize = 2_000;
 
-const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(93, 184, 216, 34));
+const FAR4: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 34);
+const FAR: IpAddr = IpAddr::V4(FAR4);
 const FAR6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x34));
 
 /// One row: a bench, a hook and what is run there.
@@ -34,8 +36,12 @@ pub fn table(rounds: usize) {
     let transit = with(&["--rule", one, "--no-pickup"]);
     let rules64 = Bench::new(&rules(64).iter().map(String::as_str).collect::<Vec<_>>());
     let rules1024 = Bench::new(&rules(1024).iter().map(String::as_str).collect::<Vec<_>>());
+    let curious = with(&["--rule", one, "--asked-max", "65536"]);
     let every = Bench::new(&["tcp dport 80 redirect to :8080", "udp dport 53 redirect to :5353", "redirect"]);
+    let clashing = Bench::new(&["tcp dport 80 redirect to :8080"]);
     let chained: Vec<(u32, Bench)> = [1, 1 << 16, 1 << 20].into_iter().map(|n| (n, crowded(n))).collect();
+
+    let einat = Einat::start();
 
     let mut cases = Vec::new();
     for (family, far, client) in [("IPv4", FAR, IpAddr::V4(CLIENT)), ("IPv6", FAR6, IpAddr::V6(CLIENT6))] {
@@ -50,10 +56,32 @@ pub fn table(rounds: usize) {
             let packet = Packet::udp(client, far(9));
             cases.push(steady(bench, format!("{family} UDP that matches none of {count} rules"), packet));
         }
-        cases.push(fresh(&every, format!("{family} TCP, a new flow"), move |n| {
+        // Another client now and then, because one may own so many rows and no more.
+        cases.push(fresh(
+            &curious,
+            format!("{family} UDP that matches none of 1 rules, never asked for before"),
+            1,
+            move |n| {
+                Packet::udp(
+                    SocketAddr::new(beyond(client.ip(), n / 512), 4000),
+                    SocketAddr::new(beyond(far(9).ip(), n), 9),
+                )
+            },
+        ));
+        cases.push(fresh(&every, format!("{family} TCP, a new flow"), 1, move |n| {
             Packet::tcp(SocketAddr::new(client.ip(), 1024 + (n % 60_000) as u16), far(80), SYN)
         }));
-        cases.push(fresh(&every, format!("{family} UDP, a new flow"), move |n| {
+        // Two flows of one client port, to two addresses: the second meets the first at the server.
+        cases.push(fresh(
+            &clashing,
+            format!("{family} TCP, a new flow that must take another client port"),
+            2,
+            move |n| {
+                let from = SocketAddr::new(client.ip(), 1024 + (n / 2 % 60_000) as u16);
+                Packet::tcp(from, SocketAddr::new(beyond(far(80).ip(), n % 2), 80), SYN)
+            },
+        ));
+        cases.push(fresh(&every, format!("{family} UDP, a new flow"), 1, move |n| {
             Packet::udp(SocketAddr::new(client.ip(), 1024 + (n % 60_000) as u16), far(53))
         }));
     }
@@ -67,6 +95,28 @@ pub fn table(rounds: usize) {
             case.program = bench.program("egress");
             cases.push(case);
         }
+    }
+
+    // One run at a time, because einat's packets do not come out as others of its own: its rows compare with these only.
+    let asks = Packet::udp(SocketAddr::from((CLIENT, 900)), SocketAddr::from((FAR4, 53)));
+    every.program("ingress").run(&asks.frame(), Sums::None);
+    let answers = Packet::udp(SocketAddr::from((GATEWAY, 5353)), SocketAddr::from((CLIENT, 900)));
+    let mut singles = vec![
+        ("towards the server", every.program("ingress"), asks),
+        ("back", every.program("egress"), answers),
+    ];
+    if let Some(einat) = &einat {
+        let (leaves, arrives) = einat.packets(FAR4);
+        singles.push(("einat, outwards", einat.program("egress_snat"), leaves));
+        singles.push(("einat, back", einat.program("ingress_rev_snat"), arrives));
+    }
+    for (name, program, packet) in singles {
+        let changed = program.run(&packet.frame(), Sums::None).frame != packet.frame();
+        assert!(changed, "{name}: nothing is translated");
+        let name = format!("IPv4 UDP established, one run at a time: {name}");
+        let mut case = fresh(&every, name, 1, move |_| packet.clone());
+        case.program = program;
+        cases.push(case);
     }
 
     let nothing = Program::nothing(&plain.lab.gateway);
@@ -119,15 +169,28 @@ fn steady(bench: &Bench, name: String, packet: Packet) -> Case<'_> {
     Case { name, program: bench.program("ingress"), run: Box::new(time(frame)), floor: Box::new(time(same)) }
 }
 
-/// Packets that are new each time; the median of many single runs.
-fn fresh<'a>(bench: &'a Bench, name: String, packet: impl Fn(usize) -> Packet + Copy + 'a) -> Case<'a> {
-    let time = move || {
-        let mut sent = 0;
+/// The address `n` further on.
+fn beyond(address: IpAddr, n: usize) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() + n as u32).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() + n as u128).into(),
+    }
+}
+
+/// Packets that are new each time; the median of many single runs, of every `nth` only.
+fn fresh<'a>(
+    bench: &'a Bench,
+    name: String,
+    nth: usize,
+    packet: impl Fn(usize) -> Packet + Clone + 'a,
+) -> Case<'a> {
+    let time = || {
+        let (packet, mut sent) = (packet.clone(), 0);
         move |program: &Program<'_>| {
             let frames: Vec<Vec<u8>> = (sent..sent + ONCE).map(|n| packet(n).frame()).collect();
             sent += ONCE;
             let times = program.each(&frames);
-            Spread::of(times.into_iter().map(f64::from).collect()).median
+            Spread::of(times.into_iter().skip(nth - 1).step_by(nth).map(f64::from).collect()).median
         }
     };
     Case { name, program: bench.program("ingress"), run: Box::new(time()), floor: Box::new(time()) }
