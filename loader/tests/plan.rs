@@ -36,8 +36,7 @@ fn up(facts: &Facts) -> (Object, Plan) {
         programs,
         sizes: control.sizes,
         writes: control.writes,
-        shared: Vec::new(),
-        kept: Vec::new(),
+        ..Creation::default()
     };
     let attach = |program: &str, parent| Attach {
         program: program.to_string(),
@@ -47,7 +46,7 @@ fn up(facts: &Facts) -> (Object, Plan) {
     let attach = vec![attach("detour_out", EGRESS), attach("detour_in", INGRESS)];
     let plan = plan::load(
         &object,
-        &Config { creation, attach, name: "up".to_string(), mount: false, replace: false },
+        &Config { creation, attach, name: "up".to_string(), mount: false, replace: false, beside: None },
         facts,
     )
     .unwrap();
@@ -114,6 +113,7 @@ fn foreign_things_in_the_way_are_refused_before_anything_is_done() {
             programs: vec!["drop".into()],
             ..Creation::default()
         },
+        beside: None,
         attach: vec![Attach { program: "drop".into(), place: place(INGRESS), anchor: Anchor::default() }],
         name: "drop".into(),
         mount: false,

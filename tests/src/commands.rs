@@ -77,6 +77,12 @@ pub const COMMANDS: &[Case] = &[
     Case { name: "demo", line: &["demo"], needs: &["sys_admin", "net_admin", "net_bind_service"], ..LOOK },
     Case { name: "up", line: &["up", DEVICE, "{rules}"], needs: LOADS, ..CHANGE },
     Case {
+        name: "up (--original-dst)",
+        line: &["up", DEVICE, "{rules}", "--original-dst"],
+        needs: LOADS,
+        ..CHANGE
+    },
+    Case {
         name: "run",
         line: &["run", DEVICE, "{rules}", "--metrics-file", "{out}"],
         needs: LOADS,

@@ -7,6 +7,7 @@
 //! * [`packet`], [`sctp`], [`capture`]: frames built, read and their checksums computed, all independent of the code under test;
 //! * [`random`]: any number of packets;
 //! * [`dns`]: questions and answers; [`listen`]: events;
+//! * [`cgroup`]: a cgroup to make sockets in;
 //! * [`detour`]: the program; [`testrun`]: one of its programs run on one packet, [`bench`]: and what has to come out;
 //! * [`tools`], [`strace`], [`snapshot`]: what `tc`, `bpftool`, `strace` and the file system say;
 //! * [`witness`]: a plan against what strace saw; [`contents`]: and against what maps hold; [`faults`]: which calls are failed, and how;
@@ -15,6 +16,7 @@
 //! A test that cannot run fails; none is skipped.
 pub mod bench;
 pub mod capture;
+pub mod cgroup;
 pub mod commands;
 pub mod contents;
 pub mod crowd;

@@ -27,7 +27,9 @@ fn all_say_the_same(ns: &Netns, line: &[&str]) -> Value {
     let form =
         detour::run(ns, &[&["plan"], line, &["--strace", "--save-facts", &facts]].concat()).done().stdout;
     let recorded = [line, &["--transcript", &transcript]].concat();
-    let (output, calls) = strace::trace(ns, &detour::command(&recorded), EFFECTS, None);
+    // Opening a folder is a step, too; other files are read before and after.
+    let traced = format!("{EFFECTS}{}", if line.contains(&"--original-dst") { ",openat" } else { "" });
+    let (output, calls) = strace::trace(ns, &detour::command(&recorded), &traced, None);
     assert!(output.status.success(), "{line:?}: {}", String::from_utf8_lossy(&output.stderr));
     Witness::compare(&plan, &calls);
     // After `down` and `unload` there is no map to look into.
@@ -95,6 +97,9 @@ fn every_command_that_changes_the_kernel() {
         &["up", DEVICE][..],
         &["up", DEVICE, "--rule", "tcp dport 80 redirect", "--rule", "udp dnat to 192.168.178.77"],
         &["map", "set", DEVICE, "up", "local4", "hex:01020304", "hex:01000000"],
+        &["down", DEVICE],
+        &["up", DEVICE, "--original-dst", "--rule", "redirect"],
+        &["up", DEVICE, "--original-dst", "--rule", "tcp drop"],
         &["down", DEVICE],
         &["load", "@drop", DEVICE],
         &["load", "@drop", DEVICE, "--replace"],

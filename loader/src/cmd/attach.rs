@@ -137,6 +137,7 @@ pub fn config(named: &Named, args: &ArgMatches, facts: &Facts) -> Result<Config,
     };
     let creation = Creation { file: named.file.clone(), programs, shared, ..Creation::default() };
     Ok(Config {
+        beside: None,
         creation,
         attach,
         name,

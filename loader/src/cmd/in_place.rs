@@ -11,10 +11,12 @@ use crate::load::kept::Kept;
 use crate::load::plan::{self, Config, Plan};
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::repair::repair;
+use crate::load::sockopt::{Beside, GETSOCKOPT};
 use crate::load::step::{Effect, Step};
 use crate::load::tc::Place;
 use crate::object::Object;
 use detour_sys::commands;
+use std::os::unix::fs::MetadataExt;
 
 /// What a plan of `up` comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +59,7 @@ pub fn in_place(
     if fresh {
         return Ok((Change::Replaced, plan::load(object, &config, facts)?));
     }
+    same_cgroup(config.beside.as_ref(), instance, facts)?;
     same_options(object, running, pickup, facts)?;
     if instance.record.as_ref().is_some_and(|r| r.object_sha256 == object.sha256) {
         let steps = [repair.steps, reload.steps].concat();
@@ -97,6 +100,23 @@ fn same_place(config: &Config, instance: &Instance, facts: &Facts) -> Result<(),
             Err(refuse(facts, "another --prio or --handle", &hint))
         }
         false => Ok(()),
+    }
+}
+
+/// Whether the sockets of the same cgroup, or of none, are answered.
+fn same_cgroup(wanted: Option<&Beside>, instance: &Instance, facts: &Facts) -> Result<(), Refusal> {
+    let hint = format!("'detour down {}' first; flows in force end with it", facts.device.name);
+    let there = instance.record.iter().flat_map(|r| &r.programs).find(|p| p.parent == GETSOCKOPT);
+    let (Some(wanted), Some(there)) = (wanted, there) else {
+        return match wanted.is_some() == there.is_some() {
+            true => Ok(()),
+            false => Err(refuse(facts, "other options: --original-dst on one side only", &hint)),
+        };
+    };
+    let id = std::fs::metadata(&wanted.cgroup).map(|folder| folder.ino()).unwrap_or(0);
+    match facts.sockopts.iter().any(|s| s.program == there.id && s.cgroup == id) {
+        true => Ok(()),
+        false => Err(refuse(facts, "--original-dst of another cgroup", &hint)),
     }
 }
 

@@ -5,6 +5,7 @@ use crate::load::facts::{Bpffs, Facts};
 use crate::load::gather::ask_tcx;
 use crate::load::programs::program;
 use crate::load::refusal::{Refusal, Stage};
+use crate::load::sockopt;
 use crate::load::tc::{self, Filter};
 use crate::load::tcx;
 use crate::ui::list::{self, Row};
@@ -54,7 +55,23 @@ fn rows(facts: &Facts) -> Vec<Row> {
             facts.filters.iter().filter(|f| f.place.parent == parent).map(|f| filter_row(facts, hook, f)),
         );
     }
+    rows.extend(facts.sockopts.iter().map(|s| sockopt_row(facts, s)));
     rows
+}
+
+/// Not at the device: ours alone are known, by their pins.
+fn sockopt_row(facts: &Facts, attached: &sockopt::Attached) -> Row {
+    let ours = |i: &&crate::load::facts::Instance| {
+        i.record.iter().flat_map(|r| &r.programs).any(|p| p.id == attached.program)
+    };
+    Row {
+        hook: "getsockopt",
+        kind: "cgroup".to_owned(),
+        link: Some(attached.link),
+        id: Some(attached.program),
+        owner: facts.instances.iter().find(ours).map(|i| i.name.clone()),
+        ..Row::default()
+    }
 }
 
 fn tcx_row(facts: &Facts, hook: &'static str, attach: u32, attached: &tcx::Attached) -> Row {

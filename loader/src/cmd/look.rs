@@ -12,6 +12,7 @@ use crate::load::facts::{Facts, Instance};
 use crate::load::gather::{bpffs, devices_with_state, netns_inode, orphans};
 use crate::load::record::Record;
 use crate::load::refusal::{Refusal, Stage};
+use crate::load::sockopt::GETSOCKOPT;
 use crate::load::tc::EGRESS;
 use crate::load::tcx;
 use crate::ui;
@@ -85,16 +86,21 @@ fn of(facts: &Facts, instance: &Instance, record: &Record) -> Result<Status, Ref
             EGRESS => "egress",
             tcx::EGRESS => "tcx egress",
             tcx::INGRESS => "tcx ingress",
+            GETSOCKOPT => "getsockopt",
             _ => "ingress",
         },
         prio: p.prio,
         handle: p.handle,
+        cgroup: (p.parent == GETSOCKOPT).then(|| {
+            let link = facts.sockopts.iter().find(|s| s.program == p.id);
+            link.map_or(0, |link| link.cgroup)
+        }),
         id: p.id,
         tag: p.tag,
         in_place: facts.carries(p),
     };
     let mut programs: Vec<Program> = record.programs.iter().map(program).collect();
-    programs.sort_by_key(|p| p.hook.ends_with("egress"));
+    programs.sort_by_key(|p| (p.cgroup.is_some(), p.hook.ends_with("egress")));
     let dnat = match instance.name == UP {
         true => Some(dnat(&Look::open(&instance.dir(&facts.home(UP)), record)?)?),
         false => None,

@@ -16,6 +16,7 @@ use crate::load::facts::Facts;
 use crate::load::plan::{self, Attach, Config, Plan};
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::repair::repair;
+use crate::load::sockopt::Beside;
 use crate::load::symbols::Symbols;
 use crate::load::tc::{Place, EGRESS, INGRESS};
 use crate::load::tcx::Anchor;
@@ -152,11 +153,13 @@ pub fn wanted(
     for setting in &control.settings {
         named.object.set(setting)?;
     }
-    let mut config = config(args, &control, facts);
+    let mut config = config(args, &control, facts)?;
     config.creation.file.clone_from(&named.file);
     let Some(running) = running else {
         let mut plan = plan::load(&named.object, &config, facts)?;
         plan.notes.extend(rule_notes(args, rules, facts));
+        #[cfg(feature = "operate")]
+        plan.notes.extend(config.beside.iter().filter_map(|_| crate::dnat::answers::note(facts)));
         return Ok(Up { named, plan, change: Change::Loaded, rules: rules.len(), flushed: 0 });
     };
     let generation = in_force::generation(&running.rules).wrapping_add(1);
@@ -235,7 +238,7 @@ pub fn creation(control: &control::Control) -> Creation {
     }
 }
 
-fn config(args: &ArgMatches, control: &control::Control, facts: &Facts) -> Config {
+fn config(args: &ArgMatches, control: &control::Control, facts: &Facts) -> Result<Config, Refusal> {
     let prio = args.get_one::<u16>("prio").copied().unwrap_or(100);
     let handle = args.get_one::<u32>("handle").copied().unwrap_or(0xd370);
     let attach = |program: &str, parent| Attach {
@@ -246,5 +249,18 @@ fn config(args: &ArgMatches, control: &control::Control, facts: &Facts) -> Confi
     // Nothing is rewritten on its way in before the way back out exists.
     let attach = vec![attach("detour_out", EGRESS), attach("detour_in", INGRESS)];
     let creation = creation(control);
-    Config { creation, attach, name: UP.to_string(), mount: args.get_flag("mount-bpffs"), replace: false }
+    let (mount, beside) = (args.get_flag("mount-bpffs"), beside(args, control, facts)?);
+    Ok(Config { creation, attach, name: UP.to_string(), mount, replace: false, beside })
+}
+
+/// What `--original-dst` asks for.
+#[cfg(feature = "operate")]
+fn beside(args: &ArgMatches, control: &control::Control, facts: &Facts) -> Result<Option<Beside>, Refusal> {
+    let cgroup = args.get_one::<String>("original-dst");
+    cgroup.map(|cgroup| crate::dnat::answers::beside(control, facts, cgroup)).transpose()
+}
+
+#[cfg(not(feature = "operate"))]
+fn beside(_: &ArgMatches, _: &control::Control, _: &Facts) -> Result<Option<Beside>, Refusal> {
+    Ok(None)
 }

@@ -178,12 +178,38 @@ fn of_up(
     }
     let creation = up::creation(&control);
     let attached = instance.record.iter().flat_map(|r| &r.programs).map(|p| &p.name);
-    let strange: Vec<String> = attached.filter(|name| !creation.programs.contains(name)).cloned().collect();
+    let answers = answers(facts, instance, &control)?;
+    let known =
+        |name: &String| creation.programs.contains(name) || answers.is_some() && name == "detour_orig";
+    let strange: Vec<String> = attached.filter(|name| !known(name)).cloned().collect();
     let fault = (!strange.is_empty()).then(|| format!("it also has {}", strange.join(", ")));
     checks.push(Check::new("record", "names the programs of 'up'", fault));
     checks.extend(pinned(facts, instance, &object, &creation));
+    checks.extend(answers.into_iter().flatten());
     checks.extend(written::written(&dir, &control));
     Ok(checks)
+}
+
+/// With `--original-dst`: its program and own data; the other maps are looked at already.
+#[cfg(feature = "operate")]
+fn answers(
+    facts: &Facts,
+    instance: &Instance,
+    control: &control::Control,
+) -> Result<Option<Vec<Check>>, Refusal> {
+    use crate::dnat::answers;
+    use crate::load::{beside::create_beside, sockopt::GETSOCKOPT, verify::made_by};
+    if !instance.record.iter().flat_map(|r| &r.programs).any(|p| p.parent == GETSOCKOPT) {
+        return Ok(None);
+    }
+    let object = answers::object(control, facts)?;
+    let steps = create_beside(&object, &answers::creation(control), &facts.machine);
+    Ok(Some(made_by(&steps, facts, instance, &object)))
+}
+
+#[cfg(not(feature = "operate"))]
+fn answers(_: &Facts, _: &Instance, _: &control::Control) -> Result<Option<Vec<Check>>, Refusal> {
+    Ok(None)
 }
 
 /// Without a right to read our folder: filters that are called as ours are, against the objects in this program.

@@ -27,6 +27,8 @@ fn facts(addresses: &[(u32, &str, u8)]) -> Facts {
         clsact: None,
         filters: Vec::new(),
         tcx: Vec::new(),
+        sockopts: Vec::new(),
+        cgroup2: None,
         bpffs: Bpffs::Ready,
         root: None,
         device_folder: false,

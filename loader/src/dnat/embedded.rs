@@ -10,6 +10,8 @@ pub const OBJECTS: &[(&str, &[u8])] = &[
     ("drop", include_bytes!("../../../elf/drop.bpf.o")),
     #[cfg(feature = "operate")]
     ("flush", include_bytes!("../../../elf/flush.bpf.o")),
+    #[cfg(feature = "operate")]
+    ("original", include_bytes!("../../../elf/original.bpf.o")),
     ("trace", include_bytes!("../../../elf/trace.bpf.o")),
 ];
 

@@ -20,6 +20,8 @@
 
 pub mod abi;
 pub mod alike;
+#[cfg(feature = "operate")]
+pub mod answers;
 pub mod asked;
 pub mod classify;
 pub mod clock;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! An object that works on the maps of another one, which are there already, to the steps that make the rest of it.
-use crate::load::create::{create, map_symbol, Creation};
+use crate::load::create::{create, map_symbol, prog_symbol, Creation};
 use crate::load::facts::Machine;
-use crate::load::home::map_pin;
+use crate::load::home::{map_pin, prog_pin};
 use crate::load::step::{Arg, Bpf, Effect, Step};
 use crate::object::{MapSpec, Object};
 use detour_sys::commands;
@@ -38,6 +38,13 @@ pub fn open_shared(object: &Object, program: &str, dir: &str) -> Vec<Step> {
         Bpf::new(&commands::OBJ_GET, vec![("pathname", Arg::Text(path))]).gives(map_symbol(map)).into()
     };
     maps.map(open).collect()
+}
+
+/// Pins of the object's own data and of the program, in the folder `dir`.
+pub fn pins(object: &Object, program: &str, dir: &str) -> Vec<Step> {
+    let map = |map: &MapSpec| Step::pin(&map_symbol(map), format!("{dir}/{}", map_pin(&map.name)));
+    let program = Step::pin(&prog_symbol(program), format!("{dir}/{}", prog_pin(program)));
+    object.maps.iter().filter(|m| is_own(m)).map(map).chain([program]).collect()
 }
 
 fn is_own(map: &MapSpec) -> bool {

@@ -5,6 +5,7 @@ use crate::load::home;
 use crate::load::kept::Kept;
 use crate::load::record::Record;
 use crate::load::shared::Shared;
+use crate::load::sockopt::GETSOCKOPT;
 use crate::load::step::{Arg, Blob, Bpf, Expect, Hole, Step};
 use crate::object::{Btf, Insn, LineInfo, MapRef, MapSpec, Module, Object, Program, Slot};
 use detour_sys::commands;
@@ -27,6 +28,18 @@ pub struct Creation {
     pub shared: Vec<Shared>,
     /// Maps of the instance that is replaced, which these programs use on.
     pub kept: Vec<Kept>,
+    /// What kind of programs they are.
+    pub kind: Kind,
+}
+
+/// A kind of programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// `BPF_PROG_TYPE_SCHED_CLS`.
+    #[default]
+    SchedCls,
+    /// `BPF_PROG_TYPE_CGROUP_SOCKOPT` for [`GETSOCKOPT`]; made beside others, so its types have a symbol of their own.
+    Getsockopt,
 }
 
 /// One element to write into a map of the object.
@@ -40,13 +53,21 @@ pub struct Write {
     pub value: Vec<u8>,
 }
 
-const BTF: &str = "%btf";
 const PROG_TYPE_SCHED_CLS: u64 = 3;
+const PROG_TYPE_CGROUP_SOCKOPT: u64 = 25;
 const MAP_TYPE_PERF_EVENT_ARRAY: u32 = 4;
 const MAP_TYPE_RINGBUF: u32 = 27;
 /// Without it `bpf_map_attr_numa_node()` (include/linux/bpf.h) takes no notice of a node.
 const BPF_F_NUMA_NODE: u32 = 1 << 2;
 const BTF_LOG: usize = 1 << 20;
+
+/// The symbol of the types.
+fn btf_symbol(creation: &Creation) -> &'static str {
+    match creation.kind {
+        Kind::SchedCls => "%btf",
+        Kind::Getsockopt => "%btf@getsockopt",
+    }
+}
 
 /// The symbol of a map's descriptor.
 pub fn map_symbol(map: &MapSpec) -> String {
@@ -111,7 +132,7 @@ pub fn pins(object: &Object, creation: &Creation, dir: &str) -> Vec<Step> {
 fn btf_load(creation: &Creation, btf: &Btf) -> Step {
     let call = |part: &str, bytes: Vec<u8>| {
         let blob = Blob { bytes, part: Some(format!("{}/{part}", creation.file)), holes: Vec::new() };
-        Bpf::new(&commands::BTF_LOAD, vec![("btf", Arg::Bytes(blob))]).gives(BTF)
+        Bpf::new(&commands::BTF_LOAD, vec![("btf", Arg::Bytes(blob))]).gives(btf_symbol(creation))
     };
     let hear = vec![("btf_log_buf", Arg::Room(BTF_LOG)), ("btf_log_level", Arg::Num(1))];
     let instead = plain(btf).map(|image| call("btf_plain", image));
@@ -130,11 +151,12 @@ fn plain(_: &Btf) -> Option<Vec<u8>> {
 }
 
 fn map_create(steps: &mut Vec<Step>, object: &Object, map: &MapSpec, creation: &Creation, machine: &Machine) {
+    let types = object.btf.as_ref().map(|_| btf_symbol(creation));
     let inner = map.inner.as_ref().map(|inner| match template(object, map, inner) {
         Some(first) => map_symbol(first),
         None => {
             let symbol = format!("{}.inner", map_symbol(map));
-            steps.push(map_call(inner, inner.max_entries, None, object.btf.is_some()).gives(&symbol).into());
+            steps.push(map_call(inner, inner.max_entries, None, types).gives(&symbol).into());
             symbol
         }
     });
@@ -146,7 +168,7 @@ fn map_create(steps: &mut Vec<Step>, object: &Object, map: &MapSpec, creation: &
         (None, MAP_TYPE_PERF_EVENT_ARRAY) if map.max_entries == 0 => machine.possible_cpus,
         (None, _) => map.max_entries,
     };
-    steps.push(map_call(map, entries, inner, object.btf.is_some()).gives(map_symbol(map)).into());
+    steps.push(map_call(map, entries, inner, types).gives(map_symbol(map)).into());
 }
 
 /// The map in the first static slot serves as the template when it has the template's shape and was made before.
@@ -158,7 +180,7 @@ fn template<'a>(object: &'a Object, outer: &MapSpec, inner: &MapSpec) -> Option<
     (position(name)? < position(&outer.name)? && shape(map) == shape(inner)).then_some(map)
 }
 
-fn map_call(map: &MapSpec, entries: u32, inner: Option<String>, btf: bool) -> Bpf {
+fn map_call(map: &MapSpec, entries: u32, inner: Option<String>, types: Option<&str>) -> Bpf {
     let mut args = vec![
         ("map_type", Arg::Num(map.map_type.into())),
         ("key_size", Arg::Num(map.key_size.into())),
@@ -172,8 +194,8 @@ fn map_call(map: &MapSpec, entries: u32, inner: Option<String>, btf: bool) -> Bp
     }
     args.extend(inner.map(|symbol| ("inner_map_fd", Arg::Fd(symbol))));
     args.extend(map.numa_node.map(|node| ("numa_node", Arg::Num(node.into()))));
-    if btf && map.value_type_id != 0 {
-        args.push(("btf_fd", Arg::Fd(BTF.to_string())));
+    if let (Some(types), true) = (types, map.value_type_id != 0) {
+        args.push(("btf_fd", Arg::Fd(types.to_string())));
         args.push(("btf_key_type_id", Arg::Num(map.key_type_id.into())));
         args.push(("btf_value_type_id", Arg::Num(map.value_type_id.into())));
     }
@@ -251,14 +273,18 @@ fn prog_load(object: &Object, program: &Program, creation: &Creation) -> Step {
         Some(Hole { at: r.insn.checked_mul(8)?.checked_add(4)?, symbol: map_symbol(map) })
     };
     let holes = program.refs.iter().filter_map(hole).collect();
+    let (prog_type, expected) = match creation.kind {
+        Kind::SchedCls => (PROG_TYPE_SCHED_CLS, None),
+        Kind::Getsockopt => (PROG_TYPE_CGROUP_SOCKOPT, Some(GETSOCKOPT)),
+    };
     let mut args = vec![
-        ("prog_type", Arg::Num(PROG_TYPE_SCHED_CLS)),
+        ("prog_type", Arg::Num(prog_type)),
         ("insns", blob("insns", holes)),
         ("license", Arg::Text(object.license.clone())),
         ("prog_name", Arg::Text(program.name.chars().take(15).collect())),
     ];
     if object.btf.is_some() && !program.funcs.is_empty() {
-        args.push(("prog_btf_fd", Arg::Fd(BTF.to_string())));
+        args.push(("prog_btf_fd", Arg::Fd(btf_symbol(creation).to_string())));
         args.push(("func_info_rec_size", Arg::Num(8)));
         args.push(("func_info", blob("func_info", Vec::new())));
         if !program.lines.is_empty() {
@@ -266,6 +292,7 @@ fn prog_load(object: &Object, program: &Program, creation: &Creation) -> Step {
             args.push(("line_info", blob("line_info", Vec::new())));
         }
     }
+    args.extend(expected.map(|hook| ("expected_attach_type", Arg::Num(hook.into()))));
     args.extend(fd_array(object, program).map(|array| ("fd_array", Arg::Bytes(array))));
     Step::prog_load(Bpf::new(&commands::PROG_LOAD, args).gives(prog_symbol(&program.name)))
 }

@@ -9,8 +9,10 @@ use crate::load::symbols::{Handle, Symbols};
 use crate::load::tc::{filter_get, Filter};
 use crate::object::Tags;
 use detour_sys::{commands, Answer, Map};
+use nix::fcntl::{open, OFlag};
 use nix::mount::{mount, umount, MsFlags};
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -124,7 +126,11 @@ pub fn run_with(
 fn is_noticed(effect: &Effect) -> bool {
     match effect {
         Effect::Bpf(bpf) => *bpf.command == commands::PROG_LOAD,
-        Effect::Mkdir(_) | Effect::Rmdir(_) | Effect::Unlink(_) | Effect::Memlock => false,
+        Effect::Mkdir(_)
+        | Effect::OpenDir { .. }
+        | Effect::Rmdir(_)
+        | Effect::Unlink(_)
+        | Effect::Memlock => false,
         _ => true,
     }
 }
@@ -197,6 +203,11 @@ fn perform(step: &Step, symbols: &mut Symbols, socket: &mut Socket) -> Result<St
             Ok(reply.warnings.join("; "))
         }
         Effect::Mkdir(path) => done(fs::DirBuilder::new().mode(0o700).create(path)),
+        Effect::OpenDir { path, gives } => {
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            let fd = open(path.as_str(), flags, Mode::empty()).map_err(|errno| Cause::Os(errno.into()))?;
+            Ok(keep(symbols, Some(gives), Handle::Other(fd)))
+        }
         Effect::Rmdir(path) => done(fs::remove_dir(path)),
         Effect::Unlink(path) => done(fs::remove_file(path)),
         Effect::Rename { from, to } => done(fs::rename(from, to)),

@@ -4,7 +4,7 @@ use crate::load::exec::{Cause, Failure};
 use crate::load::plan::Plan;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::step::{Arg, Bpf, Effect};
-use crate::load::{tc, tcx, transcript};
+use crate::load::{sockopt, tc, tcx, transcript};
 use crate::object::{Object, Program};
 use detour_sys::commands;
 use nix::errno::Errno;
@@ -92,7 +92,12 @@ fn os_hint(effect: &Effect, error: &io::Error) -> String {
             "needs CAP_BPF (and CAP_NET_ADMIN for tc programs), or root; who has them is refused by lockdown, a seccomp filter or an LSM"
         }
         (Effect::Bpf(_), Some(Errno::ENOSYS)) => "this kernel has no bpf(2): CONFIG_BPF_SYSCALL",
-        (Effect::Bpf(call), Some(errno)) if call.command == &commands::LINK_CREATE => tcx::hint(errno),
+        (Effect::Bpf(call), Some(errno)) if call.command == &commands::LINK_CREATE => {
+            match call.arg("target_fd") {
+                Some(_) => sockopt::hint(errno),
+                None => tcx::hint(errno),
+            }
+        }
         (Effect::Bpf(call), Some(Errno::EINVAL)) => map_hint(call),
         (Effect::Bpf(call), Some(Errno::E2BIG)) if call.command == &commands::MAP_CREATE => {
             "the map is larger than the kernel allows: fewer or smaller entries"
@@ -103,6 +108,7 @@ fn os_hint(effect: &Effect, error: &io::Error) -> String {
         (Effect::MountBpffs(_) | Effect::Unmount(_), Some(Errno::EPERM)) => "needs CAP_SYS_ADMIN",
         (Effect::MountBpffs(_), Some(Errno::ENODEV)) => "this kernel has no bpffs: CONFIG_BPF_SYSCALL",
         (Effect::Memlock, Some(Errno::EPERM)) => "needs CAP_SYS_RESOURCE, or a higher 'ulimit -l'",
+        (Effect::OpenDir { .. }, Some(_)) => "--original-dst=CGROUP names the folder of a cgroup",
         (_, Some(Errno::EPERM | Errno::EACCES)) => "needs to own /sys/fs/bpf (root), or CAP_DAC_OVERRIDE",
         (Effect::Rename { .. }, Some(Errno::EEXIST | Errno::ENOTEMPTY)) => "another detour was faster",
         (_, Some(Errno::EROFS)) => "the BPF file system is mounted read-only here",

@@ -4,6 +4,7 @@ use crate::load::home::Home;
 use crate::load::record::{Record, RecordProgram, SCHEMA};
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::rtnl::{primary, Addr};
+use crate::load::sockopt;
 use crate::load::tc::{Filter, Place};
 use crate::load::tcx;
 use crate::object::Tags;
@@ -36,6 +37,10 @@ pub struct Facts {
     pub filters: Vec<Filter>,
     /// What is attached by tcx; asked only where something depends on it.
     pub tcx: Vec<tcx::Hook>,
+    /// What programs of ours in cgroups are attached to.
+    pub sockopts: Vec<sockopt::Attached>,
+    /// Where cgroup2 is mounted.
+    pub cgroup2: Option<String>,
     /// The BPF file system.
     pub bpffs: Bpffs,
     /// Folders in ours; None when ours is not there.
@@ -166,6 +171,8 @@ impl Facts {
             block: None,
             filters: Vec::new(),
             tcx: Vec::new(),
+            sockopts: Vec::new(),
+            cgroup2: Some("/sys/fs/cgroup".to_string()),
             bpffs: Bpffs::Ready,
             root: None,
             device_folder: false,
@@ -207,6 +214,9 @@ impl Facts {
         if tcx::is_hook(place.parent) {
             let here = |hook: &&tcx::Hook| hook.attach == place.parent;
             return self.tcx.iter().filter(here).flat_map(|h| &h.programs).any(|p| p.program == program.id);
+        }
+        if place.parent == sockopt::GETSOCKOPT {
+            return self.sockopts.iter().any(|s| s.program == program.id && s.cgroup != 0);
         }
         let id = |f: &Filter| f.bpf.as_ref().and_then(|b| b.id);
         self.filters.iter().any(|f| f.place == place && f.chain == 0 && id(f) == Some(program.id))

@@ -4,6 +4,7 @@ use crate::load::facts::{Bpffs, Device, Facts, Instance, Machine, Orphan};
 use crate::load::plan_json::unhex;
 use crate::load::record::Record;
 use crate::load::rtnl::Addr;
+use crate::load::sockopt;
 use crate::load::tc::{BpfFilter, Filter, Place};
 use crate::load::tcx;
 use crate::load::transcript::hex;
@@ -34,6 +35,8 @@ pub fn write(facts: &Facts) -> Value {
         "clsact": facts.clsact,
         "filters": facts.filters.iter().map(filter).collect::<Vec<_>>(),
         "tcx": facts.tcx.iter().map(hook).collect::<Vec<_>>(),
+        "sockopts": facts.sockopts.iter().map(|s| json!([s.program, s.link, s.cgroup])).collect::<Vec<_>>(),
+        "cgroup2": facts.cgroup2,
         "bpffs": match &facts.bpffs {
             Bpffs::Ready => json!("ready"),
             Bpffs::Missing => json!("missing"),
@@ -79,6 +82,8 @@ pub fn read(value: &Value) -> Option<Facts> {
         clsact: optional(get("clsact")?, text)?,
         filters: list(get("filters")?, read_filter)?,
         tcx: list(get("tcx")?, read_hook)?,
+        sockopts: list(get("sockopts")?, read_sockopt)?,
+        cgroup2: optional(get("cgroup2")?, text)?,
         bpffs: match get("bpffs")? {
             Value::String(s) if s == "ready" => Bpffs::Ready,
             Value::String(s) if s == "missing" => Bpffs::Missing,
@@ -162,6 +167,11 @@ fn read_hook(value: &Value) -> Option<tcx::Hook> {
         revision: value.get("revision")?.as_u64()?,
         programs: list(value.get("programs")?, pair)?,
     })
+}
+
+fn read_sockopt(value: &Value) -> Option<sockopt::Attached> {
+    let (program, link) = (small(value.get(0)?)?, small(value.get(1)?)?);
+    Some(sockopt::Attached { program, link, cgroup: value.get(2)?.as_u64()? })
 }
 
 fn instance(i: &Instance) -> Value {

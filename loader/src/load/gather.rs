@@ -6,6 +6,7 @@ use crate::load::netlink::{NetlinkError, Socket};
 use crate::load::record::Record;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::rtnl::{self, Addr, Link};
+use crate::load::sockopt;
 use crate::load::tc::{self, Filter, Qdisc, CLSACT, EGRESS, INGRESS};
 use crate::load::tcx;
 use detour_sys::{commands, Value};
@@ -63,6 +64,7 @@ pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
         let reply = socket.request(&tc::filter_dump(link.index, parent)).map_err(refused)?;
         filters.extend(reply.messages.iter().filter_map(Filter::read));
     }
+    note("read(/proc/self/mountinfo)".into());
     note(format!("statfs({BPFFS}), stat({BPFFS})"));
     let mut facts = Facts {
         machine,
@@ -77,6 +79,8 @@ pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
         clsact,
         filters,
         tcx: Vec::new(),
+        sockopts: Vec::new(),
+        cgroup2: sockopt::mounted().unwrap_or_default(),
         bpffs: bpffs(),
         root: None,
         device_folder: false,
@@ -92,11 +96,28 @@ pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
             facts.orphans = orphans(socket, facts.netns)?;
         }
     }
+    links(&mut facts)?;
     let recorded = facts.instances.iter().filter_map(|i| i.record.as_ref()).flat_map(|r| &r.programs);
     if recorded.into_iter().any(|p| tcx::is_hook(p.parent)) {
         ask_tcx(&mut facts)?;
     }
     Ok(facts)
+}
+
+/// What the links to cgroups are attached to that instances have pinned.
+fn links(facts: &mut Facts) -> Result<(), Refusal> {
+    for instance in &facts.instances {
+        let dir = instance.dir(&facts.home(&instance.name));
+        for program in instance.record.iter().flat_map(|r| &r.programs) {
+            let pin = sockopt::pin(&program.name);
+            if program.parent == sockopt::GETSOCKOPT && instance.pins.contains(&pin) {
+                let path = format!("{dir}/{pin}");
+                facts.reads.push(format!("OBJ_GET, OBJ_GET_INFO_BY_FD {path}"));
+                facts.sockopts.push(sockopt::query(&path).map_err(|e| unreadable(&path, &e))?);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Adds what is attached by tcx, which most plans do not depend on.

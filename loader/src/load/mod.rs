@@ -24,7 +24,6 @@
 pub mod ack;
 #[cfg(feature = "operate")]
 pub mod allowed;
-#[cfg(feature = "operate")]
 pub mod beside;
 #[cfg(feature = "operate")]
 pub mod changes;
@@ -64,6 +63,7 @@ pub mod replace;
 pub mod rtnl;
 pub mod shared;
 pub mod signals;
+pub mod sockopt;
 pub mod step;
 pub mod strace_form;
 #[cfg(feature = "operate")]

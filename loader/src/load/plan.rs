@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! An object, what is wanted of it, and facts about this machine to the list of steps; pure.
+use crate::load::beside::{self, create_beside};
 use crate::load::create::{create, loaded, pins, record_map, Creation, RECORD};
 use crate::load::facts::{Bpffs, Facts, Instance, Machine};
 use crate::load::home::{self, Home, BPFFS};
@@ -8,6 +9,7 @@ use crate::load::refusal::Refusal;
 use crate::load::repair::repair;
 use crate::load::replace::replace;
 use crate::load::shared;
+use crate::load::sockopt::{self, Beside};
 use crate::load::step::{Arg, Effect, Step};
 use crate::load::tc::{Place, Tc, EGRESS, INGRESS};
 use crate::load::tcx::{self, Anchor};
@@ -42,7 +44,7 @@ impl Attach {
 }
 
 /// Everything that a load needs to be told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Programs to load, map sizes, elements to write.
     pub creation: Creation,
@@ -54,6 +56,8 @@ pub struct Config {
     pub mount: bool,
     /// Put the programs in the place of those that an instance of this name runs.
     pub replace: bool,
+    /// A program in a cgroup that works on the same maps.
+    pub beside: Option<Beside>,
 }
 
 /// Loads an object, pins it under the instance's folder and attaches it. Leftovers of earlier runs go first.
@@ -90,6 +94,9 @@ pub fn load_with(
         return Err(Refusal::name(&config.name));
     }
     sound(object, &config.creation)?;
+    if let Some(more) = &config.beside {
+        sound(&more.object, &more.creation)?;
+    }
     let mut plan = Plan { steps: Vec::new(), notes: object.warnings.clone() };
     if config.mount && facts.bpffs == Bpffs::Missing {
         let (mount, undo) = (Effect::MountBpffs(BPFFS.to_string()), Effect::Unmount(BPFFS.to_string()));
@@ -127,9 +134,16 @@ pub fn load_with(
     let made = create(object, &config.creation, &facts.machine);
     plan.steps.extend(shared::apply(made, &config.creation.shared)?);
     plan.notes.extend(pinning(object, &config.creation));
+    if let Some(more) = &config.beside {
+        plan.steps.extend(create_beside(&more.object, &more.creation, &facts.machine));
+    }
     plan.steps.extend(record_map(&record(object, config, facts)?));
     plan.steps.push(Step::pin(RECORD, format!("{dir}/{}", home::RECORD_PIN)));
     plan.steps.extend(pins(object, &config.creation, &dir));
+    if let Some(more) = &config.beside {
+        plan.steps.extend(beside::pins(&more.object, &more.program, &dir));
+        plan.steps.extend(sockopt::attach(more, &dir));
+    }
     if config.attach.iter().any(|attach| !attach.is_tcx()) {
         plan.steps.extend(clsact(&home, facts));
     }
@@ -361,12 +375,19 @@ pub(super) fn record(object: &Object, config: &Config, facts: &Facts) -> Result<
         let (prio, tag, name) = (prio.into(), facts.machine.tag(&program.tags()), program.name.clone());
         Ok::<_, Refusal>(RecordProgram { id: 0, parent, prio, handle, tag, name })
     };
+    let mut all = config.attach.iter().map(entry).collect::<Result<Vec<_>, Refusal>>()?;
+    if let Some(more) = &config.beside {
+        let program = more.object.program(&more.program);
+        let program = program.ok_or_else(|| Refusal::no_program(&more.program, &more.object))?;
+        let (parent, tag) = (sockopt::GETSOCKOPT, facts.machine.tag(&program.tags()));
+        all.push(RecordProgram { id: 0, parent, prio: 0, handle: 0, tag, name: program.name.clone() });
+    }
     Ok(Record {
         schema: SCHEMA,
         ifindex: facts.device.ifindex,
         object_sha256: object.sha256,
         ifname: facts.device.name.clone(),
         name: config.name.clone(),
-        programs: config.attach.iter().map(entry).collect::<Result<_, Refusal>>()?,
+        programs: all,
     })
 }

@@ -134,6 +134,7 @@ pub fn effect(effect: &Effect) -> Value {
         Effect::Bpf(call) => bpf(call),
         Effect::Netlink(message) => json!({"do": "netlink", "message": message.to_json()}),
         Effect::Mkdir(path) => json!({"do": "mkdir", "path": path, "mode": "0700"}),
+        Effect::OpenDir { path, gives } => json!({"do": "opendir", "path": path, "gives": gives}),
         Effect::Rmdir(path) => json!({"do": "rmdir", "path": path}),
         Effect::Unlink(path) => json!({"do": "unlink", "path": path}),
         Effect::Rename { from, to } => json!({"do": "rename", "from": from, "to": to}),
@@ -158,6 +159,7 @@ fn read_effect(value: &Value, parts: Parts<'_>) -> Option<Effect> {
         }
         "netlink" => Effect::Netlink(Message::from_json(value.get("message")?).ok()?),
         "mkdir" => Effect::Mkdir(path("path")?),
+        "opendir" => Effect::OpenDir { path: path("path")?, gives: path("gives")? },
         "rmdir" => Effect::Rmdir(path("path")?),
         "unlink" => Effect::Unlink(path("path")?),
         "rename" => Effect::Rename { from: path("from")?, to: path("to")? },

@@ -2,6 +2,7 @@
 //! A running instance and another object to the steps that put its programs in place, each in one message; pure.
 //!
 //! Packets meet the old program or the new one, never none. The maps are new ones, or those that are kept.
+use crate::load::beside::{self, create_beside};
 use crate::load::create::{create, id_symbol, pins, prog_symbol, record_map, RECORD};
 use crate::load::facts::{Facts, Instance};
 use crate::load::home::{self, link_pin, prog_pin};
@@ -10,7 +11,7 @@ use crate::load::record::RecordProgram;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::step::{Arg, Bpf, Effect, Expect, Step};
 use crate::load::tc::Tc;
-use crate::load::{kept, shared, tcx};
+use crate::load::{kept, shared, sockopt, tcx};
 use crate::object::Object;
 use detour_sys::commands;
 
@@ -26,7 +27,9 @@ pub fn replace(
     instance: &Instance,
     between: Vec<Step>,
 ) -> Result<Plan, Refusal> {
-    let old = instance.record.as_ref().map(|r| r.programs.clone()).unwrap_or_default();
+    let mut old = instance.record.as_ref().map(|r| r.programs.clone()).unwrap_or_default();
+    // One in a cgroup goes with its link; the new one is there before.
+    old.retain(|program| program.parent != sockopt::GETSOCKOPT);
     let (config, pairs) = pair(config, facts, &old)?;
     let home = facts.home(&config.name);
     let (dir, building) = (home.dir(), home.building());
@@ -42,9 +45,16 @@ pub fn replace(
     let made = create(object, &config.creation, &facts.machine);
     let made = shared::apply(kept::apply(made, &config.creation.kept)?, &config.creation.shared)?;
     plan.steps.extend(made);
+    if let Some(more) = &config.beside {
+        plan.steps.extend(create_beside(&more.object, &more.creation, &facts.machine));
+    }
     plan.steps.extend(record_map(&record(object, &config, facts)?));
     plan.steps.push(Step::pin(RECORD, format!("{building}/{}", home::RECORD_PIN)));
     plan.steps.extend(pins(object, &config.creation, &building));
+    if let Some(more) = &config.beside {
+        plan.steps.extend(beside::pins(&more.object, &more.program, &building));
+        plan.steps.extend(sockopt::attach(more, &building));
+    }
     plan.steps.extend(between);
     for (attach, old) in config.attach.iter().zip(&pairs) {
         let program =

@@ -92,6 +92,13 @@ pub enum Effect {
     Netlink(Message),
     /// mkdir(2) with mode 0700.
     Mkdir(String),
+    /// open(2) of a folder, for its descriptor.
+    OpenDir {
+        /// Its path.
+        path: String,
+        /// The symbol that it defines.
+        gives: String,
+    },
     /// rmdir(2).
     Rmdir(String),
     /// unlink(2).

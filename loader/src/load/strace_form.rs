@@ -19,6 +19,11 @@ fn effect(effect: &Effect) -> String {
         Effect::Bpf(call) => bpf(call),
         Effect::Netlink(message) => netlink(message),
         Effect::Mkdir(path) => format!("mkdir({}, 0700) = 0", text(path)),
+        // AT_FDCWD; O_RDONLY, O_DIRECTORY and O_CLOEXEC.
+        Effect::OpenDir { path, gives } => {
+            let flags = (nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC).bits();
+            format!("openat(-100, {}, {flags:#x}) = {gives}", text(path))
+        }
         Effect::Rmdir(path) => format!("rmdir({}) = 0", text(path)),
         Effect::Unlink(path) => format!("unlink({}) = 0", text(path)),
         Effect::Rename { from, to } => format!("rename({}, {}) = 0", text(from), text(to)),
@@ -71,7 +76,7 @@ fn bpf(call: &Bpf) -> String {
 }
 
 /// Numbers that strace shows in hexadecimal with `-X raw`.
-const HEX: [&str; 6] = ["map_type", "prog_type", "map_flags", "attach_type", "flags", "open_flags"];
+const HEX: [&str; 6] = ["map_type", "prog_type", "map_flags", "attach_type", "expected_attach_type", "flags"];
 
 fn count_name(pointer: &str) -> String {
     match pointer {

@@ -67,6 +67,7 @@ pub fn effect(effect: &Effect) -> String {
         Effect::Bpf(call) => format!("bpf     {}", bpf(call)),
         Effect::Netlink(message) => format!("netlink {message}"),
         Effect::Mkdir(path) => format!("mkdir   {path} 0700"),
+        Effect::OpenDir { path, gives } => format!("open    {path} directory -> {gives}"),
         Effect::Rmdir(path) => format!("rmdir   {path}"),
         Effect::Unlink(path) => format!("unlink  {path}"),
         Effect::Rename { from, to } => format!("rename  {from} {to}"),

@@ -7,6 +7,7 @@ use crate::load::create::{create, part, Creation};
 use crate::load::facts::{Facts, Instance};
 use crate::load::gather::open_map;
 use crate::load::home::{map_pin, prog_pin, RECORD_PIN};
+use crate::load::sockopt;
 use crate::load::step::{Arg, Bpf, Effect, Expect, Step};
 use crate::load::tc::{Filter, EGRESS};
 use crate::load::tcx;
@@ -68,7 +69,7 @@ impl Check {
 pub fn hooks(facts: &Facts, instance: &Instance, tags: &dyn Fn(&str) -> Option<Tags>) -> Vec<Check> {
     let programs = || instance.record.iter().flat_map(|r| &r.programs);
     let mut checks = Vec::new();
-    if programs().any(|p| !tcx::is_hook(p.parent)) {
+    if programs().any(|p| !tcx::is_hook(p.parent) && p.parent != sockopt::GETSOCKOPT) {
         let kind = facts.clsact.as_deref();
         let fault = match (kind, facts.block) {
             (Some("clsact"), None) => None,
@@ -81,9 +82,9 @@ pub fn hooks(facts: &Facts, instance: &Instance, tags: &dyn Fn(&str) -> Option<T
     for program in programs() {
         let place = facts.place(program);
         let hook = hook_name(place.parent);
-        if tcx::is_hook(place.parent) {
+        if tcx::is_hook(place.parent) || place.parent == sockopt::GETSOCKOPT {
             let fault =
-                (!facts.carries(program)).then(|| "its tcx link does not run it any more".to_string());
+                (!facts.carries(program)).then(|| format!("its {hook} link does not run it any more"));
             checks.push(Check::new(
                 format!("{hook} {}", program.name),
                 format!("runs as program {}", program.id),
@@ -122,6 +123,7 @@ fn hook_name(parent: u32) -> &'static str {
         EGRESS => "egress",
         tcx::EGRESS => "tcx egress",
         tcx::INGRESS => "tcx ingress",
+        sockopt::GETSOCKOPT => "getsockopt",
         _ => "ingress",
     }
 }
@@ -192,8 +194,12 @@ fn order(facts: &Facts, instance: &Instance) -> Vec<Check> {
 
 /// What is pinned: programs, their maps and types, as the steps that made them say.
 pub fn pinned(facts: &Facts, instance: &Instance, object: &Object, creation: &Creation) -> Vec<Check> {
+    made_by(&create(object, creation, &facts.machine), facts, instance, object)
+}
+
+/// The same of what `steps` made, which may be a part of the object.
+pub fn made_by(steps: &[Step], facts: &Facts, instance: &Instance, object: &Object) -> Vec<Check> {
     let dir = instance.dir(&facts.home(&instance.name));
-    let steps = create(object, creation, &facts.machine);
     let mut checks = Vec::new();
     let mut ids = Vec::new();
     for map in &object.maps {
@@ -223,7 +229,7 @@ pub fn pinned(facts: &Facts, instance: &Instance, object: &Object, creation: &Cr
         checks.push(frozen("record", &record));
         ids.extend(record.id());
     }
-    for step in &steps {
+    for step in steps {
         let Some(Expect::Tag(tags)) = &step.expect else { continue };
         let name = bpf(step).and_then(|call| call.gives.as_deref()).and_then(|s| s.strip_prefix('?'));
         let name = name.unwrap_or_default();

@@ -165,6 +165,7 @@ mod tests {
             hook: "ingress",
             prio: 1,
             handle: 1,
+            cgroup: None,
             id: 1,
             tag: [0; 8],
             in_place: false,

@@ -40,6 +40,8 @@ pub struct Program {
     pub prio: u32,
     /// Handle of the filter.
     pub handle: u32,
+    /// Of a program for socket options: the id of its cgroup.
+    pub cgroup: Option<u64>,
     /// Number in the kernel.
     pub id: u32,
     /// The kernel's tag.
@@ -75,13 +77,14 @@ fn block(status: &Status, paper: &Paper) -> String {
     let mut lines = vec![paper.bold(&cut(&head, paper))];
     for program in &status.programs {
         let Program { hook, prio, handle, id, .. } = program;
+        let place = match program.cgroup {
+            Some(cgroup) => format!("cgroup {cgroup}"),
+            None => format!("prio {prio}  handle {handle:#x}"),
+        };
         let gone = if program.in_place { "" } else { "  NOT IN PLACE: removed or replaced by somebody else" };
         let name = escape(&program.name);
         let tag = hex(&program.tag);
-        lines.push(cut(
-            &format!("  {hook:<7}  prio {prio}  handle {handle:#x}  {name}  id {id}  tag {tag}{gone}"),
-            paper,
-        ));
+        lines.push(cut(&format!("  {hook:<7}  {place}  {name}  id {id}  tag {tag}{gone}"), paper));
     }
     for line in status.dnat.iter().flat_map(dnat) {
         lines.push(cut(&line, paper));
@@ -133,6 +136,7 @@ fn instance(status: &Status) -> Value {
             "hook": program.hook,
             "prio": program.prio,
             "handle": program.handle,
+            "cgroup_id": program.cgroup,
             "id": program.id,
             "tag": hex(&program.tag),
             "in_place": program.in_place,
@@ -173,6 +177,7 @@ mod tests {
             hook,
             prio: 100,
             handle: 0xd370,
+            cgroup: None,
             id,
             tag: [0xab; 8],
             in_place,

@@ -38,7 +38,8 @@ commands! {
     /// Linux 3.18, types 5.0, `fd_array` 5.14, `log_true_size` 6.4; `bpf_prog_load()` in kernel/bpf/syscall.c.
     PROG_LOAD = 5 gives_fd true {
         prog_type at 0 U32; insns at 8 Records { count: 4, unit: 8 }; license at 16 Text;
-        log_level at 24 U32; log_buf at 32 Room { count: 28, unit: 1 }; prog_name at 48 Name; prog_btf_fd at 72 Fd;
+        log_level at 24 U32; log_buf at 32 Room { count: 28, unit: 1 }; prog_name at 48 Name;
+        expected_attach_type at 68 U32; prog_btf_fd at 72 Fd;
         func_info_rec_size at 76 Unit(8); func_info at 80 Records { count: 88, unit: 8 };
         line_info_rec_size at 92 Unit(16); line_info at 96 Records { count: 104, unit: 16 };
         fd_array at 120 Numbers;
@@ -76,9 +77,10 @@ commands! {
     BTF_LOAD = 18 gives_fd true {
         btf at 0 Records { count: 16, unit: 1 }; btf_log_buf at 8 Room { count: 20, unit: 1 }; btf_log_level at 24 U32;
     }
-    /// Linux 5.7, tcx 6.6; `tcx_link_attach()` in kernel/bpf/tcx.c. The program stays attached as long as the link lives.
+    /// Linux 5.7, tcx 6.6; `tcx_link_attach()` in kernel/bpf/tcx.c, `cgroup_bpf_link_attach()` in kernel/bpf/cgroup.c. The
+    /// program stays attached as long as the link lives. A cgroup stands in the place of a device.
     LINK_CREATE = 28 gives_fd true {
-        prog_fd at 0 Fd; target_ifindex at 4 U32; attach_type at 8 U32; flags at 12 U32; relative_id at 16 U32;
+        prog_fd at 0 Fd; target_ifindex at 4 U32; target_fd at 4 Fd; attach_type at 8 U32; flags at 12 U32; relative_id at 16 U32;
         expected_revision at 24 U64;
     }
     /// Linux 5.7: another program in the place of the link's, in one step.

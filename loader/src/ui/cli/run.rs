@@ -51,7 +51,20 @@ fn wanted() -> Vec<Arg> {
     all.extend(options());
     let help = "Programs of this object instead of the ones inside detour; it must have the same maps";
     all.push(option("object", "FILE", ValueParser::string(), help));
+    all.extend(original_dst());
     all
+}
+
+#[cfg(feature = "operate")]
+fn original_dst() -> [Arg; 1] {
+    let help = "Let getsockopt(SO_ORIGINAL_DST) of servers in this cgroup say what their clients asked for; without CGROUP, in all";
+    let cgroup = option("original-dst", "CGROUP", clap::builder::ValueParser::string(), help);
+    [cgroup.num_args(0..=1).require_equals(true).default_missing_value("")]
+}
+
+#[cfg(not(feature = "operate"))]
+fn original_dst() -> [Arg; 0] {
+    []
 }
 
 #[cfg(feature = "operate")]
