@@ -19,6 +19,10 @@ fn unsafe_blocks(folder: &Path) -> usize {
 }
 
 fn main() {
+    if std::env::var("CARGO_CFG_TARGET_ENDIAN").is_ok_and(|endian| endian == "big") {
+        println!("cargo::error=big-endian hosts are not served: the objects, and what reads them, are little-endian");
+        return;
+    }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default();
     // A tree without git (a release) says which commit it is of.
     let stated = std::fs::read_to_string(root.join(".commit")).ok().map(|text| text.trim().to_string());

@@ -6,7 +6,12 @@ use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let matches = match detour::ui::cli::command().try_get_matches() {
+    let args: Vec<_> = std::env::args_os().collect();
+    let mut command = detour::ui::cli::command_for(&args);
+    let matches = command.try_get_matches_from_mut(args);
+    // It is needed no more, but taking it apart would cost as much as building it did.
+    std::mem::forget(command);
+    let matches = match matches {
         Ok(matches) => matches,
         Err(error) => return usage(&error),
     };

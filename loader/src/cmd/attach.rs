@@ -24,10 +24,12 @@ pub fn load(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
     }
     let device = args.get_one::<String>("dev").map(String::as_str).unwrap_or_default();
     context.lock()?;
-    let facts = context.facts(device)?;
+    let facts = context.facts_of_device(device)?;
     let config = config(&named, args, &facts)?;
     let plan = plan::load(&named.object, &config, &facts)?;
-    context.execute(&plan, Some(&named.object))?;
+    let symbols = context.execute(&plan, Some(&named.object))?;
+    // The process ends now, which closes them without a call for each.
+    std::mem::forget(symbols);
     let mut text = String::new();
     for attach in &config.attach {
         text.push_str(&format!(
@@ -50,7 +52,7 @@ pub fn load(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
 pub fn unload(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
     let device = args.get_one::<String>("dev").map(String::as_str).unwrap_or_default();
     context.lock()?;
-    let facts = context.facts(device)?;
+    let facts = context.facts_of_device(device)?;
     let name = unload_name(args, &facts)?;
     let plan = plan::unload(&name, &facts)?;
     context.execute(&plan, None)?;

@@ -6,7 +6,7 @@ use crate::load::confine::{confine, Confined};
 use crate::load::exec::{self, Report};
 use crate::load::explain::explain;
 use crate::load::facts::Facts;
-use crate::load::gather::gather;
+use crate::load::gather::{ask_addresses, gather};
 use crate::load::home::BPFFS;
 use crate::load::netlink::Socket;
 use crate::load::plan::Plan;
@@ -164,8 +164,15 @@ impl Context {
         }
     }
 
-    /// Facts about a device.
+    /// Facts about a device, for those that translate.
     pub fn facts(&mut self, device: &str) -> Result<Facts, Refusal> {
+        let mut facts = self.facts_of_device(device)?;
+        ask_addresses(self.socket()?, &mut facts)?;
+        Ok(facts)
+    }
+
+    /// Facts about a device, for those that only load or look at what is loaded.
+    pub fn facts_of_device(&mut self, device: &str) -> Result<Facts, Refusal> {
         let entered = self.netns.as_ref().map(|n| format!("setns({n})"));
         let mut facts = gather(self.socket()?, device)?;
         facts.reads.splice(0..0, entered);
@@ -185,8 +192,11 @@ impl Context {
             if let Some(recorder) = &mut recorder {
                 recorder.record(&report);
             }
+            if !verbose {
+                return;
+            }
             let (number, what, outcome) = match &report {
-                Report::Done(n, step, answer) => (*n, step_text(step), (*answer).to_string()),
+                Report::Done(n, step, answer) => (*n, step_text(step), answer.to_string()),
                 Report::Failed(n, step, _) => (*n, step_text(step), "failed".to_string()),
                 Report::Undone(n, effect, None) => {
                     (*n, format!("undo {}", transcript::effect(effect)), String::new())
@@ -195,11 +205,10 @@ impl Context {
                     (*n, format!("undo {}", transcript::effect(effect)), e.to_string())
                 }
             };
-            match (verbose, json, outcome.is_empty()) {
-                (false, ..) => {}
-                (true, true, _) => eprintln!("{}", json!({"step": number, "what": what, "outcome": outcome})),
-                (true, false, true) => eprintln!("[{number}] {what}"),
-                (true, false, false) => eprintln!("[{number}] {what}  => {outcome}"),
+            match (json, outcome.is_empty()) {
+                (true, _) => eprintln!("{}", json!({"step": number, "what": what, "outcome": outcome})),
+                (false, true) => eprintln!("[{number}] {what}"),
+                (false, false) => eprintln!("[{number}] {what}  => {outcome}"),
             }
         };
         let result = exec::run(plan, self.socket()?, &mut watch);

@@ -30,7 +30,7 @@ pub fn events(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusa
     // Other commands may change the instance while this one listens.
     context.unlock();
     let mut capture = match args.get_one::<String>("pcap") {
-        Some(path) => Some(Capture::create(path, &device, context.facts(&device)?.device.arphrd)?),
+        Some(path) => Some(Capture::create(path, &device, context.facts_of_device(&device)?.device.arphrd)?),
         None => None,
     };
     let kinds: Vec<&String> = args.get_many::<String>("kind").into_iter().flatten().collect();

@@ -14,7 +14,7 @@ use clap::ArgMatches;
 /// Needs no privilege for filters; what it may not see it says.
 pub fn list(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
     let device = args.get_one::<String>("dev").map(String::as_str).unwrap_or_default();
-    let mut facts = context.facts(device)?;
+    let mut facts = context.facts_of_device(device)?;
     let mut unseen = Vec::new();
     if facts.bpffs != Bpffs::Ready {
         unseen.push(

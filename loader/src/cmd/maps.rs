@@ -26,7 +26,7 @@ pub fn map(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> 
     if what == "set" {
         context.lock()?;
     }
-    let facts = context.facts(text(args, "dev"))?;
+    let facts = context.facts_of_device(text(args, "dev"))?;
     facts.bpffs.usable()?;
     let here = Here::find(&facts, args)?;
     if what == "list" {

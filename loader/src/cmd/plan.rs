@@ -172,6 +172,7 @@ fn facts(context: &mut Context, args: &ArgMatches) -> Result<(Facts, Option<Runn
     let (facts, running) = match given(args, "facts") {
         None => {
             context.lock_shared()?;
+            // All of them, also where this plan needs fewer: what is printed or saved may serve another one.
             let mut facts = context.facts(device)?;
             let running = up::running(args, &mut facts)?;
             (facts, running)

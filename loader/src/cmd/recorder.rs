@@ -32,7 +32,8 @@ impl Recorder {
     pub fn record(&mut self, report: &Report<'_>) {
         let line = match report {
             Report::Done(n, step, answer) => {
-                json!({"step": n, "effect": plan_json::effect(&step.effect), "outcome": "done", "answer": answer})
+                json!({"step": n, "effect": plan_json::effect(&step.effect), "outcome": "done",
+                    "answer": answer.to_string()})
             }
             Report::Failed(n, step, failure) => json!({
                 "step": n, "effect": plan_json::effect(&step.effect), "outcome": "failed",

@@ -108,7 +108,7 @@ fn name_option(refusal: Refusal) -> Refusal {
 pub fn down(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
     let device = args.get_one::<String>("dev").map(String::as_str).unwrap_or_default();
     context.lock()?;
-    let facts = context.facts(device)?;
+    let facts = context.facts_of_device(device)?;
     let plan = down_plan(&facts)?;
     context.execute(&plan, None)?;
     let json =

@@ -27,6 +27,7 @@ pub mod externs;
 mod gzip;
 pub mod kernel;
 mod modules;
+mod scan;
 mod source;
 pub mod target;
 

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! The BTF of a whole kernel to the few types that one object asks for.
 //!
-//! A kernel has 150,000 types in 5 MB. Two passes over the file find those of the names that are wanted and where every 16th
-//! type begins; then what they are made of is picked out and numbered anew. Behind a pointer only names and sizes
-//! matter, so the members of structs end there.
+//! A kernel has 150,000 types in 5 MB. [`Scan`] finds those of the names that are wanted; then what they are made of is picked
+//! out and numbered anew. Behind a pointer only names and sizes matter, so the members of structs end there.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::CStr;
 use std::io;
 
-use crate::compat::source::{words, Source, Window};
+use crate::compat::scan::{Scan, STRIDE};
+use crate::compat::source::{Source, Window};
 use crate::object::{Btf, Kind, ObjectError};
 
 /// A part of a kernel's types.
@@ -88,147 +87,7 @@ struct Raw {
     vlen: usize,
 }
 
-/// A file after its two passes.
-struct Scan<'a> {
-    source: &'a dyn Source,
-    types: (u64, u64),
-    strings: (u64, u64),
-    /// Where type 1, 17, 33 … begin.
-    starts: Vec<u32>,
-    /// The kernel's ids of the types that are wanted, with their names.
-    found: BTreeMap<u32, String>,
-    layout: Vec<[u8; 4]>,
-}
-
-impl<'a> Scan<'a> {
-    fn new(source: &'a dyn Source, wanted: &BTreeSet<String>) -> io::Result<Scan<'a>> {
-        let mut header = [0; 24];
-        source.read_at(&mut header, 0)?;
-        let mut words = header.chunks_exact(4).map(|w| w.try_into().map_or(0, u32::from_le_bytes));
-        let mut next = || words.next().unwrap_or(0);
-        if next() & 0x00ff_ffff != 0x0001_eb9f {
-            return Err(io::Error::other("not BTF of version 1, little-endian"));
-        }
-        let header = next();
-        let mut part = || (u64::from(header).saturating_add(next().into()), u64::from(next()));
-        let (types, strings) = (part(), part());
-        let mut scan =
-            Scan { source, types, strings, starts: Vec::new(), found: BTreeMap::new(), layout: Vec::new() };
-        if header >= 32 {
-            scan.read_layout(header)?;
-        }
-        let names = scan.read_names(wanted)?;
-        scan.read_types(&names)?;
-        Ok(scan)
-    }
-
-    /// `struct btf_layout { u8 info_sz, elem_sz; u16 flags; }` for each kind: how large types are that we do not know.
-    fn read_layout(&mut self, header: u32) -> io::Result<()> {
-        let mut words = [0; 8];
-        self.source.read_at(&mut words, 24)?;
-        let [o0, o1, o2, o3, l0, l1, l2, l3] = words;
-        let (offset, length) = (u32::from_le_bytes([o0, o1, o2, o3]), u32::from_le_bytes([l0, l1, l2, l3]));
-        let place = u64::from(header).saturating_add(offset.into());
-        for entry in 0..u64::from(length / 4).min(32) {
-            let mut bytes = [0; 4];
-            self.source.read_at(&mut bytes, place.saturating_add(entry.saturating_mul(4)))?;
-            self.layout.push(bytes);
-        }
-        Ok(())
-    }
-
-    /// The first pass: where in the strings the wanted names are, flavours included.
-    fn read_names(&self, wanted: &BTreeSet<String>) -> io::Result<BTreeMap<u32, String>> {
-        let mut names = BTreeMap::new();
-        // Most strings are told apart by their first letter and length already.
-        let mut lengths = [0_u64; 256];
-        for name in wanted {
-            if let Some(mask) = name.bytes().next().and_then(|first| lengths.get_mut(usize::from(first))) {
-                *mask |= bit(name.len());
-            }
-        }
-        let maybe = |text: &[u8]| {
-            let mask = text.first().and_then(|first| lengths.get(usize::from(*first))).copied().unwrap_or(0);
-            mask != 0 && (mask & bit(text.len()) != 0 || text.windows(3).any(|w| w == b"___"))
-        };
-        let (base, length) = self.strings;
-        let mut at = 0u64;
-        let mut rest: Vec<u8> = Vec::new();
-        let mut begin = 0u64;
-        let mut window = Window::new(self.source, base, length, CHUNK);
-        while at < length {
-            let count = usize::try_from(length.saturating_sub(at)).unwrap_or(CHUNK).min(CHUNK);
-            let mut chunk = window.get(at, count)?;
-            while !chunk.is_empty() {
-                // The standard library looks for a NUL many bytes at a time.
-                let found = CStr::from_bytes_until_nul(chunk);
-                let (text, ends) = found.map_or((chunk, false), |text| (text.to_bytes(), true));
-                chunk = chunk.get(text.len().saturating_add(1)..).unwrap_or_default();
-                let whole = if rest.is_empty() {
-                    text
-                } else {
-                    rest.extend_from_slice(text);
-                    &rest
-                };
-                if !ends {
-                    if rest.is_empty() {
-                        rest.extend_from_slice(text);
-                    }
-                    continue;
-                }
-                if maybe(whole) {
-                    let name = std::str::from_utf8(whole).map(essential).unwrap_or_default();
-                    if let (Some(name), Ok(offset)) = (wanted.get(name), u32::try_from(begin)) {
-                        names.insert(offset, name.clone());
-                    }
-                }
-                begin = begin.saturating_add(whole.len() as u64).saturating_add(1);
-                rest.clear();
-            }
-            at = at.saturating_add(count as u64);
-        }
-        Ok(names)
-    }
-
-    /// The second pass: which types have these names, and where every 16th type begins.
-    fn read_types(&mut self, names: &BTreeMap<u32, String>) -> io::Result<()> {
-        let (base, length) = self.types;
-        let mut window = Window::new(self.source, base, length, CHUNK);
-        let (mut at, mut id) = (0u64, 1u32);
-        while at < length {
-            if id % STRIDE == 1 {
-                self.starts.push(u32::try_from(at).map_err(|_| io::ErrorKind::InvalidData)?);
-            }
-            let (name, kind, size) = self.head(&mut window, at)?;
-            if let Some(name) = names.get(&name).filter(|_| kind.is_some()) {
-                self.found.insert(id, name.clone());
-            }
-            at = at.saturating_add(size);
-            id = id.saturating_add(1);
-        }
-        Ok(())
-    }
-
-    /// A type's name, its kind when that is known, and its size in bytes.
-    fn head(&self, window: &mut Window<'_>, at: u64) -> io::Result<(u32, Option<Kind>, u64)> {
-        let [name, info] = words(window.get(at, 12)?).ok_or(io::ErrorKind::UnexpectedEof)?;
-        let vlen = usize::try_from(info & 0xffff).unwrap_or(0);
-        let kind = Kind::from_info(info);
-        let extra = match kind {
-            Some(kind) => kind.extra_words(vlen).and_then(|n| n.checked_mul(4)),
-            None => {
-                let number = info >> 24 & 31;
-                let entry = self.layout.get(usize::try_from(number).unwrap_or(usize::MAX));
-                let [fixed, each, ..] = entry.ok_or_else(|| {
-                    io::Error::other(format!("a type is of kind {number}, which this loader does not know"))
-                })?;
-                usize::from(*each).checked_mul(vlen).and_then(|n| n.checked_add(usize::from(*fixed)))
-            }
-        };
-        let extra = extra.ok_or(io::ErrorKind::InvalidData)?;
-        Ok((name, kind, (extra as u64).saturating_add(12)))
-    }
-
+impl Scan<'_> {
     /// The type with this id, found from the nearest known start before it.
     fn raw(&self, window: &mut Window<'_>, id: u32) -> io::Result<Raw> {
         let before = id.checked_sub(1).ok_or(io::ErrorKind::InvalidData)?;
@@ -357,13 +216,6 @@ impl Raw {
     }
 }
 
-fn bit(length: usize) -> u64 {
-    1 << (length & 63)
-}
-
-/// Bytes in memory during a pass.
-const CHUNK: usize = 64 << 10;
 /// Bytes in memory while single types are picked; sysfs gives no more than a page at a time.
 const RANDOM: usize = 4 << 10;
-const STRIDE: u32 = 16;
 const MOST: usize = 1 << 16;

@@ -84,7 +84,8 @@ pub fn id_symbol(name: &str) -> String {
     format!("?{name}")
 }
 
-/// Types, maps, contents, programs, in this order; then each program's id and tag are asked for.
+/// Types, maps, contents, programs, in this order. After a program that was selected its id and tag are asked for; one that
+/// only a slot needs has no place in the record, and `verify` looks at its tag.
 pub fn create(object: &Object, creation: &Creation, machine: &Machine) -> Vec<Step> {
     let mut steps = Vec::new();
     steps.extend(object.btf.as_ref().map(|btf| btf_load(creation, btf)));
@@ -100,7 +101,9 @@ pub fn create(object: &Object, creation: &Creation, machine: &Machine) -> Vec<St
     }
     for program in &programs {
         steps.push(prog_load(object, program, creation));
-        steps.push(prog_info(program));
+        if creation.programs.contains(&program.name) {
+            steps.push(prog_info(program));
+        }
     }
     for map in &object.maps {
         steps.extend(map.slots.iter().filter_map(|(index, slot)| match slot {

@@ -17,16 +17,38 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::DirBuilderExt;
+use std::time::{Duration, Instant};
 
 /// What happened to one step; told to whoever watches.
 #[derive(Debug)]
 pub enum Report<'a> {
-    /// Step `number` (from 1) was done; the text says what came back (`→ %flows = 5`).
-    Done(usize, &'a Step, &'a str),
+    /// Step `number` (from 1) was done, and this came back.
+    Done(usize, &'a Step, &'a Outcome),
     /// Step `number` failed.
     Failed(usize, &'a Step, &'a Failure),
     /// The undo of step `number` was done, or failed.
     Undone(usize, &'a Effect, Option<&'a io::Error>),
+}
+
+/// What came back for a step.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Nothing that is worth a word.
+    Nothing,
+    /// The number that a symbol stands for from now on.
+    Symbol(String, u32),
+    /// What the kernel had to say although it did what was asked.
+    Warnings(Vec<String>),
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Outcome::Nothing => Ok(()),
+            Outcome::Symbol(symbol, number) => write!(f, "{symbol} = {number}"),
+            Outcome::Warnings(warnings) => f.write_str(&warnings.join("; ")),
+        }
+    }
 }
 
 /// Why a step failed.
@@ -100,14 +122,19 @@ pub fn run_with(
     watch: &mut dyn FnMut(Report<'_>),
 ) -> Result<Symbols, Failure> {
     let signals = Signals::hold();
+    let mut looked = Instant::now();
     for (i, step) in plan.steps.iter().enumerate() {
-        let asked = if is_noticed(&step.effect) { signals.pending() } else { None };
+        let look = is_noticed(&step.effect) || is_long(&step.effect) && looked.elapsed() >= LOOK;
+        let asked = if look { signals.pending() } else { None };
+        if look {
+            looked = Instant::now();
+        }
         let result = match asked {
             Some(signal) => Err(Cause::Signal(signal)),
             None => perform(step, &mut symbols, socket),
         };
         match result {
-            Ok(text) => watch(Report::Done(i.saturating_add(1), step, &text)),
+            Ok(outcome) => watch(Report::Done(i.saturating_add(1), step, &outcome)),
             Err(cause) => {
                 let mut failure = Failure { number: i.saturating_add(1), cause, left: Vec::new() };
                 watch(Report::Failed(failure.number, step, &failure));
@@ -122,11 +149,11 @@ pub fn run_with(
     Ok(symbols)
 }
 
-/// Whether somebody waits for it, or sees it: what comes between takes microseconds.
+/// Whether somebody sees it: what comes between takes microseconds.
 fn is_noticed(effect: &Effect) -> bool {
     match effect {
-        Effect::Bpf(bpf) => *bpf.command == commands::PROG_LOAD,
-        Effect::Mkdir(_)
+        Effect::Bpf(_)
+        | Effect::Mkdir(_)
         | Effect::OpenDir { .. }
         | Effect::Rmdir(_)
         | Effect::Unlink(_)
@@ -134,6 +161,14 @@ fn is_noticed(effect: &Effect) -> bool {
         _ => true,
     }
 }
+
+/// Whether somebody may wait for it: the verifier takes its time, with most programs much less than one can see.
+fn is_long(effect: &Effect) -> bool {
+    matches!(effect, Effect::Bpf(bpf) if *bpf.command == commands::PROG_LOAD)
+}
+
+/// How long a signal may stay unseen between two programs.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// A message that nobody answered may have been obeyed: what it asked for is removed if it is there. A filter is looked at
 /// first, for another one may sit in its place.
@@ -185,7 +220,7 @@ fn into_io(cause: Cause) -> io::Error {
 }
 
 /// Does one step and checks its answer. A filter whose echo is wrong is removed before this returns.
-fn perform(step: &Step, symbols: &mut Symbols, socket: &mut Socket) -> Result<String, Cause> {
+fn perform(step: &Step, symbols: &mut Symbols, socket: &mut Socket) -> Result<Outcome, Cause> {
     match &step.effect {
         Effect::Bpf(call) => bpf(step, call, symbols),
         Effect::Netlink(message) => {
@@ -200,7 +235,10 @@ fn perform(step: &Step, symbols: &mut Symbols, socket: &mut Socket) -> Result<St
                     return Err(Cause::Unexpected(text));
                 }
             }
-            Ok(reply.warnings.join("; "))
+            Ok(match reply.warnings.is_empty() {
+                true => Outcome::Nothing,
+                false => Outcome::Warnings(reply.warnings),
+            })
         }
         Effect::Mkdir(path) => done(fs::DirBuilder::new().mode(0o700).create(path)),
         Effect::OpenDir { path, gives } => {
@@ -233,8 +271,8 @@ fn resolved(message: &Message, symbols: &Symbols) -> Message {
     message.clone().resolved(&number)
 }
 
-fn done(result: io::Result<()>) -> Result<String, Cause> {
-    result.map(|()| String::new()).map_err(Cause::Os)
+fn done(result: io::Result<()>) -> Result<Outcome, Cause> {
+    result.map(|()| Outcome::Nothing).map_err(Cause::Os)
 }
 
 fn check_echo(echo: Option<Filter>, id: u32, tags: &Tags) -> Result<(), String> {
@@ -251,12 +289,12 @@ fn check_echo(echo: Option<Filter>, id: u32, tags: &Tags) -> Result<(), String> 
     }
 }
 
-fn bpf(step: &Step, call: &Bpf, symbols: &mut Symbols) -> Result<String, Cause> {
+fn bpf(step: &Step, call: &Bpf, symbols: &mut Symbols) -> Result<Outcome, Cause> {
     if call.command == &commands::MAP_UPDATE_ELEM {
-        return update(call, symbols).map(|()| String::new()).map_err(Cause::Os);
+        return done(update(call, symbols));
     }
     if call.command == &commands::MAP_DELETE_ELEM {
-        return delete(call, symbols).map(|()| String::new()).map_err(Cause::Os);
+        return done(delete(call, symbols));
     }
     let mut filled = Vec::new();
     let args = symbols.resolve(&call.args, &mut filled, 0).map_err(Cause::Os)?;
@@ -276,24 +314,22 @@ fn bpf(step: &Step, call: &Bpf, symbols: &mut Symbols) -> Result<String, Cause> 
         Err(error) => return Err(Cause::Verifier(error, hear(step, call, symbols))),
     };
     if let Some(Expect::Tag(tags)) = &step.expect {
-        return info(&answer, tags).map(|id| {
-            if let Some(symbol) = symbol {
-                symbols.set_id(symbol, id);
-            }
-            format!("{} = {id}", symbol.unwrap_or_default())
-        });
+        let id = info(&answer, tags)?;
+        let symbol = symbol.unwrap_or_default();
+        symbols.set_id(symbol, id);
+        return Ok(Outcome::Symbol(symbol.to_string(), id));
     }
     if let (true, Some(symbol)) = (call.command == &commands::PROG_TEST_RUN, symbol) {
         let returned = u32::try_from(answer.number(call.command, "retval")).unwrap_or(u32::MAX);
         symbols.set_id(symbol, returned);
-        return Ok(format!("{symbol} = {returned}"));
+        return Ok(Outcome::Symbol(symbol.to_string(), returned));
     }
     Ok(match answer.fd {
         Some(fd) if call.command == &commands::OBJ_GET && !is_program_or_link(call) => {
             keep(symbols, symbol, Handle::Map(Map::from_fd(fd).map_err(Cause::Os)?))
         }
         Some(fd) => keep(symbols, symbol, Handle::Other(fd)),
-        None => String::new(),
+        None => Outcome::Nothing,
     })
 }
 
@@ -303,11 +339,11 @@ fn is_program_or_link(call: &Bpf) -> bool {
     path.rsplit('/').next().is_some_and(|name| name.starts_with("prog_") || name.starts_with("link_"))
 }
 
-fn keep(symbols: &mut Symbols, symbol: Option<&str>, handle: Handle) -> String {
-    let Some(symbol) = symbol else { return String::new() };
-    let text = format!("{symbol} = {}", handle.as_fd().as_raw_fd());
+fn keep(symbols: &mut Symbols, symbol: Option<&str>, handle: Handle) -> Outcome {
+    let Some(symbol) = symbol else { return Outcome::Nothing };
+    let number = handle.as_fd().as_raw_fd().unsigned_abs();
     symbols.set_handle(symbol, handle);
-    text
+    Outcome::Symbol(symbol.to_string(), number)
 }
 
 fn attempt(call: &Bpf, args: &[(&str, detour_sys::Value<'_>)], again: u8) -> io::Result<Answer> {

@@ -21,7 +21,8 @@ pub struct Facts {
     pub cookie: u64,
     /// The device.
     pub device: Device,
-    /// Addresses of all devices of the namespace, as the kernel orders them.
+    /// Addresses of all devices of the namespace, as the kernel orders them; these and the next three are asked for only
+    /// where something depends on them.
     pub addresses: Vec<Addr>,
     /// Whether the namespace forwards IPv4.
     pub ip_forward: bool,

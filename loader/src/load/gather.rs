@@ -17,7 +17,7 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
-/// Reads everything that a plan for `device` depends on. `socket` belongs to the namespace that is meant.
+/// Reads everything that loading onto `device` depends on. `socket` belongs to the namespace that is meant.
 ///
 /// ```no_run
 /// let mut socket = detour::load::netlink::Socket::open()?;
@@ -36,18 +36,6 @@ pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
     let cookie = detour_sys::netns::netns_cookie(socket.as_fd()).unwrap_or(0);
     note(format!("RTM_GETLINK {device}"));
     let link = link(socket, device)?;
-    note("RTM_GETADDR".into());
-    let addresses = addresses(socket)?;
-    let mut sysctl = |name: &str| {
-        let path = format!("/proc/sys/net/{name}");
-        note(format!("read({path})"));
-        line(&path).is_ok_and(|text| text == "1")
-    };
-    let ip_forward = sysctl("ipv4/ip_forward");
-    let ip6_forward = sysctl("ipv6/conf/all/forwarding");
-    // The kernel takes the greater of the two: IN_DEV_ROUTE_LOCALNET in include/linux/inetdevice.h.
-    let route_localnet =
-        ["all", &link.name].map(|of| sysctl(&format!("ipv4/conf/{of}/route_localnet"))).contains(&true);
     note("RTM_GETQDISC".into());
     let qdiscs = socket.request(&tc::qdisc_dump()).map_err(refused)?;
     let mut qdiscs = qdiscs.messages.iter().filter_map(Qdisc::read);
@@ -71,10 +59,10 @@ pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
         netns,
         cookie,
         device: Device { ifindex: link.index, name: link.name, arphrd: link.arphrd, mtu: link.mtu },
-        addresses,
-        ip_forward,
-        ip6_forward,
-        route_localnet,
+        addresses: Vec::new(),
+        ip_forward: false,
+        ip6_forward: false,
+        route_localnet: false,
         block,
         clsact,
         filters,
@@ -117,6 +105,23 @@ fn links(facts: &mut Facts) -> Result<(), Refusal> {
             }
         }
     }
+    Ok(())
+}
+
+/// Adds addresses and forwarding, on which only those depend who translate.
+pub fn ask_addresses(socket: &mut Socket, facts: &mut Facts) -> Result<(), Refusal> {
+    facts.reads.push("RTM_GETADDR".into());
+    facts.addresses = addresses(socket)?;
+    let mut sysctl = |name: &str| {
+        let path = format!("/proc/sys/net/{name}");
+        facts.reads.push(format!("read({path})"));
+        line(&path).is_ok_and(|text| text == "1")
+    };
+    facts.ip_forward = sysctl("ipv4/ip_forward");
+    facts.ip6_forward = sysctl("ipv6/conf/all/forwarding");
+    // The kernel takes the greater of the two: IN_DEV_ROUTE_LOCALNET in include/linux/inetdevice.h.
+    let route_localnet = |of: &str| sysctl(&format!("ipv4/conf/{of}/route_localnet"));
+    facts.route_localnet = ["all", &facts.device.name].map(route_localnet).contains(&true);
     Ok(())
 }
 

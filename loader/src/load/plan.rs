@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! An object, what is wanted of it, and facts about this machine to the list of steps; pure.
 use crate::load::beside::{self, create_beside};
-use crate::load::create::{create, loaded, pins, record_map, Creation, RECORD};
+use crate::load::create::{create, id_symbol, loaded, pins, record_map, Creation, RECORD};
 use crate::load::facts::{Bpffs, Facts, Instance, Machine};
 use crate::load::home::{self, Home, BPFFS};
 use crate::load::record::{Record, RecordProgram, PROGRAMS_MAX, SCHEMA};
@@ -10,11 +10,12 @@ use crate::load::repair::repair;
 use crate::load::replace::replace;
 use crate::load::shared;
 use crate::load::sockopt::{self, Beside};
-use crate::load::step::{Arg, Effect, Step};
+use crate::load::step::{Arg, Effect, Expect, Step};
 use crate::load::tc::{Place, Tc, EGRESS, INGRESS};
 use crate::load::tcx::{self, Anchor};
-use crate::object::{MapSpec, Object};
+use crate::object::{MapSpec, Object, Tags};
 use detour_sys::commands;
+use std::collections::BTreeSet;
 
 /// Steps in order, and what a reader should know besides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -137,7 +138,8 @@ pub fn load_with(
     if let Some(more) = &config.beside {
         plan.steps.extend(create_beside(&more.object, &more.creation, &facts.machine));
     }
-    plan.steps.extend(record_map(&record(object, config, facts)?));
+    let record = record(object, config, facts, &plan.steps)?;
+    plan.steps.extend(record_map(&record));
     plan.steps.push(Step::pin(RECORD, format!("{dir}/{}", home::RECORD_PIN)));
     plan.steps.extend(pins(object, &config.creation, &dir));
     if let Some(more) = &config.beside {
@@ -156,7 +158,8 @@ pub fn load_with(
             continue;
         }
         let name = format!("detour/{}/{}", config.name, program.name);
-        plan.steps.push(Step::filter(attach.place, &program.name, name, program.tags()));
+        let tags = expected_tags(&plan.steps, &program.name).unwrap_or_else(|| program.tags());
+        plan.steps.push(Step::filter(attach.place, &program.name, name, tags));
     }
     plan.steps.push(Step::rename(dir, home.dir()));
     match same_pin(&plan) {
@@ -166,17 +169,26 @@ pub fn load_with(
 }
 
 /// A path that two steps would pin something to.
-fn same_pin(plan: &Plan) -> Option<String> {
-    let path = |step: &Step| match &step.effect {
-        Effect::Bpf(call) if call.command == &commands::OBJ_PIN => call.arg("pathname").cloned(),
+fn same_pin<'a>(plan: &'a Plan) -> Option<String> {
+    let path = |step: &'a Step| match &step.effect {
+        Effect::Bpf(call) if call.command == &commands::OBJ_PIN => call.arg("pathname"),
         _ => None,
     };
-    let paths: Vec<Arg> = plan.steps.iter().filter_map(path).collect();
-    let twice = paths.iter().enumerate().find(|(i, path)| paths.iter().take(*i).any(|p| p == *path))?.1;
-    match twice {
-        Arg::Text(path) => Some(path.clone()),
+    let mut seen = BTreeSet::new();
+    plan.steps.iter().filter_map(path).find_map(|path| match path {
+        Arg::Text(path) => (!seen.insert(path.as_str())).then(|| path.clone()),
         _ => None,
-    }
+    })
+}
+
+/// The tags that the steps so far want of a program: hashed once.
+pub(super) fn expected_tags(steps: &[Step], program: &str) -> Option<Tags> {
+    let id = id_symbol(program);
+    let of = |step: &Step| match (&step.effect, &step.expect) {
+        (Effect::Bpf(call), Some(Expect::Tag(tags))) if call.gives.as_deref() == Some(&id) => Some(*tags),
+        _ => None,
+    };
+    steps.iter().find_map(of)
 }
 
 /// Loads every selected program and keeps nothing: what the verifier says.
@@ -363,7 +375,12 @@ fn check_hook(config: &Config, facts: &Facts) -> Result<(), Refusal> {
 }
 
 /// What the instance will say of itself.
-pub(super) fn record(object: &Object, config: &Config, facts: &Facts) -> Result<Record, Refusal> {
+pub(super) fn record(
+    object: &Object,
+    config: &Config,
+    facts: &Facts,
+    steps: &[Step],
+) -> Result<Record, Refusal> {
     if config.attach.len() > PROGRAMS_MAX {
         return Err(Refusal::too_many_programs(config.attach.len(), PROGRAMS_MAX));
     }
@@ -372,7 +389,8 @@ pub(super) fn record(object: &Object, config: &Config, facts: &Facts) -> Result<
         let program = programs.iter().find(|p| p.name == attach.program);
         let program = program.ok_or_else(|| Refusal::no_program(&attach.program, object))?;
         let Place { parent, prio, handle, .. } = attach.place;
-        let (prio, tag, name) = (prio.into(), facts.machine.tag(&program.tags()), program.name.clone());
+        let tags = expected_tags(steps, &program.name).unwrap_or_else(|| program.tags());
+        let (prio, tag, name) = (prio.into(), facts.machine.tag(&tags), program.name.clone());
         Ok::<_, Refusal>(RecordProgram { id: 0, parent, prio, handle, tag, name })
     };
     let mut all = config.attach.iter().map(entry).collect::<Result<Vec<_>, Refusal>>()?;

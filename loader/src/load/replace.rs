@@ -48,7 +48,8 @@ pub fn replace(
     if let Some(more) = &config.beside {
         plan.steps.extend(create_beside(&more.object, &more.creation, &facts.machine));
     }
-    plan.steps.extend(record_map(&record(object, &config, facts)?));
+    let record = record(object, &config, facts, &plan.steps)?;
+    plan.steps.extend(record_map(&record));
     plan.steps.push(Step::pin(RECORD, format!("{building}/{}", home::RECORD_PIN)));
     plan.steps.extend(pins(object, &config.creation, &building));
     if let Some(more) = &config.beside {

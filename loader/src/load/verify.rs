@@ -8,12 +8,12 @@ use crate::load::facts::{Facts, Instance};
 use crate::load::gather::open_map;
 use crate::load::home::{map_pin, prog_pin, RECORD_PIN};
 use crate::load::sockopt;
-use crate::load::step::{Arg, Bpf, Effect, Expect, Step};
+use crate::load::step::{Arg, Bpf, Effect, Step};
 use crate::load::tc::{Filter, EGRESS};
 use crate::load::tcx;
 use crate::load::transcript::hex;
 use crate::load::types::of_map;
-use crate::object::{MapSpec, Object, Tags};
+use crate::object::{MapSpec, Object, Program, Tags};
 use detour_sys::{commands, Map, Value};
 use std::fs;
 use std::io;
@@ -230,12 +230,12 @@ pub fn made_by(steps: &[Step], facts: &Facts, instance: &Instance, object: &Obje
         ids.extend(record.id());
     }
     for step in steps {
-        let Some(Expect::Tag(tags)) = &step.expect else { continue };
-        let name = bpf(step).and_then(|call| call.gives.as_deref()).and_then(|s| s.strip_prefix('?'));
-        let name = name.unwrap_or_default();
+        let Some(call) = bpf(step).filter(|call| call.command == &commands::PROG_LOAD) else { continue };
+        let name = call.gives.as_deref().and_then(|s| s.strip_prefix('%')).unwrap_or_default();
+        let Some(tags) = object.program(name).map(Program::tags) else { continue };
         let about = format!("program {name}");
         match open(&format!("{dir}/{}", prog_pin(name))) {
-            Ok(fd) => checks.extend(program(facts, instance, &about, fd.as_fd(), *tags, &ids, object)),
+            Ok(fd) => checks.extend(program(facts, instance, &about, fd.as_fd(), tags, &ids, object)),
             Err(error) => checks.push(Check::read(&about, "is pinned", Err(error))),
         }
     }

@@ -40,7 +40,11 @@ pub fn call(
     if command.is_element() {
         return Err((bad(command, "map_fd", "takes its sizes from the map"), empty()));
     }
-    let attr = Attr::encode(command, arguments).map_err(|error| (error, empty()))?;
+    encoded(command, Attr::encode(command, arguments).map_err(|error| (error, empty()))?)
+}
+
+/// The same for an attribute that is ready; its command is none of those that work on elements.
+pub(crate) fn encoded(command: &'static Command, attr: Attr) -> Result<Answer, (io::Error, Answer)> {
     let (image, rooms, result) = bpf(command, attr);
     match result {
         Err(error) => Err((error, Answer { fd: None, image, rooms })),

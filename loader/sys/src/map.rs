@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! A map's descriptor to safe element access: every buffer has the size that the kernel takes for this map.
 use crate::attr::{Attr, Command, Value};
-use crate::call::{bpf, call};
+use crate::call::{bpf, encoded};
 use crate::commands;
 use crate::info::info;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 /// A map together with the sizes that the kernel uses when it copies keys and values.
 #[derive(Debug)]
@@ -25,7 +27,7 @@ impl Map {
     pub fn create(arguments: &[(&str, Value<'_>)]) -> io::Result<Map> {
         let attr = Attr::encode(&commands::MAP_CREATE, arguments)?;
         let (map_type, key, value) = (attr.u32_at(0), attr.u32_at(4), attr.u32_at(8));
-        let answer = call(&commands::MAP_CREATE, arguments).map_err(|(error, _)| error)?;
+        let answer = encoded(&commands::MAP_CREATE, attr).map_err(|(error, _)| error)?;
         let fd = answer.fd.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
         Map::sized(fd, map_type, key, value, None)
     }
@@ -127,8 +129,19 @@ impl AsFd for Map {
 }
 
 /// How many CPUs this kernel can ever have: the highest number in /sys/devices/system/cpu/possible, plus one.
+///
+/// It never changes while a kernel runs, so it is read once.
 pub fn possible_cpus() -> io::Result<usize> {
-    let text = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    static KNOWN: OnceLock<usize> = OnceLock::new();
+    if let Some(cpus) = KNOWN.get() {
+        return Ok(*cpus);
+    }
+    // sysfs gives the whole text to one read, and a page at most.
+    let mut page = [0; 4096];
+    let length = File::open("/sys/devices/system/cpu/possible")?.read(&mut page)?;
+    let text = page.get(..length).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
     let last = text.trim().rsplit([',', '-']).next().and_then(|n| n.parse::<usize>().ok());
-    last.and_then(|n| n.checked_add(1)).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+    let cpus =
+        last.and_then(|n| n.checked_add(1)).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+    Ok(*KNOWN.get_or_init(|| cpus))
 }

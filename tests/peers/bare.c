@@ -15,7 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define DIR "/sys/fs/bpf/floor"
+#define DIR "/sys/fs/bpf/bare"
 
 static const struct bpf_insn insns[] = {
 	{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = -1},
