@@ -23,6 +23,12 @@ fn main() {
         println!("cargo::error=big-endian hosts are not served: the objects, and what reads them, are little-endian");
         return;
     }
+    // The functions of a load side by side: less memory, fewer page faults. Nothing depends on it.
+    if std::env::var("PROFILE").is_ok_and(|profile| profile == "release") {
+        println!("cargo::rustc-link-arg-bins=-T");
+        println!("cargo::rustc-link-arg-bins={}/assets/link/order.ld", env!("CARGO_MANIFEST_DIR"));
+    }
+    println!("cargo::rerun-if-changed=assets/link/order.ld");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default();
     // A tree without git (a release) says which commit it is of.
     let stated = std::fs::read_to_string(root.join(".commit")).ok().map(|text| text.trim().to_string());
