@@ -151,15 +151,15 @@ pub fn run_with(
 
 /// Whether somebody sees it: what comes between takes microseconds.
 fn is_noticed(effect: &Effect) -> bool {
-    match effect {
+    !matches!(
+        effect,
         Effect::Bpf(_)
-        | Effect::Mkdir(_)
-        | Effect::OpenDir { .. }
-        | Effect::Rmdir(_)
-        | Effect::Unlink(_)
-        | Effect::Memlock => false,
-        _ => true,
-    }
+            | Effect::Mkdir(_)
+            | Effect::OpenDir { .. }
+            | Effect::Rmdir(_)
+            | Effect::Unlink(_)
+            | Effect::Memlock
+    )
 }
 
 /// Whether somebody may wait for it: the verifier takes its time, with most programs much less than one can see.
