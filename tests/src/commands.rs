@@ -114,6 +114,7 @@ pub const COMMANDS: &[Case] = &[
     Case { name: "rules", before: UP, line: &["rules", DEVICE], needs: READS, ..LOOK },
     Case { name: "metrics", before: UP, line: &["metrics", "--file", "{out}"], needs: READS, ..LOOK },
     Case { name: "events", before: UP, line: &["events", DEVICE, "--pcap", "{out}"], needs: READS, ..LOOK },
+    Case { name: "watch", before: UP, line: &["watch", DEVICE, "--once"], needs: READS, ..LOOK },
     Case { name: "map list", before: UP, line: &["map", "list", DEVICE, "up"], needs: READS, ..LOOK },
     Case {
         name: "map dump",

@@ -9,6 +9,7 @@
 //! * [`dns`]: questions and answers; [`listen`]: events;
 //! * [`cgroup`]: a cgroup to make sockets in;
 //! * [`detour`]: the program; [`testrun`]: one of its programs run on one packet, [`bench`]: and what has to come out;
+//! * [`tmux`]: a terminal;
 //! * [`tools`], [`strace`], [`snapshot`]: what `tc`, `bpftool`, `strace` and the file system say;
 //! * [`witness`]: a plan against what strace saw; [`contents`]: and against what maps hold; [`faults`]: which calls are failed, and how;
 //! * [`version`]: the programs as another version would have them.
@@ -36,6 +37,7 @@ pub mod snapshot;
 pub mod strace;
 pub mod talk;
 pub mod testrun;
+pub mod tmux;
 pub mod tools;
 pub mod version;
 pub mod witness;

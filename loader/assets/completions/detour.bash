@@ -89,6 +89,9 @@ _detour() {
             detour,verify)
                 cmd="detour__subcmd__verify"
                 ;;
+            detour,watch)
+                cmd="detour__subcmd__watch"
+                ;;
             detour__subcmd__help,apply)
                 cmd="detour__subcmd__help__subcmd__apply"
                 ;;
@@ -160,6 +163,9 @@ _detour() {
                 ;;
             detour__subcmd__help,verify)
                 cmd="detour__subcmd__help__subcmd__verify"
+                ;;
+            detour__subcmd__help,watch)
+                cmd="detour__subcmd__help__subcmd__watch"
                 ;;
             detour__subcmd__help__subcmd__map,dump)
                 cmd="detour__subcmd__help__subcmd__map__subcmd__dump"
@@ -288,7 +294,7 @@ _detour() {
 
     case "${cmd}" in
         detour)
-            opts="-n -j -p -v -q -h -V --netns --json --pretty --color --verbose --quiet --help --version up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help"
+            opts="-n -j -p -v -q -h -V --netns --json --pretty --color --verbose --quiet --help --version up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor watch demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -608,7 +614,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__help)
-            opts="up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor demo help"
+            opts="up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor watch demo help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1098,6 +1104,20 @@ _detour() {
             return 0
             ;;
         detour__subcmd__help__subcmd__verify)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        detour__subcmd__help__subcmd__watch)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -2544,6 +2564,48 @@ _detour() {
                     ;;
                 --vlan)
                     COMPREPLY=($(compgen -W "none any" -- "${cur}"))
+                    return 0
+                    ;;
+                --netns)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        detour__subcmd__watch)
+            opts="-n -j -p -v -q -h --once --width --interval --view --names --netns --json --pretty --color --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --width)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --view)
+                    COMPREPLY=($(compgen -W "asked flows rates" -- "${cur}"))
+                    return 0
+                    ;;
+                --names)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --netns)

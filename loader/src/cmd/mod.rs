@@ -36,9 +36,15 @@ mod run;
 mod select;
 mod selection;
 mod shadows;
+#[cfg(feature = "watch")]
+mod terminal;
 mod test;
 mod up;
 mod verify;
+#[cfg(feature = "watch")]
+mod watch;
+#[cfg(feature = "watch")]
+mod watching;
 mod words;
 
 use crate::load::refusal::{Refusal, Stage};
@@ -73,6 +79,8 @@ pub fn run(matches: &ArgMatches) -> Result<Answer, Refusal> {
         Some(("flush", args)) => flush::flush(&mut context, args),
         #[cfg(feature = "operate")]
         Some(("orig", args)) => original::original(&mut context, args),
+        #[cfg(feature = "watch")]
+        Some(("watch", args)) => watch::watch(&mut context, args),
         #[cfg(feature = "operate")]
         Some(("metrics", args)) => metrics::metrics(&mut context, args),
         #[cfg(feature = "demo")]

@@ -22,13 +22,15 @@ pub fn selected(text: &str) -> Result<Selection, Refusal> {
     Selection::parse(text).map_err(refuse)
 }
 
-fn words(args: &ArgMatches) -> String {
+/// MATCH as one text.
+pub fn words(args: &ArgMatches) -> String {
     let words: Vec<&str> =
         args.get_many::<String>("match").into_iter().flatten().map(String::as_str).collect();
     words.join(" ")
 }
 
-fn refuse(fault: Box<Diagnostic>) -> Refusal {
+/// What is wrong with it.
+pub fn refuse(fault: Box<Diagnostic>) -> Refusal {
     let refusal = Refusal::new(Stage::Usage, "a fault in the conditions", "");
     Refusal { details: excerpt(&fault), ..refusal }
 }

@@ -55,6 +55,16 @@ pub struct Others {
     pub seen: Option<(Duration, Duration)>,
 }
 
+/// What tells rows apart: client, protocol, destination, port.
+pub type Key = (IpAddr, u8, IpAddr, u16);
+
+impl Asked {
+    /// This row's.
+    pub fn key(&self) -> Key {
+        (self.client, self.protocol, self.destination, self.port)
+    }
+}
+
 /// An entry of `asked`; `None` when the bytes are none.
 pub fn asked(key: &[u8], value: &[u8], clock: &Clock) -> Option<Asked> {
     let (key, row) = (AskedKey::read(key)?, AskedRow::read(value)?);

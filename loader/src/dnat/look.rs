@@ -20,9 +20,12 @@ use crate::load::shared::shape;
 use crate::object::Object;
 use detour_sys::Map;
 use nix::time::{clock_gettime, ClockId};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 #[cfg(feature = "operate")]
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Reads an instance of `up`; changes nothing.
@@ -31,6 +34,8 @@ pub struct Look {
     dir: String,
     cfg: Cfg,
     clock: Clock,
+    /// Those that were opened, by name.
+    maps: RefCell<BTreeMap<String, Rc<Map>>>,
 }
 
 /// How full the tables of one family are: flows, and how many there can be.
@@ -68,8 +73,12 @@ impl Look {
         if cfg.schema != codes::SCHEMA {
             return Err(another(&format!("their schema is {}, and this is {}", cfg.schema, codes::SCHEMA)));
         }
-        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
-        Ok(Look { dir: dir.to_string(), cfg, clock: Clock::new(&cfg, now) })
+        Ok(Look { dir: dir.to_string(), cfg, clock: clock(&cfg), maps: RefCell::default() })
+    }
+
+    /// For who reads again: from now on ages are those of now.
+    pub fn refresh(&mut self) {
+        self.clock = clock(&self.cfg);
     }
 
     /// Where its pins are.
@@ -82,8 +91,14 @@ impl Look {
         &self.cfg
     }
 
-    fn map(&self, name: &str) -> Result<Map, Refusal> {
-        open_map(&format!("{}/{}", self.dir, map_pin(name)))
+    /// A pin is opened once, however often it is read.
+    fn map(&self, name: &str) -> Result<Rc<Map>, Refusal> {
+        if let Some(map) = self.maps.borrow().get(name) {
+            return Ok(map.clone());
+        }
+        let map = Rc::new(open_map(&format!("{}/{}", self.dir, map_pin(name)))?);
+        self.maps.borrow_mut().insert(name.to_owned(), map.clone());
+        Ok(map)
     }
 
     /// The translations in force, sorted: by the indexes, whose forward keys lead to the slots.
@@ -97,7 +112,7 @@ impl Look {
     fn flows_of(&self, index: &str, slots: &str, dir: usize) -> Result<Vec<Flow>, Refusal> {
         let slots = self.map(slots)?;
         let mut flows = Vec::new();
-        for (key, slot) in entries(&self.map(index)?)?.iter().filter(|(key, _)| key.get(dir) == Some(&0)) {
+        for (key, slot) in entries(&*self.map(index)?)?.iter().filter(|(key, _)| key.get(dir) == Some(&0)) {
             let value = slots.lookup(slot).map_err(|e| unreadable(&e.to_string()))?.unwrap_or_default();
             // An entry that a race left over leads to a slot with other keys.
             if value.get(KEY..KEY.saturating_add(key.len())) == Some(key) {
@@ -139,13 +154,13 @@ impl Look {
 
     /// What was asked for, most first, and what found no row of its own.
     pub fn asked(&self) -> Result<(Vec<Asked>, Vec<Others>), Refusal> {
-        let rows = entries(&self.map("asked")?)?;
+        let rows = entries(&*self.map("asked")?)?;
         let mut rows: Vec<Asked> = rows.iter().filter_map(|(k, v)| asked::asked(k, v, &self.clock)).collect();
         asked::sort(&mut rows);
-        let clients = entries(&self.map("asked_clients")?)?;
+        let clients = entries(&*self.map("asked_clients")?)?;
         let mut others: Vec<Others> =
             clients.iter().filter_map(|(k, v)| asked::others(k, v, &self.clock)).collect();
-        others.extend(asked::left_out(&element(&self.map("asked_others")?, 0)));
+        others.extend(asked::left_out(&element(&*self.map("asked_others")?, 0)));
         Ok((rows, others))
     }
 
@@ -214,6 +229,10 @@ const DIR6: usize = 37;
 /// Element `index` of an array, every CPU's after the other; empty when it cannot be read.
 fn element(map: &Map, index: u32) -> Vec<u8> {
     map.lookup(&index.to_ne_bytes()).ok().flatten().unwrap_or_default()
+}
+
+fn clock(cfg: &Cfg) -> Clock {
+    Clock::new(cfg, clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default())
 }
 
 fn unreadable(what: &str) -> Refusal {

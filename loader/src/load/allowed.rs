@@ -114,6 +114,7 @@ const DESCRIPTOR: &[(&str, u64)] = &[
 ];
 /// include/uapi/asm-generic/socket.h, which the crate has for no C library.
 const COOKIE: &[(&str, u64)] = &[("SO_NETNS_COOKIE", 71)];
+const STOP: &[(&str, u64)] = &[("SIGSTOP", libc::SIGSTOP as u64)];
 // Numbers of ioctl(2) have another type in musl.
 #[allow(clippy::unnecessary_cast)]
 const TERMINAL: &[(&str, u64)] = &[
@@ -170,7 +171,8 @@ pub const TABLE: &[Allowed] = table! {
     new SYS_recvfrom "recvfrom" Any, SEE, "answers of rtnetlink; that devices or addresses have changed";
     new SYS_getsockopt "getsockopt" OneOf(2, COOKIE), SEE, "the namespace's number";
     new SYS_ioctl "ioctl" OneOf(1, TERMINAL), WATCH, "size of the terminal; how it reads keys, and as it was before";
-    new SYS_getpid "getpid" Any, METRICS, "the name of the new file";
+    new SYS_getpid "getpid" Any, METRICS | WATCH, "the name of the new file; who is to be stopped";
+    new SYS_kill "kill" OneOf(1, STOP), WATCH, "Ctrl-Z";
     new SYS_openat "openat" OneOf(2, NEW_FILE), METRICS, "the new file beside the old one";
     old SYS_open "open" OneOf(1, NEW_FILE), METRICS, "the same by musl";
     old SYS_rename "rename" Any, METRICS, "the new file takes the old one's name";

@@ -15,8 +15,16 @@ pub struct Signals {
 impl Signals {
     /// Holds them back. Where the kernel refuses, they end the program as ever, and the next command clears what is left.
     pub fn hold() -> Signals {
+        Signals::hold_with(&[])
+    }
+
+    /// The same with others.
+    pub fn hold_with(others: &[Signal]) -> Signals {
         let mut set = SigSet::empty();
-        [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().for_each(|signal| set.add(signal));
+        [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
+            .iter()
+            .chain(others)
+            .for_each(|signal| set.add(*signal));
         let before = SigSet::thread_get_mask().ok().filter(|_| set.thread_block().is_ok());
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).ok();
         Signals { before, fd }

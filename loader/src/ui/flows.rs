@@ -32,7 +32,7 @@ pub fn text(flows: &[Flow], generation: u32, paper: &Paper) -> String {
     table(&columns, &rows, paper)
 }
 
-fn row(flow: &Flow, generation: u32) -> Vec<String> {
+pub(super) fn row(flow: &Flow, generation: u32) -> Vec<String> {
     let end = |end: End| if has_ports(flow.protocol) { end.to_string() } else { end.ip().to_string() };
     let [there, back] = flow.packets;
     let [bytes_there, bytes_back] = flow.bytes.map(bytes);

@@ -29,3 +29,5 @@ pub mod text;
 pub mod value;
 pub mod verify;
 pub mod version;
+#[cfg(feature = "watch")]
+pub mod watch;

@@ -12,6 +12,7 @@
 //! * [`ring`] maps a ring buffer and copies its records out.
 //! * [`rename`] swaps two names: two strings go to the kernel, nothing comes back.
 //! * [`netns`] asks a socket for the number of its network namespace.
+//! * [`terminal`] asks a terminal for its size.
 //! * [`types`] maps the one file that is the kernel's memory.
 pub mod attr;
 pub mod call;
@@ -22,6 +23,7 @@ pub mod map;
 pub mod netns;
 pub mod rename;
 pub mod ring;
+pub mod terminal;
 pub mod types;
 
 pub use attr::{Command, Field, Kind, Value};

@@ -68,6 +68,8 @@ const COMMANDS: &[(&str, Make)] = &[
     ("metrics", see::metrics),
     #[cfg(feature = "operate")]
     ("doctor", see::doctor),
+    #[cfg(feature = "watch")]
+    ("watch", see::watch),
     #[cfg(feature = "demo")]
     ("demo", run::demo),
 ];

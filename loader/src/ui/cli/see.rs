@@ -102,6 +102,32 @@ fn names() -> clap::Arg {
     super::args::option("names", "FILE", clap::builder::ValueParser::string(), help)
 }
 
+/// Whatever needs a screen or makes one frame for it.
+#[cfg(feature = "watch")]
+pub(super) fn watch() -> Command {
+    use super::args::{flag, option};
+    use crate::ui::watch::state::VIEWS;
+    use clap::builder::{PossibleValuesParser, ValueParser};
+    let seconds = |text: &str| {
+        let time = text.parse::<f64>().ok().filter(|seconds| (0.1..=3600.0).contains(seconds));
+        time.map(std::time::Duration::from_secs_f64).ok_or("seconds from 0.1 to 3600")
+    };
+    let views = PossibleValuesParser::new(VIEWS.map(|(_, name)| name));
+    Command::new("watch")
+        .about("What was asked for, flows and rates on a live screen")
+        .after_help(
+            "Keys: q ends; 1, 2, 3, Tab choose the view; s, S the order; / a filter, Escape none; f or space freezes; \
+             arrows, PgUp, PgDn, Home, End scroll. Names are those that clients look up meanwhile, and those of --names.",
+        )
+        .arg(dev())
+        .arg(selection())
+        .arg(flag("once", "Print one frame and end; the only way without a terminal"))
+        .arg(option("width", "N", clap::value_parser!(u16).range(1..), "Characters in a line of --once").requires("once"))
+        .arg(option("interval", "SECONDS", ValueParser::from(seconds), "Read so often (1)").conflicts_with("once"))
+        .arg(option("view", "VIEW", views, "What to begin with (asked)"))
+        .arg(names())
+}
+
 #[cfg(feature = "operate")]
 pub(super) fn metrics() -> Command {
     Command::new("metrics").about("What is up as numbers for Prometheus").arg(dev().required(false)).arg(

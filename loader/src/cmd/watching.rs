@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! What `watch` reads of an instance, time and again, while others change it; and the names that it hears meanwhile.
+use crate::cmd::events::Lease;
+use crate::cmd::{look, names, Context};
+use crate::dnat::events::What;
+use crate::dnat::listener::Listener;
+use crate::dnat::look::Look;
+use crate::dnat::names::Names;
+use crate::load::refusal::{Refusal, Stage};
+use crate::ui::watch::frame::Scene;
+use crate::ui::watch::rates::Rates;
+use crate::ui::watch::Reading;
+use clap::ArgMatches;
+use nix::time::{clock_gettime, ClockId};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
+
+/// Pins are opened once; so often it is asked whether the device still runs what they belong to.
+const ASK: Duration = Duration::from_secs(5);
+
+/// What is known.
+#[derive(Debug)]
+pub struct Watching {
+    /// The device.
+    pub device: String,
+    /// The newest reading.
+    pub reading: Option<Reading>,
+    /// And what was before.
+    pub rates: Rates,
+    names: Names,
+    pins: Option<Pins>,
+    /// Why there is nothing.
+    fault: String,
+}
+
+/// One instance.
+#[derive(Debug)]
+struct Pins {
+    look: Look,
+    /// Inode of its record: another instance has another one.
+    record: u64,
+    asked: Instant,
+    ears: Option<(Listener, Lease)>,
+}
+
+impl Watching {
+    /// Nothing is open yet.
+    pub fn new(args: &ArgMatches) -> Result<Watching, Refusal> {
+        let device = args.get_one::<String>("dev").cloned().unwrap_or_default();
+        let names = names::read(args)?;
+        Ok(Watching {
+            device,
+            reading: None,
+            rates: Rates::default(),
+            names,
+            pins: None,
+            fault: String::new(),
+        })
+    }
+
+    /// Opens what is up. Where it is what was open before, nothing changes.
+    pub fn open(&mut self, context: &mut Context, args: &ArgMatches) -> Result<(), Refusal> {
+        // Held for a moment: another command may be at work, and others want to be.
+        context.unlock();
+        let opened = look::open(context, args);
+        context.unlock();
+        let (_, look) = opened?;
+        let record = record(&look)?;
+        match &mut self.pins {
+            Some(pins) if pins.record == record => pins.asked = Instant::now(),
+            pins => {
+                self.rates = Rates::default();
+                *pins = Some(Pins { look, record, asked: Instant::now(), ears: None });
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what is open.
+    pub fn read(&mut self) -> Result<(), Refusal> {
+        let Some(pins) = &mut self.pins else { return Ok(()) };
+        pins.look.refresh();
+        let look = &pins.look;
+        let (mut asked, others) = look.asked()?;
+        let mut flows = look.flows()?;
+        names::rows(&mut asked, &self.names);
+        names::flows(&mut flows, &self.names);
+        let at = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
+        let (rules, counters) = (look.rules()?, look.counters()?);
+        let reading = Reading { at, asked, others, flows, rules, counters };
+        self.rates.add(&reading);
+        self.reading = Some(reading);
+        Ok(())
+    }
+
+    /// The next reading, of whatever is there now.
+    pub fn again(&mut self, context: &mut Context, args: &ArgMatches) {
+        let same =
+            |pins: &Pins| pins.asked.elapsed() < ASK && record(&pins.look).is_ok_and(|r| r == pins.record);
+        let opened = match self.pins.as_ref().is_some_and(same) {
+            true => Ok(()),
+            false => self.open(context, args),
+        };
+        // `up` and `down` may come in between.
+        if let Err(refusal) = opened.and_then(|()| self.read()).and_then(|()| self.listen(context)) {
+            self.fault = refusal.what;
+            self.pins = None;
+            self.reading = None;
+            self.rates = Rates::default();
+        }
+    }
+
+    /// Asks for DNS answers, for a while more. Where somebody else reads them, there are the names of the file.
+    pub fn listen(&mut self, context: &mut Context) -> Result<(), Refusal> {
+        let Some(pins) = &mut self.pins else { return Ok(()) };
+        if pins.ears.is_none() {
+            pins.ears = match Listener::open(pins.look.dir(), *pins.look.cfg()) {
+                Ok((listener, symbols)) => Some((listener, Lease { symbols: Some(symbols), until: None })),
+                Err(refusal) if refusal.stage == Stage::InTheWay => None,
+                Err(refusal) => return Err(refusal),
+            };
+        }
+        match &mut pins.ears {
+            Some((listener, lease)) => lease.renew(listener, What::Dns.bit(), context),
+            None => Ok(()),
+        }
+    }
+
+    /// Learns what was told.
+    pub fn hear(&mut self) {
+        let Some((listener, _)) = self.pins.as_mut().and_then(|pins| pins.ears.as_mut()) else { return };
+        for event in listener.heard() {
+            self.names.hear(&event);
+        }
+    }
+
+    /// Readable when there is something to hear.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.pins.as_ref().and_then(|pins| pins.ears.as_ref()).map(|(listener, _)| listener.as_fd())
+    }
+
+    /// Nobody listens any more.
+    pub fn end(&mut self, context: &mut Context) -> Result<(), Refusal> {
+        match self.pins.as_mut().and_then(|pins| pins.ears.as_mut()) {
+            Some((listener, lease)) => lease.end(listener, context),
+            None => Ok(()),
+        }
+    }
+
+    /// What there is to show.
+    pub fn scene(&self) -> Scene<'_> {
+        let others = self.pins.as_ref().is_some_and(|pins| pins.ears.is_none());
+        Scene {
+            device: &self.device,
+            reading: self.reading.as_ref().ok_or(self.fault.as_str()),
+            rates: &self.rates,
+            note: others.then_some("names: another reader hears them"),
+        }
+    }
+}
+
+/// The inode of the record's pin.
+fn record(look: &Look) -> Result<u64, Refusal> {
+    let gone = |e: std::io::Error| Refusal::new(Stage::No, format!("nothing is up any more: {e}"), "");
+    Ok(std::fs::metadata(format!("{}/record", look.dir())).map_err(gone)?.ino())
+}
