@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Every command with `-j`: one document with a schema, and of each schema exactly the members that loader/docs/json.md lists.
+//!
+//! `BLESS=1 cargo test -p e2e --test documents` writes that page anew. A member that is gone, or of another kind, is a
+//! change of meaning and needs another number behind the slash.
+use e2e::commands::{self, Files, COMMANDS};
+use e2e::lab::Lab;
+use e2e::netns::Netns;
+use e2e::{detour, tools};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+/// Objects whose members are names of something else: fields of the kernel's, counters, maps.
+const OPEN: [&str; 4] = ["args", "fields", "not_translated", "answer"];
+
+/// Schemas, their members (`dnat.flows.ipv4`, `rules[].text`), and the kinds that each was seen as.
+type Seen = BTreeMap<String, BTreeMap<String, BTreeSet<&'static str>>>;
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "number",
+        Value::String(_) => "text",
+        Value::Array(_) => "list",
+        Value::Object(_) => "object",
+    }
+}
+
+/// Notes all members of `value`; an object with a schema of its own is a document of its own.
+fn note(value: &Value, schema: &str, path: &str, seen: &mut Seen) {
+    let members = |name: &str, value: &Value, seen: &mut Seen| {
+        let path = if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
+        let kind = match value["schema"].as_str() {
+            Some(_) => "document",
+            None => kind(value),
+        };
+        seen.entry(schema.to_string()).or_default().entry(path.clone()).or_default().insert(kind);
+        match OPEN.contains(&name) {
+            true => {}
+            false => note(value, schema, &path, seen),
+        }
+    };
+    match value {
+        Value::Object(fields) => match value["schema"].as_str().filter(|own| *own != schema) {
+            Some(own) => note(value, own, "", seen),
+            None => fields.iter().for_each(|(name, value)| members(name, value, seen)),
+        },
+        Value::Array(list) => list.iter().for_each(|value| note(value, schema, &format!("{path}[]"), seen)),
+        _ => {}
+    }
+}
+
+/// The documents that a command line prints: one, or a line each.
+fn documents(text: &str, what: &str) -> Vec<Value> {
+    let read = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{what}: {e}: {line}"));
+    let documents: Vec<Value> = text.lines().map(read).collect();
+    for document in &documents {
+        assert!(document["schema"].as_str().is_some_and(|s| s.starts_with("detour.")), "{what}: {document}");
+    }
+    documents
+}
+
+fn run(ns: &Netns, line: &[String]) -> (Option<i32>, String, String) {
+    let line = [line, &["-j".to_string()]].concat();
+    let words: Vec<&str> = line.iter().map(String::as_str).collect();
+    let output = commands::output(ns, &mut detour::command(&words), &line);
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+fn page(seen: &Seen) -> String {
+    let mut page = String::from(
+        "<!-- SPDX-License-Identifier: MIT OR GPL-2.0-or-later -->\n# Documents\n\n\
+         What commands print with `-j`: one document a line, each with its schema. Errors go to stderr, as `detour.error/1`.\n\
+         Made by tests/tests/documents.rs of what every command prints, which also fails where something else is printed.\n\
+         Members are only ever added; a change of meaning gets another number behind the slash. `a.b` is a member of an\n\
+         object, `a[].b` one of each element of a list. Members of `args`, `fields`, `not_translated` and `answer` are named by what\n\
+         they are about; one that is only null here says something where there is something to say. Plans are explained in\n\
+         [plan-json.md](plan-json.md).\n",
+    );
+    for (schema, members) in seen {
+        let _ = writeln!(page, "\n## {schema}\n\n| member | is |\n|---|---|");
+        for (path, kinds) in members {
+            let kinds: Vec<&str> = kinds.iter().copied().collect();
+            let _ = writeln!(page, "| `{path}` | {} |", kinds.join(", "));
+        }
+    }
+    page
+}
+
+/// The page back again.
+fn read(page: &str) -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
+    let mut listed = BTreeMap::new();
+    let mut schema = String::new();
+    for line in page.lines() {
+        if let Some(name) = line.strip_prefix("## ") {
+            schema = name.to_string();
+            listed.insert(schema.clone(), BTreeMap::new());
+        } else if let Some((path, kinds)) = line.strip_prefix("| `").and_then(|row| row.split_once("` | ")) {
+            let kinds = kinds.trim_end_matches(" |").split(", ").map(str::to_string).collect();
+            listed.get_mut(&schema).unwrap().insert(path.to_string(), kinds);
+        }
+    }
+    listed
+}
+
+#[test]
+fn every_member_of_every_document_is_listed() {
+    let lab = Lab::new();
+    let ns = &lab.gateway;
+    let files = Files::new();
+    let mut seen = Seen::new();
+    for case in COMMANDS {
+        commands::prepare(&lab, &files, case.before);
+        let line = files.line(ns, case.line);
+        let (code, stdout, stderr) = run(ns, &line);
+        assert_eq!(code, Some(case.code), "{}: {stderr}", case.name);
+        let printed = documents(&stdout, case.name);
+        assert!(!printed.is_empty(), "{} printed nothing", case.name);
+        printed.iter().for_each(|document| note(document, "", "", &mut seen));
+    }
+    for wrong in [&["up"][..], &["up", "nothing0"], &["check", "--rule", "nonsense"], &["down", "lo"]] {
+        let line: Vec<String> = wrong.iter().map(|word| word.to_string()).collect();
+        let (code, stdout, stderr) = run(ns, &line);
+        assert!(code.is_some_and(|code| (1..=6).contains(&code)) && stdout.is_empty(), "{wrong:?}: {stdout}");
+        documents(&stderr, &line.join(" ")).iter().for_each(|document| note(document, "", "", &mut seen));
+    }
+    let path = tools::project().join("loader/docs/json.md");
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&path, page(&seen)).unwrap();
+    }
+    let listed = read(&std::fs::read_to_string(&path).unwrap_or_default());
+    let mut wrong = Vec::new();
+    for (schema, members) in &seen {
+        for (path, kinds) in members {
+            let known = listed.get(schema).and_then(|members| members.get(path));
+            let new = kinds.iter().filter(|kind| !known.is_some_and(|known| known.contains(**kind)));
+            wrong.extend(new.map(|kind| format!("{schema}: {path} as {kind} is not listed")));
+        }
+    }
+    for (schema, members) in &listed {
+        // What stands inside may depend on the machine, such as on its addresses.
+        let gone = members.keys().filter(|path| !path.contains(['.', '[']));
+        let gone = gone.filter(|path| !seen.get(schema).is_some_and(|seen| seen.contains_key(*path)));
+        wrong.extend(gone.map(|path| format!("{schema}: {path} is listed, and nobody prints it")));
+    }
+    assert!(
+        wrong.is_empty(),
+        "BLESS=1 cargo test -p e2e --test documents, if so meant:\n{}",
+        wrong.join("\n")
+    );
+    // Those of files and of single lines have tests of their own.
+    assert!(seen.len() > 20, "{:?}", seen.keys().collect::<Vec<_>>());
+}
