@@ -4,6 +4,7 @@ use e2e::detour::{self, code, up};
 use e2e::lab::{Lab, CLIENT, GATEWAY};
 use e2e::listen::{wanted, Events};
 use e2e::serve::Server;
+use e2e::version::{compile, COUNTS};
 use e2e::{talk, tools::Scratch};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
@@ -277,7 +278,14 @@ fn a_scan_of_a_thousand_ports_is_answered_refused_listed_and_captured() {
     scan(31..=250);
     // Other rules that come to the same, in the middle of it.
     up(ns, &lab.device, &["--rule", "tcp dport 0-500 redirect to :8080", "--rule", "tcp redirect to :8081"]);
-    scan(251..=750);
+    scan(251..=500);
+    // And programs of another version, which tell the same reader.
+    let other = compile(&scratch, "counts.bpf.o", &COUNTS);
+    let rules = ["--rule", "tcp dport 0-500 redirect to :8080", "--rule", "tcp redirect to :8081"];
+    let upgraded = detour::json(ns, &[&["up", &lab.device, "--object", &other], &rules[..]].concat());
+    assert_eq!(upgraded["change"], "upgraded");
+    detour::run(ns, &["events", &lab.device, "--count", "1"]).refused(code::FOREIGN, &["already reads"]);
+    scan(501..=750);
     kill(Pid::from_raw(events.0.id() as i32), Signal::SIGINT).unwrap();
     let lines: Vec<Value> = lines.join().unwrap().iter().map(|l| serde_json::from_str(l).unwrap()).collect();
     let new = lines.iter().filter(|line| line["event"] == "new").count();
