@@ -73,8 +73,8 @@ pub struct Config {
 /// let creation = Creation { file: "drop.bpf.o".into(), programs: vec!["drop".into()], ..Default::default() };
 /// let place = tc::Place { ifindex: facts.device.ifindex, parent: tc::EGRESS, prio: 1, handle: 1 };
 /// let attach = plan::Attach { program: "drop".into(), place, anchor: tcx::Anchor::default() };
-/// let config =
-///     plan::Config { creation, attach: vec![attach], name: "it".into(), mount: false, replace: false };
+/// let (attach, name) = (vec![attach], "it".into());
+/// let config = plan::Config { creation, attach, name, mount: false, replace: false, beside: None };
 /// let plan = plan::load(&object, &config, &facts)?;
 /// assert!(plan.steps.len() > 4);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
