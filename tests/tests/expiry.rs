@@ -70,6 +70,40 @@ fn a_full_table_is_filled_anew_after_the_idle_time() {
     }
 }
 
+/// RFC 4787 REQ-6: of three flows one hears its client only, one its server only, and one is silent.
+#[test]
+fn packets_of_either_side_keep_a_flow() {
+    let lab = Lab::new();
+    up(&lab.gateway, &lab.device, &["--rule", "udp dport 80 redirect to :80", "--timeout", "udp=10s"]);
+    let bench = Bench { lab };
+    let (ingress, egress) = (bench.program("ingress"), bench.program("egress"));
+    let hook = |program| Hook { program, sums: Sums::None };
+    let (ingress, egress) = (hook(&ingress), hook(&egress));
+    let far = SocketAddr::from(at(FAR, 80));
+    let server = SocketAddr::from(at(GATEWAY, 80));
+    for n in 0..3 {
+        assert!(open(&ingress, &egress, false, client(n).into(), far));
+    }
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_secs(4));
+        let (asks, hears) = (SocketAddr::from(client(0)), SocketAddr::from(client(1)));
+        ingress.rewrites(&Packet::udp(asks, far), &Packet::udp(asks, server));
+        egress.rewrites(&Packet::udp(server, hears), &Packet::udp(far, hears));
+    }
+    let flows = json(&bench.lab.gateway, &["flows", &bench.lab.device]);
+    let flows = flows["flows"].as_array().unwrap();
+    let mut left: Vec<_> = flows
+        .iter()
+        .map(|flow| {
+            let packets = |side: &str| flow[side]["packets"].as_u64().unwrap();
+            (flow["client"]["port"].as_u64().unwrap(), packets("from_client"), packets("from_server"))
+        })
+        .collect();
+    left.sort_unstable();
+    let port = |n| u64::from(client(n).port());
+    assert_eq!(left, [(port(0), 2 + 3, 1), (port(1), 2, 1 + 3)]);
+}
+
 /// A flow of one family, as its maps have it.
 struct Place {
     family: &'static str,

@@ -36,6 +36,11 @@ pub fn table(rounds: usize) {
     let transit = with(&["--rule", one, "--no-pickup"]);
     let rules64 = Bench::new(&rules(64).iter().map(String::as_str).collect::<Vec<_>>());
     let rules1024 = Bench::new(&rules(1024).iter().map(String::as_str).collect::<Vec<_>>());
+    let settles_not = [1, 1024].map(|count| {
+        let mut lines = rules(count - 1);
+        lines.push("udp sport 5000 udp dport 9 redirect to :53".into());
+        (count, Bench::new(&lines.iter().map(String::as_str).collect::<Vec<_>>()))
+    });
     let curious = with(&["--rule", one, "--asked-max", "65536"]);
     let every = Bench::new(&["tcp dport 80 redirect to :8080", "udp dport 53 redirect to :5353", "redirect"]);
     let clashing = Bench::new(&["tcp dport 80 redirect to :8080"]);
@@ -55,6 +60,11 @@ pub fn table(rounds: usize) {
         for (bench, count) in [(&plain, 1), (&rules64, 64), (&rules1024, 1024)] {
             let packet = Packet::udp(client, far(9));
             cases.push(steady(bench, format!("{family} UDP that matches none of {count} rules"), packet));
+        }
+        // The rest of the packet is what the last rule asks for, so each packet is looked up whole, in every dimension.
+        for (count, bench) in &settles_not {
+            let name = format!("{family} UDP that only its source port keeps from the last of {count} rules");
+            cases.push(steady(bench, name, Packet::udp(client, far(9))));
         }
         // Another client now and then, because one may own so many rows and no more.
         cases.push(fresh(
