@@ -19,7 +19,7 @@ is built from the table in `loader/src/load/allowed.rs`, and so is this page (`l
 
 What follows: of bpf(2) the process can look up and write elements of maps that are there, and open what is pinned. It can
 create no map, load no program, make no link, pin nothing, open no socket, start no program and no thread, enter no namespace,
-write no file but those of metrics and names. Other rules and addresses are elements, so SIGHUP and changes of addresses still work.
+write no file but new ones beside those of metrics and names, which take their names. Other rules and addresses are elements, so SIGHUP and changes of addresses still work.
 A device that comes back needs a load: then `run` ends with exit code 5 and says so, and a service manager starts it anew
 (`Restart=on-failure`). `--no-confine` keeps everything, and loads by itself.
 

@@ -4,7 +4,8 @@ use crate::cmd::{look, Answer, Context};
 use crate::load::refusal::{Refusal, Stage};
 use crate::ui;
 use clap::ArgMatches;
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::path::Path;
 
 /// Reads and writes; that nothing is up is no error, for a collector runs all the time.
@@ -28,9 +29,16 @@ pub fn metrics(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refus
 pub fn replace(path: &str, text: &str) -> io::Result<()> {
     let path = Path::new(path);
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
-    // The textfile collector reads *.prom only.
-    let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    let written = std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, path));
+    // The textfile collector reads *.prom only. What a killed process left is in the way of a new file, and a link that
+    // somebody else put there is not followed.
+    let beside = path.with_file_name(format!(".{name}.new"));
+    let _ = std::fs::remove_file(&beside);
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&beside)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .and_then(|()| std::fs::rename(&beside, path));
     if written.is_err() {
         // What cannot be removed could not be made either.
         let _ = std::fs::remove_file(&beside);

@@ -108,7 +108,8 @@ impl Kept {
             return Ok(());
         }
         self.next = Instant::now().checked_add(EVERY);
+        replace(path, &self.names.hosts()).map_err(|e| refuse(path, &e, Stage::Kernel))?;
         self.news = false;
-        replace(path, &self.names.hosts()).map_err(|e| refuse(path, &e, Stage::Kernel))
+        Ok(())
     }
 }

@@ -168,8 +168,10 @@ impl Service {
         let all = [ring, signals.fd(), Some(changes.as_fd())];
         let mut ready: Vec<PollFd> =
             all.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        let beat = self.next.map(|next| next.saturating_duration_since(Instant::now()));
+        let patience = beat.map_or(1000, |beat| beat.as_millis().min(1000));
         // Whatever woke us, all is looked at.
-        let _ = poll(&mut ready, 1000_u16);
+        let _ = poll(&mut ready, u16::try_from(patience).unwrap_or(1000));
     }
 
     fn hear(&mut self, json: bool) {

@@ -79,7 +79,7 @@ fn live(context: &mut Context, args: &ArgMatches, mut state: State) -> Result<An
     let mut watching = Watching::new(args)?;
     // What cannot be watched at all is refused before the screen is taken; what goes later is shown on it.
     watching.open(context, args)?;
-    let signals = Signals::hold_with(&[Signal::SIGWINCH, Signal::SIGTSTP, Signal::SIGCONT]);
+    let signals = Signals::hold_with(&[Signal::SIGWINCH, Signal::SIGTSTP, Signal::SIGCONT, Signal::SIGQUIT]);
     let terminal = Terminal::open()?;
     context.confine(WATCH)?;
     let lost = |e: std::io::Error| Refusal::new(Stage::Kernel, format!("the terminal: {e}"), "");
@@ -103,6 +103,7 @@ fn live(context: &mut Context, args: &ArgMatches, mut state: State) -> Result<An
         while let Some(signal) = signals.pending() {
             wish = match signal {
                 Signal::SIGWINCH => wish,
+                _ if wish == Wish::Quit => wish,
                 Signal::SIGTSTP => Wish::Suspend,
                 // Whoever stopped us has used the terminal meanwhile.
                 Signal::SIGCONT => terminal.enter().map(|()| wish).map_err(lost)?,

@@ -98,10 +98,10 @@ const READ_ONLY_OLD: Only = Without(
     "O_WRONLY, O_RDWR, O_CREAT, O_TRUNC",
     (libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC) as u64,
 );
-/// As std::fs::write() opens, with musl's O_LARGEFILE and without.
+/// A file that is not there yet; with musl's O_LARGEFILE and without.
 const NEW_FILE: &[(&str, u64)] =
-    &[("O_WRONLY|O_CREAT|O_TRUNC|O_CLOEXEC", NEW), ("the same and O_LARGEFILE", NEW | LARGE)];
-const NEW: u64 = (libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_CLOEXEC) as u64;
+    &[("O_WRONLY|O_CREAT|O_EXCL|O_CLOEXEC", NEW), ("the same and O_LARGEFILE", NEW | LARGE)];
+const NEW: u64 = (libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC) as u64;
 /// include/uapi/asm-generic/fcntl.h; the crate has 0 for glibc, which takes it for granted.
 #[cfg(not(target_arch = "aarch64"))]
 const LARGE: u64 = 0o100_000;
@@ -115,6 +115,7 @@ const DESCRIPTOR: &[(&str, u64)] = &[
 /// include/uapi/asm-generic/socket.h, which the crate has for no C library.
 const COOKIE: &[(&str, u64)] = &[("SO_NETNS_COOKIE", 71)];
 const STOP: &[(&str, u64)] = &[("SIGSTOP", libc::SIGSTOP as u64)];
+const ABORT: &[(&str, u64)] = &[("SIGABRT", libc::SIGABRT as u64)];
 // Numbers of ioctl(2) have another type in musl.
 #[allow(clippy::unnecessary_cast)]
 const TERMINAL: &[(&str, u64)] = &[
@@ -122,6 +123,11 @@ const TERMINAL: &[(&str, u64)] = &[
     ("TCSETS", libc::TCSETS as u64),
     ("TCSETSW", libc::TCSETSW as u64),
     ("TCSETSF", libc::TCSETSF as u64),
+    // The C library's from glibc 2.42 on.
+    ("TCGETS2", libc::TCGETS2 as u32 as u64),
+    ("TCSETS2", libc::TCSETS2 as u32 as u64),
+    ("TCSETSW2", libc::TCSETSW2 as u32 as u64),
+    ("TCSETSF2", libc::TCSETSF2 as u32 as u64),
     ("TIOCGWINSZ", libc::TIOCGWINSZ as u64),
 ];
 
@@ -151,6 +157,10 @@ pub const TABLE: &[Allowed] = table! {
     new SYS_getrandom "getrandom" Any, ALL, "hash tables, the C library's memory";
     new SYS_fcntl "fcntl" OneOf(1, DESCRIPTOR), ALL, "musl: closed at exec; a debug build: is it open";
     new SYS_sigaltstack "sigaltstack" Any, ALL, "end of the Rust library";
+    new SYS_getpid "getpid" Any, ALL, "abort(3) after a panic; who is to be stopped by Ctrl-Z";
+    new SYS_gettid "gettid" Any, ALL, "abort(3); a panic says whose it is";
+    new SYS_tgkill "tgkill" OneOf(2, ABORT), ALL, "abort(3)";
+    new SYS_tkill "tkill" OneOf(1, ABORT), ALL, "abort(3) of musl";
     new SYS_exit_group "exit_group" Any, ALL, "the end";
     new SYS_openat "openat" READ_ONLY, SEE, "rules, our folders, /proc and /sys: for reading only";
     old SYS_open "open" READ_ONLY_OLD, SEE, "the same by musl";
@@ -171,7 +181,6 @@ pub const TABLE: &[Allowed] = table! {
     new SYS_recvfrom "recvfrom" Any, SEE, "answers of rtnetlink; that devices or addresses have changed";
     new SYS_getsockopt "getsockopt" OneOf(2, COOKIE), SEE, "the namespace's number";
     new SYS_ioctl "ioctl" OneOf(1, TERMINAL), WATCH, "size of the terminal; how it reads keys, and as it was before";
-    new SYS_getpid "getpid" Any, METRICS | WATCH, "the name of the new file; who is to be stopped";
     new SYS_kill "kill" OneOf(1, STOP), WATCH, "Ctrl-Z";
     new SYS_openat "openat" OneOf(2, NEW_FILE), METRICS, "the new file beside the old one";
     old SYS_open "open" OneOf(1, NEW_FILE), METRICS, "the same by musl";
