@@ -61,6 +61,7 @@ enum flow_state {
 	FLOW_TAKEN = 4,     /* confirmed slot that one CPU is filling */
 	FLOW_CONFIRMED = 5, /* the client acknowledged what it was sent */
 	FLOW_CLOSING = 6,   /* confirmed TCP after a FIN from both sides, or a RST */
+	FLOW_ENDING = 7,    /* its keys leave the index; found until they have, so that nobody claims them meanwhile */
 };
 
 /* Set when a flow is opened. */

@@ -19,7 +19,7 @@
 
 static __always_inline int flow_takableN(const struct flowN *f, __u32 now)
 {
-	return f->state == FLOW_FREE || (f->state != FLOW_TAKEN && flow_expiredN(f, now));
+	return f->state == FLOW_FREE || (f->state != FLOW_TAKEN && f->state != FLOW_ENDING && flow_expiredN(f, now));
 }
 
 /* Makes the slot ours if it may be taken; the index entries of the tenant before go. */
@@ -128,7 +128,7 @@ __noinline int confirmN(struct __sk_buff *skb, __u32 from, __u32 generation, __u
 	struct flowN *half = slotN(from), *f = 0;
 	struct keyN rev;
 	__u32 slot = 0;
-	int at, won;
+	int at, won, closed;
 
 	if (!w || !half)
 		return -1;
@@ -172,12 +172,13 @@ __noinline int confirmN(struct __sk_buff *skb, __u32 from, __u32 generation, __u
 		f->state = FLOW_FREE;
 		return at;
 	}
-	if (flow_closedN(f)) {
-		f->state = FLOW_CLOSING;
-	} else {
-		f->state = FLOW_CONFIRMED;
+	/* Those who follow the flow note FIN and RST here already. */
+	bpf_spin_lock(&f->lock);
+	closed = flow_closedN(f);
+	f->state = closed ? FLOW_CLOSING : FLOW_CONFIRMED;
+	bpf_spin_unlock(&f->lock);
+	if (!closed)
 		client_countN(w->packet.key.src, 1);
-	}
 	repointN(&w->packet.key, from, slot);
 	rev = index_keyN(&w->rev, f->marks);
 	repointN(&rev, from, slot);
@@ -186,22 +187,19 @@ __noinline int confirmN(struct __sk_buff *skb, __u32 from, __u32 generation, __u
 	return slot;
 }
 
-/* Where the flow of the packet of this_workN() lives, which was found in a half-open slot: there still, or it moves
- * with this packet, or it has moved since the index was read. */
-static __always_inline struct flowN *livesN(struct __sk_buff *skb, struct workN *w, const struct foundN *found,
-                                            __u32 now)
+/* Goes on to where the flow of the packet of this_workN() lives, which was found in a half-open slot: there still, or
+ * it moves with this packet, or it has moved since the index was read. */
+static __always_inline void livesN(struct __sk_buff *skb, struct workN *w, struct foundN *found, __u32 now)
 {
-	struct flowN *f;
 	int at = -1;
 
 	if (found->state == FLOW_ANSWERED && client_heardN(found->flow, &w->packet)) {
 		w->rev = found->other;
 		at = confirmN(skb, found->slot, found->generation, now);
 	} else if (found->state == FLOW_MOVED) {
-		at = found->flow->first;
+		at = flow_movedN(found);
 	}
-	f = at < 0 ? 0 : slotN(at);
-	return f ? f : found->flow;
+	flow_followN(found, at);
 }
 
 /* A SYN on a flow that is closing begins a new one: the rules are asked again. One CPU wins; 1 if the flow is gone. */
@@ -215,12 +213,12 @@ static __always_inline int flow_reopenedN(const struct foundN *found, const stru
 	bpf_spin_lock(&f->lock);
 	won = f->state == FLOW_CLOSING && f->generation == found->generation;
 	if (won)
-		f->state = FLOW_TAKEN;
+		f->state = FLOW_ENDING;
 	bpf_spin_unlock(&f->lock);
 	if (!won)
 		return 0;
-	forgetN(&p->key, found->slot);
 	forgetN(&found->other, found->slot);
+	forgetN(&p->key, found->slot);
 	f->state = FLOW_FREE;
 	return 1;
 }

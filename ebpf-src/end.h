@@ -9,28 +9,29 @@
 enum ended {
 	ENDED_GONE = 0, /* it was not there any more */
 	ENDED_NOW = 1,
-	ENDED_MOVING = 2, /* it is being confirmed, longer than we wait */
+	ENDED_MOVING = 2, /* it is being confirmed or reopened, longer than we wait */
 };
 
-/* Looks at a flow that another CPU is moving to its confirmed slot: that takes a microsecond. */
+/* Looks at a flow that another CPU is moving to its confirmed slot, or ends: that takes a microsecond. */
 #define END_LOOKS 64
 
 #endif
 
-/* One CPU wins the slot, under its lock. A half-open one is free at once: its ring may come round, and takes no notice
- * of others. A confirmed one is free when its keys are out of the index, like that of a flow that is reopened. */
+/* One CPU wins the slot, under its lock. While its keys leave the index the flow is still found, in state FLOW_ENDING:
+ * were it not, its client's next packet would open another one, whose entries we could take away. The forward key goes
+ * last, so that nobody asks the rules before the reverse key can be claimed anew. */
 static __always_inline int endN(const struct keyN *key)
 {
 	for (int look = 0; look < END_LOOKS; look++) {
 		__u32 *at = bpf_map_lookup_elem(&idxN, key), slot, generation;
 		struct flowN *f;
 		struct keyN rev;
-		int won, half;
 		__u8 state;
+		int won;
 
 		if (!at)
 			return ENDED_GONE;
-		slot = *at;
+		slot = READ_ONCE(*at);
 		f = slotN(slot);
 		if (!f)
 			return ENDED_GONE;
@@ -39,25 +40,27 @@ static __always_inline int endN(const struct keyN *key)
 		if (!key_equalN(&f->fwd, key))
 			return ENDED_GONE;
 		rev = index_keyN(&f->rev, f->marks);
-		half = slot < cfg.cpus * cfg.half_slotsN;
 		bpf_spin_lock(&f->lock);
 		state = f->state;
-		won = f->generation == generation && state != FLOW_FREE && state != FLOW_TAKEN && state != FLOW_MOVED;
-		if (won) {
-			f->state = half ? FLOW_FREE : FLOW_TAKEN;
-			f->generation++;
-		}
+		won = f->generation == generation && state != FLOW_FREE && state != FLOW_TAKEN && state != FLOW_MOVED &&
+		      state != FLOW_ENDING;
+		if (won)
+			f->state = FLOW_ENDING;
 		bpf_spin_unlock(&f->lock);
-		if (!won && state == FLOW_MOVED)
+		if (!won && (state == FLOW_MOVED || state == FLOW_ENDING))
 			continue;
 		if (!won)
 			return ENDED_GONE;
-		forgetN(key, slot);
 		forgetN(&rev, slot);
+		forgetN(key, slot);
 		if (state == FLOW_CONFIRMED)
 			client_countN(key->src, -1);
-		if (!half)
+		bpf_spin_lock(&f->lock);
+		if (f->generation == generation && f->state == FLOW_ENDING) {
 			f->state = FLOW_FREE;
+			f->generation++;
+		}
+		bpf_spin_unlock(&f->lock);
 		return ENDED_NOW;
 	}
 	return ENDED_MOVING;

@@ -15,9 +15,10 @@
 #define forgetN        F(forget)
 #define flow_countN    F(flow_count)
 #define flow_closedN   F(flow_closed)
-#define flow_changeN   F(flow_change)
 #define flow_tcpN      F(flow_tcp)
 #define flow_answeredN F(flow_answered)
+#define flow_followN   F(flow_follow)
+#define flow_movedN    F(flow_moved)
 #define client_heardN  F(client_heard)
 
 #ifndef DETOUR_FLOW_H
@@ -105,7 +106,7 @@ static __always_inline int flow_expiredN(const struct flowN *f, __u32 now)
 
 static __always_inline int flow_aliveN(const struct flowN *f, __u32 now)
 {
-	return f->state != FLOW_FREE && f->state != FLOW_TAKEN && !flow_expiredN(f, now);
+	return f->state != FLOW_FREE && f->state != FLOW_TAKEN && (f->state == FLOW_ENDING || !flow_expiredN(f, now));
 }
 
 /* What a reader takes with it: copied, then checked against the generation, because a slot may get another tenant while
@@ -177,58 +178,81 @@ static __always_inline int flow_closedN(const struct flowN *f)
 	return client & server & TCP_FIN || (client | server) & TCP_RST;
 }
 
-/* From one state to another, if that is still the one; and with a limit the client has a live flow more or less. */
-static __always_inline void flow_changeN(struct flowN *f, enum flow_state from, enum flow_state to, int live)
+/* Notes FIN and RST, under the lock and only in the flow that was found: its slot may have another tenant by now. With
+ * a limit the client has a live flow more or less. A RST is believed as long as nothing but RSTs follow it (RFC 6146,
+ * 3.5.2.2): a forged one shortens the idle time until the next packet, no more. A SYN of the client begins a half-open
+ * flow anew: what was seen before belongs to another attempt. */
+static __always_inline void flow_tcpN(const struct foundN *found, const struct packetN *p, enum dir dir)
 {
-	ipN client = f->fwd.src;
-	int won;
+	__u8 flags = p->flags & (TCP_FIN | TCP_SYN | TCP_RST);
+	struct flowN *f = found->flow;
+	int live = 0;
+	ipN client;
 
-	if (!cfg.client_live) {
-		f->state = to;
+	if (p->key.proto != IPPROTO_TCP || (dir == DIR_REVERSE && flags == TCP_SYN))
 		return;
-	}
+	if (!flags && (f->state != FLOW_CLOSING || f->closed[DIR_FORWARD] & f->closed[DIR_REVERSE] & TCP_FIN))
+		return;
+	client = f->fwd.src;
 	bpf_spin_lock(&f->lock);
-	won = f->state == from;
-	if (won)
-		f->state = to;
+	if (f->generation != found->generation)
+		goto unlock;
+	if (flags) {
+		f->closed[dir] |= flags & (TCP_FIN | TCP_RST);
+		if (f->state == FLOW_CONFIRMED && flow_closedN(f)) {
+			f->state = FLOW_CLOSING;
+			live = -1;
+		}
+		if (dir == DIR_FORWARD && flags & TCP_SYN && (f->state == FLOW_OPENING || f->state == FLOW_ANSWERED)) {
+			f->closed[DIR_FORWARD] = 0;
+			f->closed[DIR_REVERSE] = 0;
+			f->state = FLOW_OPENING;
+		}
+	} else if (f->state == FLOW_CLOSING) {
+		f->closed[DIR_FORWARD] &= ~TCP_RST;
+		f->closed[DIR_REVERSE] &= ~TCP_RST;
+		f->state = FLOW_CONFIRMED;
+		live = 1;
+	}
+unlock:
 	bpf_spin_unlock(&f->lock);
-	if (won)
+	if (live)
 		client_countN(client, live);
 }
 
-/* Notes FIN and RST. A RST is believed as long as nothing but RSTs follow it (RFC 6146, 3.5.2.2): a forged one shortens
- * the idle time until the next packet, no more. A SYN of the client begins a half-open flow anew: what was seen before
- * belongs to another attempt. */
-static __always_inline void flow_tcpN(struct flowN *f, const struct packetN *p, enum dir dir)
-{
-	if (p->key.proto != IPPROTO_TCP)
-		return;
-	if (!(p->flags & (TCP_FIN | TCP_SYN | TCP_RST))) {
-		if (f->state != FLOW_CLOSING || f->closed[DIR_FORWARD] & f->closed[DIR_REVERSE] & TCP_FIN)
-			return;
-		f->closed[DIR_FORWARD] &= ~TCP_RST;
-		f->closed[DIR_REVERSE] &= ~TCP_RST;
-		flow_changeN(f, FLOW_CLOSING, FLOW_CONFIRMED, 1);
-		return;
-	}
-	f->closed[dir] |= p->flags & (TCP_FIN | TCP_RST);
-	if (f->state == FLOW_CONFIRMED && flow_closedN(f))
-		flow_changeN(f, FLOW_CONFIRMED, FLOW_CLOSING, -1);
-	if (dir == DIR_REVERSE || !(p->flags & TCP_SYN) || (f->state != FLOW_OPENING && f->state != FLOW_ANSWERED))
-		return;
-	f->closed[DIR_FORWARD] = 0;
-	f->closed[DIR_REVERSE] = 0;
-	f->state = FLOW_OPENING;
-}
-
 /* The first answer of the server. What acknowledges it proves that the client heard it; a RST asks for no proof. */
-static __always_inline void flow_answeredN(struct flowN *f, const struct packetN *p)
+static __always_inline void flow_answeredN(const struct foundN *found, const struct packetN *p)
 {
+	struct flowN *f = found->flow;
+
 	if (f->state != FLOW_OPENING || p->flags & TCP_RST)
 		return;
-	f->expect = p->seq + !!(p->flags & TCP_SYN);
+	bpf_spin_lock(&f->lock);
+	if (f->state == FLOW_OPENING && f->generation == found->generation) {
+		f->expect = p->seq + !!(p->flags & TCP_SYN);
+		f->state = FLOW_ANSWERED;
+	}
+	bpf_spin_unlock(&f->lock);
+}
+
+/* Goes on to the slot `at`, where the flow that was found lives now. */
+static __always_inline void flow_followN(struct foundN *found, int at)
+{
+	struct flowN *f = at < 0 ? 0 : slotN(at);
+
+	if (!f)
+		return;
+	found->flow = f;
+	found->generation = READ_ONCE(f->generation);
+}
+
+/* Where a flow lives that was found in state FLOW_MOVED; -1 if its ring has come round since. */
+static __always_inline int flow_movedN(const struct foundN *found)
+{
+	__u32 at = READ_ONCE(found->flow->first);
+
 	barrier();
-	f->state = FLOW_ANSWERED;
+	return READ_ONCE(found->flow->generation) == found->generation ? at : -1;
 }
 
 /* Does this packet of the client show that it heard the answer? The kernel answers every spoofed SYN, so an answer

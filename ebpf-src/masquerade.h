@@ -70,14 +70,16 @@ __noinline int masqueradedN(struct __sk_buff *skb, __u32 now)
 		return drop(REASON_NO_SPACE);
 	if (forward) {
 		if (found.state < FLOW_TAKEN)
-			f = livesN(skb, w, &found, now);
-		flow_countN(skb, f, DIR_FORWARD, now);
-		flow_tcpN(f, &w->packet, DIR_FORWARD);
+			livesN(skb, w, &found, now);
+		flow_countN(skb, found.flow, DIR_FORWARD, now);
+		flow_tcpN(&found, &w->packet, DIR_FORWARD);
 		w->to = key_mirrorN(&found.other);
 	} else {
-		flow_countN(skb, f, DIR_REVERSE, now);
-		flow_tcpN(f, &w->packet, DIR_REVERSE);
-		flow_answeredN(f, &w->packet);
+		if (found.state == FLOW_MOVED)
+			flow_followN(&found, flow_movedN(&found));
+		flow_countN(skb, found.flow, DIR_REVERSE, now);
+		flow_tcpN(&found, &w->packet, DIR_REVERSE);
+		flow_answeredN(&found, &w->packet);
 		w->to = key_mirrorN(&fwd);
 		if (w->to.proto == IPPROTO_UDP && w->to.sport == bpf_htons(53) && wanted(EVENT_DNS, now)) {
 			w->rev = fwd;

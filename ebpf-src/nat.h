@@ -12,7 +12,6 @@
 static __always_inline int arrivesN(struct __sk_buff *skb, struct workN *w, __u32 now)
 {
 	struct foundN found;
-	struct flowN *f;
 	struct keyN to;
 
 	if (!flow_findN(&w->packet.key, DIR_FORWARD, now, &found) || flow_reopenedN(&found, &w->packet))
@@ -21,10 +20,11 @@ static __always_inline int arrivesN(struct __sk_buff *skb, struct workN *w, __u3
 		w->slot = found.slot;
 		return NEXT_MASQUERADED;
 	}
-	f = found.state < FLOW_TAKEN ? livesN(skb, w, &found, now) : found.flow;
-	flow_countN(skb, f, DIR_FORWARD, now);
-	flow_tcpN(f, &w->packet, DIR_FORWARD);
-	if (found.state == FLOW_CONFIRMED && f->state == FLOW_CLOSING && wanted(EVENT_FLOW_CLOSED, now))
+	if (found.state < FLOW_TAKEN)
+		livesN(skb, w, &found, now);
+	flow_countN(skb, found.flow, DIR_FORWARD, now);
+	flow_tcpN(&found, &w->packet, DIR_FORWARD);
+	if (found.state == FLOW_CONFIRMED && found.flow->state == FLOW_CLOSING && wanted(EVENT_FLOW_CLOSED, now))
 		tell_flowN(skb, found.slot, EVENT_FLOW_CLOSED);
 	to = key_mirrorN(&found.other);
 	show_packetN(skb, w, &found, now, STAGE_IN);
@@ -92,11 +92,13 @@ static __always_inline int leavesN(struct __sk_buff *skb, struct workN *w, __u32
 			tell_passingN(skb, EVENT_DNS);
 		return pass(REASON_OUT_NO_FLOW);
 	}
+	if (found.state == FLOW_MOVED)
+		flow_followN(&found, flow_movedN(&found));
 	flow_countN(skb, found.flow, DIR_REVERSE, now);
-	flow_tcpN(found.flow, p, DIR_REVERSE);
+	flow_tcpN(&found, p, DIR_REVERSE);
 	if (found.state == FLOW_CONFIRMED && found.flow->state == FLOW_CLOSING && wanted(EVENT_FLOW_CLOSED, now))
 		tell_flowN(skb, found.slot, EVENT_FLOW_CLOSED);
-	flow_answeredN(found.flow, p);
+	flow_answeredN(&found, p);
 	to = key_mirrorN(&found.other);
 	if (found.marks & MARK_DIRECT) /* from whichever address the server answers: the client chose to ask us */
 		to.src = p->key.src;

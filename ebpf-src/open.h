@@ -34,7 +34,7 @@ enum claim {
 #endif
 
 /* The next slot of this CPU's ring; whoever lived there is evicted. A flow that moved keeps its index entries: they
- * point to its confirmed slot, or are about to. */
+ * point to its confirmed slot, or are about to. One that is being ended keeps its slot until its entries are gone. */
 static __always_inline struct flowN *half_slotN(__u32 *slot)
 {
 	__u32 family = FAMILY == 6, cpu = bpf_get_smp_processor_id(), n;
@@ -53,9 +53,13 @@ static __always_inline struct flowN *half_slotN(__u32 *slot)
 		return 0;
 	bpf_spin_lock(&f->lock);
 	before = f->state;
-	f->state = FLOW_FREE;
-	f->generation++;
+	if (before != FLOW_ENDING) {
+		f->state = FLOW_FREE;
+		f->generation++;
+	}
 	bpf_spin_unlock(&f->lock);
+	if (before == FLOW_ENDING)
+		return 0;
 	if (before == FLOW_OPENING || before == FLOW_ANSWERED) {
 		rev = index_keyN(&f->rev, f->marks);
 		forgetN(&f->fwd, *slot);
@@ -143,7 +147,7 @@ static __always_inline enum claim claim_reverseN(struct workN *w, __u32 now)
 	struct keyN rev = index_keyN(&w->rev, w->marks), other;
 	int error = bpf_map_update_elem(&idxN, &rev, &w->slot, BPF_NOEXIST);
 	struct flowN *owner = 0;
-	__u32 *at;
+	__u32 *at, slot = SLOT_NONE;
 
 	if (!error)
 		return CLAIM_OURS;
@@ -151,16 +155,19 @@ static __always_inline enum claim claim_reverseN(struct workN *w, __u32 now)
 		return CLAIM_NO_SPACE;
 	at = bpf_map_lookup_elem(&idxN, &rev);
 	if (at)
-		owner = slotN(*at);
+		slot = READ_ONCE(*at);
+	if (slot == w->slot)
+		return CLAIM_OURS; /* left over from an earlier tenant */
+	owner = slotN(slot);
 	if (owner && w->marks & MARK_MASQUERADE && key_equalN(&owner->fwd, &rev) && flow_aliveN(owner, now))
 		return CLAIM_TAKEN; /* the server is itself a client of ours with this tuple */
 	if (owner)
 		other = index_keyN(&owner->rev, owner->marks);
 	if (owner && key_equalN(&other, &rev) && flow_aliveN(owner, now)) {
-		if (!key_equalN(&owner->fwd, &w->packet.key))
+		if (!key_equalN(&owner->fwd, &w->packet.key) || owner->state == FLOW_ENDING)
 			return both_directN(owner, w) ? CLAIM_SHARED : CLAIM_TAKEN;
 		if (addr_equalN(owner->rev.src, w->rev.src)) {
-			w->slot = *at;
+			w->slot = slot;
 			return CLAIM_ADOPTED;
 		}
 	}

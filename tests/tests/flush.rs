@@ -175,6 +175,16 @@ fn under_traffic() {
     });
     assert!(ended > 40 && asked.load(Ordering::Relaxed) > 100, "{ended} ended, {asked:?} answers");
     crowd.exchange();
+    // Nor did a flow lose a key to the end of the one before it: each has its answers, from whom it asked.
+    for (n, socket) in sockets.iter().enumerate() {
+        while talk::next(socket).is_ok() {}
+        socket.set_read_timeout(Some(talk::PATIENCE)).unwrap();
+        let to = SocketAddr::from(([8, 8, 8, (n % 20) as u8], 53 + n as u16 % 2));
+        for text in ["after", "again"] {
+            let (heard, from) = talk::ask(socket, to, text).unwrap_or_else(|e| panic!("socket {n}: {e}"));
+            assert!(heard.starts_with(text) && from == to, "socket {n}: {heard} from {from}");
+        }
+    }
     let confirmed = |document: &Value| {
         let flows = document["flows"].as_array().unwrap();
         flows.iter().filter(|f| f["state"] == "confirmed").count() as u64

@@ -25,6 +25,8 @@ enumerators! {
     FLOW_CONFIRMED: u8 = 5;
     /// TCP that ended, kept for late packets.
     FLOW_CLOSING: u8 = 6;
+    /// A flow whose keys leave the index.
+    FLOW_ENDING: u8 = 7;
 
     /// Addressed to the server itself: tracked so that it owns its tuple.
     MARK_DIRECT: u8 = 1 << 0;

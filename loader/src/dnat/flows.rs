@@ -293,7 +293,7 @@ mod tests {
             assert!(alive(slot(proto, state, 50), 50 + idle), "{proto} {state}");
             assert!(!alive(slot(proto, state, 50), 51 + idle), "{proto} {state}");
         }
-        for state in [codes::FLOW_FREE, codes::FLOW_MOVED, codes::FLOW_TAKEN, 200] {
+        for state in [codes::FLOW_FREE, codes::FLOW_MOVED, codes::FLOW_TAKEN, codes::FLOW_ENDING, 200] {
             assert!(!alive(slot(TCP, state, 50), 50));
         }
         assert_eq!(flow(&[0; 95], &CFG, &at(1)), None);
