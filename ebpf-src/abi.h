@@ -11,7 +11,7 @@
 
 #include "uapi.h"
 
-#define DETOUR_SCHEMA 1
+#define DETOUR_SCHEMA 2
 
 #define ABI_SIZE(type, bytes) _Static_assert(sizeof(type) == (bytes), #type " has changed its size")
 
@@ -321,14 +321,18 @@ struct asked {
 	__u64 bytes;
 	__u32 first; /* ticks */
 	__u32 last;
+	/* These two are written and read as one word: two CPUs may have different rules. */
 	__u32 rules_generation;
-	__u16 rule;   /* of the newest packet; index in rules.actions of that generation, or RULE_NONE */
-	__u8 verdict; /* enum verdict */
-	__u8 reason;  /* enum reason: REASON_NONE when translated */
-	__u8 served;  /* enum served, of the newest packet */
-	__u8 pad[3];
 	__u32 settled; /* in this tick each packet of the row passes, as long as the rules are of that generation */
+	__u16 rule;    /* of the newest packet; index in rules.actions of that generation, or RULE_NONE */
+	__u8 verdict;  /* enum verdict */
+	__u8 reason;   /* enum reason: REASON_NONE when translated */
+	__u8 served;   /* enum served, of the newest packet */
+	__u8 pad[3];
 };
+_Static_assert(!(__builtin_offsetof(struct asked, rules_generation) & 7), "not one word");
+_Static_assert(__builtin_offsetof(struct asked, settled) == __builtin_offsetof(struct asked, rules_generation) + 4,
+               "not one word");
 ABI_SIZE(struct asked, 40);
 
 /* Key of asked_clients: the client's address, 16 bytes as above. */
@@ -420,7 +424,7 @@ struct record_prog {
 ABI_SIZE(struct record_prog, 40);
 
 struct record {
-	__u32 schema; /* DETOUR_SCHEMA */
+	__u32 schema; /* 1: of the record, so that any version can tell whose it is */
 	__u32 ifindex;
 	__u8 object_sha256[32];
 	char ifname[16];

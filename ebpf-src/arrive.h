@@ -106,6 +106,9 @@ static __always_inline int opens_directN(struct workN *w, __u32 dst)
 	if (!(dst & shared) || !translatable(w->packet.key.proto) || w->outcome.reason == REASON_DROP ||
 	    w->outcome.reason == REASON_REJECT)
 		return 0;
+	/* What a sealed device drops opens nothing, or what follows it would pass. */
+	if (cfg.flags & CFG_SEALED && !(dst & LOCAL_OWN) && w->outcome.reason != REASON_ACCEPT)
+		return 0;
 	w->rev = key_mirrorN(&w->packet.key);
 	w->marks |= MARK_DIRECT;
 	return 1;
@@ -225,7 +228,7 @@ __noinline int openN(struct __sk_buff *skb, __u32 now)
 	}
 	if (opensN(p)) {
 		w->outcome.served = servedN(skb);
-		w->outcome.settled = settlesN(w, dst) ? now : now - 1;
+		w->outcome.settled = settlesN(w, dst) ? now : now + NEVER;
 		news = noteN(skb, now);
 	}
 	tell_arrivedN(skb, w, now, news);

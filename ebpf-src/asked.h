@@ -5,16 +5,44 @@
 
 #include "maps.h"
 
+/* Added to a tick: one that is as far from it as can be. Ticks of two CPUs may differ by one, and rows are old. */
+#define NEVER 0x80000000
+
 /* What was decided about a packet without flow. */
 struct outcome {
 	__u32 rules_generation;
-	__u16 rule;   /* or RULE_NONE */
-	__u8 verdict; /* enum verdict */
-	__u8 reason;  /* enum reason */
-	__u8 served;  /* enum served */
+	__u32 settled; /* the tick, if no rule matches whatever the source port; else one that is not now on any CPU */
+	__u16 rule;    /* or RULE_NONE */
+	__u8 verdict;  /* enum verdict */
+	__u8 reason;   /* enum reason */
+	__u8 served;   /* enum served */
 	__u8 pad[3];
-	__u32 settled; /* the tick, if no rule matches whatever the source port; else another one */
 };
+
+/* The rules of a row and its mark, which must never be seen with those of another packet. */
+union settling {
+	struct {
+		__u32 rules_generation;
+		__u32 settled;
+	};
+	__u64 whole;
+};
+
+typedef __u64 __attribute__((may_alias)) settling_word;
+
+static __always_inline union settling settling_of(const struct asked *row)
+{
+	union settling s = {.whole = *(const volatile settling_word *)&row->rules_generation};
+
+	return s;
+}
+
+static __always_inline void settle(struct asked *row, const struct outcome *outcome)
+{
+	union settling s = {{.rules_generation = outcome->rules_generation, .settled = outcome->settled}};
+
+	*(volatile settling_word *)&row->rules_generation = s.whole;
+}
 
 static __always_inline void asked_more(struct asked *row, __u32 bytes, __u32 now)
 {
@@ -26,12 +54,11 @@ static __always_inline void asked_more(struct asked *row, __u32 bytes, __u32 now
 static __always_inline void asked_add(struct asked *row, __u32 bytes, __u32 now, const struct outcome *outcome)
 {
 	asked_more(row, bytes, now);
-	row->rules_generation = outcome->rules_generation;
+	settle(row, outcome);
 	row->rule = outcome->rule;
 	row->verdict = outcome->verdict;
 	row->reason = outcome->reason;
 	row->served = outcome->served;
-	row->settled = outcome->settled;
 }
 
 static __always_inline void others_add(struct asked_client *client, __u32 bytes, __u32 now)
@@ -75,11 +102,11 @@ static __always_inline int asked_new(const struct asked_key *key, __u32 bytes, _
 		.first = now,
 		.last = now,
 		.rules_generation = outcome->rules_generation,
+		.settled = outcome->settled,
 		.rule = outcome->rule,
 		.verdict = outcome->verdict,
 		.reason = outcome->reason,
 		.served = outcome->served,
-		.settled = outcome->settled,
 	};
 
 	if (!client) {

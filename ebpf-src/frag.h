@@ -63,6 +63,8 @@ __noinline int frag_laterN(struct __sk_buff *skb, __u32 dir, __u32 now)
 
 	if (!w)
 		return TC_ACT_UNSPEC;
+	if (cfg.flags & CFG_MONITOR)
+		return pass(REASON_FRAGMENT);
 	dir = dir == DIR_FORWARD ? DIR_FORWARD : DIR_REVERSE;
 	key = frag_key_ofN(&w->packet);
 	frag = bpf_map_lookup_elem(&frags, &key);

@@ -33,6 +33,7 @@ __noinline int settledN(struct __sk_buff *skb, __u32 now)
 {
 	const struct rules *table = rules_in_force();
 	struct workN *w = this_workN();
+	union settling settling;
 	struct asked_key key;
 	struct asked *row;
 
@@ -40,7 +41,10 @@ __noinline int settledN(struct __sk_buff *skb, __u32 now)
 		return 0;
 	key = asked_keyN(&w->packet.key);
 	row = bpf_map_lookup_elem(&asked, &key);
-	if (!row || row->settled != now || row->rules_generation != table->generation)
+	if (!row)
+		return 0;
+	settling = settling_of(row);
+	if (settling.settled != now || settling.rules_generation != table->generation)
 		return 0;
 	if (opensN(&w->packet))
 		asked_more(row, skb->len, now);

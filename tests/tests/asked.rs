@@ -91,6 +91,29 @@ fn bars_pictures_and_csv_hold_the_same_numbers() {
     }
 }
 
+/// The mark of a row is the tick it holds for, and for no other row a tick that a CPU might have.
+#[test]
+fn a_row_is_settled_in_its_tick_or_never() {
+    let bench = Bench::new(&["udp dport 9 accept", "tcp drop"]);
+    let ingress = bench.program("ingress");
+    for far in [IpAddr::from(FAR), IpAddr::from(FAR6)] {
+        let client: IpAddr = if far.is_ipv4() { CLIENT.into() } else { CLIENT6.into() };
+        for port in [9, 10].repeat(5) {
+            let packet = Packet::udp(SocketAddr::new(client, 4000), SocketAddr::new(far, port));
+            assert_eq!(ingress.run(&packet.frame(), Sums::None).verdict, UNSPEC);
+        }
+    }
+    let dump = detour::json(&bench.lab.gateway, &["map", "dump", &bench.lab.device, "up", "asked"]);
+    let rows = dump["elements"].as_array().expect("elements");
+    assert_eq!(rows.len(), 4, "{dump}");
+    for row in rows {
+        let tick = |name: &str| row["value"][name].as_u64().unwrap_or_else(|| panic!("{row}")) as u32;
+        let never = u32::from(tick("reason") != 14) << 31;
+        assert_eq!(tick("settled"), tick("last").wrapping_add(never), "{row}");
+    }
+    assert_eq!(rows.iter().filter(|row| row["value"]["reason"] == 14).count(), 2, "{dump}");
+}
+
 /// The programs find out once a second and row that no rule is about it. Nothing of that may show.
 #[test]
 fn a_row_settles_nothing_for_packets_that_rules_tell_apart() {

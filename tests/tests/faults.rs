@@ -143,6 +143,36 @@ fn in_force(ns: &Netns) -> (Value, Vec<String>) {
     (texts.map(|rule| rule["text"].clone()).collect(), elements)
 }
 
+/// Flows and rows name rules by generation and number: what a failed reload used is not given to other rules.
+#[test]
+fn no_generation_is_used_twice() {
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    let generation = || {
+        let status = detour::json(ns, &["status", DEVICE]);
+        let dnat = &status["instances"][0]["dnat"];
+        dnat["rules_generation"].as_u64().unwrap_or_else(|| panic!("{status}"))
+    };
+    let line = |rule: &'static str| ["up", DEVICE, "--rule", rule];
+    detour::run(ns, &line("tcp drop")).done();
+    let (output, calls) = strace::trace(ns, &detour::command(&line("udp drop")), "bpf", None);
+    assert!(output.status.success(), "{output:?}");
+    // Back to the first table: it is found by as many calls as when they were counted. The last one comes after the swap.
+    detour::run(ns, &line("tcp drop")).done();
+    let before = generation();
+    let fault = Fault::error("bpf", faults::count(&calls, "bpf"), "ENOMEM");
+    for failed in 1..4 {
+        let output = strace::inject(ns, &detour::command(&line("udp drop")), "bpf", &fault).expect("a fault");
+        assert_eq!(
+            (output.status.code(), generation()),
+            (Some(code::KERNEL), before),
+            "{failed}: {output:?}"
+        );
+    }
+    detour::run(ns, &line("udp accept")).done();
+    assert_eq!(generation(), before + 4, "three were used and undone");
+}
+
 /// A reload that fails anywhere leaves the rules that were in force; one that is killed leaves old or new ones, whole; and
 /// who was talking goes on. So does he while an `up` that has nothing to do fails or dies.
 #[test]

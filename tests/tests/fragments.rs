@@ -3,8 +3,9 @@
 //! placed is dropped. What has to come out are the fragments of the whole datagram after translation, its checksum computed anew.
 use e2e::bench::{at, client, Bench, Hook, FAR};
 use e2e::detour;
-use e2e::lab::{CLIENT, GATEWAY, SECOND};
+use e2e::lab::{Lab, CLIENT, GATEWAY, GATEWAY6, SECOND};
 use e2e::packet::{Packet, ACK, SYN};
+use e2e::six::{at6, client6, extended, fragment, framed, FAR6};
 use e2e::testrun::{Sums, SHOT, UNSPEC};
 use serde_json::Value;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -176,6 +177,28 @@ fn damaged_fragments_pass_untouched() {
         let mut long = frame.clone();
         long[17] += 1;
         ingress.passes("a later one that says it is longer", &long);
+    });
+}
+
+/// Where nothing is translated, no fragment has to wait for its first one.
+#[test]
+fn a_monitor_drops_no_fragment() {
+    let lab = Lab::new();
+    detour::up(&lab.gateway, &lab.device, &["--monitor", "--rule", "redirect"]);
+    Bench { lab }.scenes(|port, ingress, egress| {
+        let asked = numbered(Packet::udp(client(port), at(FAR, 53)).payload(&[1; 600]), port);
+        let answer = numbered(Packet::udp(at(GATEWAY, 53), client(port)).payload(&[1; 600]), port);
+        for (asked, answer) in asked.fragments(256).iter().zip(answer.fragments(256)).rev() {
+            ingress.passes("asked", &asked.frame());
+            egress.passes("answered", &answer.frame());
+        }
+        let asked = Packet::udp(client6(port), at6(FAR6, 53)).payload(&[1; 64]);
+        let answer = Packet::udp(at6(GATEWAY6, 53), client6(port)).payload(&[1; 64]);
+        for more in [false, true] {
+            let extensions = [fragment(if more { 0 } else { 8 }, more)];
+            ingress.passes("asked", &framed(&extended(&asked.ip(), &extensions)));
+            egress.passes("answered", &framed(&extended(&answer.ip(), &extensions)));
+        }
     });
 }
 

@@ -255,6 +255,30 @@ fn sealed_by_kind_of_frame() {
     });
 }
 
+/// What is dropped opens no flow for its like to follow, also where a rule leads to the same address.
+#[test]
+fn a_sealed_device_drops_what_comes_again() {
+    let target = Ipv4Addr::new(10, 9, 9, 2);
+    let to_target = format!("tcp dport 80 dnat to {target}");
+    let bench = bench(&["--sealed", "--rule", &to_target, "--rule", "tcp dport 443 accept"]);
+    bench.scenes(|port, ingress, _| {
+        let syn = |to: SocketAddrV4| Packet::tcp(client(port), to, SYN);
+        for packet in [
+            syn(at(target, 22)),
+            Packet::udp(client(port), at(target, 53)).payload(b"leak"),
+            Packet::icmp(CLIENT, target, 8, port, 1),
+        ] {
+            (0..3).for_each(|_| ingress.drops(&packet));
+        }
+        assert_eq!(states(&bench).len(), 2 * usize::from(port / 1000 - 4), "{port}: flows");
+        let served = syn(at(FAR, 80));
+        (0..2).for_each(|_| ingress.rewrites(&served, &served.clone().between(client(port), at(target, 80))));
+        let accepted = syn(at(target, 443)).frame();
+        (0..2).for_each(|_| ingress.passes("accepted", &accepted));
+        (0..2).for_each(|_| ingress.passes("for us", &syn(at(GATEWAY, 22)).frame()));
+    });
+}
+
 /// Options are frozen with the programs; what is asked for otherwise is named.
 #[test]
 fn options_stay_as_they_are_until_down() {

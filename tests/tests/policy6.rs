@@ -101,6 +101,35 @@ fn sealed_by_destination() {
     });
 }
 
+/// What is dropped opens no flow for its like to follow, also where a rule leads to the same address.
+#[test]
+fn a_sealed_device_drops_what_comes_again() {
+    let target: Ipv6Addr = "fd09::2".parse().unwrap();
+    let to_target = format!("tcp dport 80 dnat to {target}");
+    let lab = Lab::new();
+    up(
+        &lab.gateway,
+        &lab.device,
+        &["--sealed", "--no-pickup", "--rule", &to_target, "--rule", "tcp dport 443 accept"],
+    );
+    Bench { lab }.scenes(|port, ingress, _| {
+        let syn = |to| Packet::tcp(client6(port), to, SYN);
+        for packet in [
+            syn(at6(target, 22)),
+            Packet::udp(client6(port), at6(target, 53)).payload(b"leak"),
+            Packet::echo(CLIENT6.into(), target.into(), port, 1),
+        ] {
+            (0..3).for_each(|_| ingress.drops(&packet));
+        }
+        let served = syn(at6(FAR6, 80));
+        (0..2)
+            .for_each(|_| ingress.rewrites(&served, &served.clone().between(client6(port), at6(target, 80))));
+        let accepted = syn(at6(target, 443)).frame();
+        (0..2).for_each(|_| ingress.passes("accepted", &accepted));
+        (0..2).for_each(|_| ingress.passes("for us", &syn(at6(GATEWAY6, 22)).frame()));
+    });
+}
+
 /// Opens a connection from `port` until it is confirmed.
 fn connect(ingress: &Hook<'_>, egress: &Hook<'_>, port: u16) {
     let asked = |flags| Packet::tcp(client6(port), at6(FAR6, 80), flags);

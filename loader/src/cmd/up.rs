@@ -162,7 +162,8 @@ pub fn wanted(
         plan.notes.extend(config.beside.iter().filter_map(|_| crate::dnat::answers::note(facts)));
         return Ok(Up { named, plan, change: Change::Loaded, rules: rules.len(), flushed: 0 });
     };
-    let generation = in_force::generation(&running.rules).wrapping_add(1);
+    // A number that was used means what it meant to rows and flows.
+    let generation = running.generation.wrapping_add(1);
     let table = classify::table(rules, control::own(facts), generation);
     let table = table.map_err(|e| refuse(&ControlError::Table(e), device))?;
     let counters = in_force::count(&running.rules).max(u32::try_from(rules.len()).unwrap_or(u32::MAX));

@@ -245,16 +245,16 @@ shared_struct! {
         last: u32 = 20,
         /// Generation of the rules that `rule` belongs to.
         rules_generation: u32 = 24,
+        /// The tick in which the programs need not ask these rules again.
+        settled: u32 = 28,
         /// Rule of the newest packet, or [`RULE_NONE`](super::codes::RULE_NONE).
-        rule: u16 = 28,
+        rule: u16 = 32,
         /// `enum verdict`.
-        verdict: u8 = 30,
+        verdict: u8 = 34,
         /// `enum reason`.
-        reason: u8 = 31,
+        reason: u8 = 35,
         /// `enum served`.
-        served: u8 = 32,
-        /// Until when the programs need not ask the rules again: a tick.
-        settled: u32 = 36,
+        served: u8 = 36,
     }
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! The pins of what `up` made to what it is doing: configuration, rules in force, local addresses.
+use crate::dnat::in_force;
 use crate::load::gather::{open_map, read_array};
 use crate::load::home::map_pin;
 use crate::load::kept::{self, Kept};
@@ -21,6 +22,8 @@ pub struct Running {
     pub active: u32,
     /// Its bytes, `struct rules`.
     pub rules: Vec<u8>,
+    /// The highest generation of both tables: a reload that was undone left its own in the idle one.
+    pub generation: u32,
     /// Keys and values of `local4` and `local6`, sorted.
     pub locals: Vec<Element>,
     /// The maps that other programs would go on with; asked only where the wanted ones are others.
@@ -40,12 +43,15 @@ impl Running {
             pin(name, "OBJ_GET_INFO_BY_FD, MAP_LOOKUP_ELEM");
         }
         let (active, rules) = active(dir)?;
+        let idle =
+            read_array(&format!("{dir}/{}", map_pin(&format!("rules_{}", 1_u32.wrapping_sub(active)))))?;
+        let generation = in_force::generation(&rules).max(in_force::generation(&idle));
         let mut locals = Vec::new();
         for name in ["local4", "local6"] {
             locals.extend(entries(&open_map(&pin(name, "MAP_GET_NEXT_KEY, MAP_LOOKUP_ELEM"))?)?);
         }
         locals.sort();
-        Ok(Running { rodata, active, rules, locals, kept: Vec::new() })
+        Ok(Running { rodata, active, rules, generation, locals, kept: Vec::new() })
     }
 
     /// For a file of facts.
@@ -53,18 +59,24 @@ impl Running {
         let blob = |bytes: &Vec<u8>| write_blob(&Blob::from(bytes.clone()));
         let locals: Vec<Value> = self.locals.iter().map(|(k, v)| json!([blob(k), blob(v)])).collect();
         let kept: Vec<Value> = self.kept.iter().map(kept::json).collect();
-        json!({"rodata": blob(&self.rodata), "active": self.active, "rules": blob(&self.rules), "locals": locals,
-            "kept": kept})
+        json!({"rodata": blob(&self.rodata), "active": self.active, "rules": blob(&self.rules),
+            "generation": self.generation, "locals": locals, "kept": kept})
     }
 
     /// The reverse of [`Running::json`].
     pub fn read(value: &Value) -> Option<Running> {
         let blob = |value: &Value| Some(read_blob(value, &|_| None)?.bytes);
         let pair = |pair: &Value| Some((blob(pair.get(0)?)?, blob(pair.get(1)?)?));
+        let rules = blob(value.get("rules")?)?;
+        let generation = match value.get("generation") {
+            Some(number) => u32::try_from(number.as_u64()?).ok()?,
+            None => in_force::generation(&rules),
+        };
         Some(Running {
             rodata: blob(value.get("rodata")?)?,
             active: u32::try_from(value.get("active")?.as_u64()?).ok().filter(|n| *n < 2)?,
-            rules: blob(value.get("rules")?)?,
+            rules,
+            generation,
             locals: value.get("locals")?.as_array()?.iter().map(pair).collect::<Option<_>>()?,
             kept: value.get("kept")?.as_array()?.iter().map(kept::read).collect::<Option<_>>()?,
         })
