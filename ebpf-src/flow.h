@@ -187,13 +187,11 @@ static __always_inline void flow_tcpN(const struct foundN *found, const struct p
 	__u8 flags = p->flags & (TCP_FIN | TCP_SYN | TCP_RST);
 	struct flowN *f = found->flow;
 	int live = 0;
-	ipN client;
 
 	if (p->key.proto != IPPROTO_TCP || (dir == DIR_REVERSE && flags == TCP_SYN))
 		return;
 	if (!flags && (f->state != FLOW_CLOSING || f->closed[DIR_FORWARD] & f->closed[DIR_REVERSE] & TCP_FIN))
 		return;
-	client = f->fwd.src;
 	bpf_spin_lock(&f->lock);
 	if (f->generation != found->generation)
 		goto unlock;
@@ -217,7 +215,7 @@ static __always_inline void flow_tcpN(const struct foundN *found, const struct p
 unlock:
 	bpf_spin_unlock(&f->lock);
 	if (live)
-		client_countN(client, live);
+		client_countN(dir == DIR_FORWARD ? p->key.src : found->other.src, live);
 }
 
 /* The first answer of the server. What acknowledges it proves that the client heard it; a RST asks for no proof. */

@@ -75,14 +75,15 @@ __noinline int masqueradedN(struct __sk_buff *skb, __u32 now)
 		flow_tcpN(&found, &w->packet, DIR_FORWARD);
 		w->to = key_mirrorN(&found.other);
 	} else {
+		found.other = fwd;
 		if (found.state == FLOW_MOVED)
 			flow_followN(&found, flow_movedN(&found));
 		flow_countN(skb, found.flow, DIR_REVERSE, now);
 		flow_tcpN(&found, &w->packet, DIR_REVERSE);
 		flow_answeredN(&found, &w->packet);
-		w->to = key_mirrorN(&fwd);
+		w->to = key_mirrorN(&found.other);
 		if (w->to.proto == IPPROTO_UDP && w->to.sport == bpf_htons(53) && wanted(EVENT_DNS, now)) {
-			w->rev = fwd;
+			w->rev = found.other;
 			tell_packetN(skb, EVENT_DNS, STAGE_OUT);
 		}
 	}
