@@ -2,7 +2,7 @@
 //! The program under test: where it is, and what it says when it is run in a namespace.
 use crate::netns::Netns;
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
@@ -40,6 +40,12 @@ pub fn path() -> &'static PathBuf {
         let mut programs = messages.filter_map(|message| message["executable"].as_str().map(PathBuf::from));
         programs.next().expect("cargo says where it put the program")
     })
+}
+
+/// A copy of the program that can be run at once. Another process writes it: what this one has open for writing is open
+/// in each child that another thread starts at that moment, and no program runs that anybody writes (ETXTBSY).
+pub fn copy(to: &Path) {
+    assert!(Command::new("cp").arg(path()).arg(to).status().unwrap().success(), "cp to {}", to.display());
 }
 
 /// A command line of the program.

@@ -93,7 +93,7 @@ fn what_up_needs_and_is_missing_is_an_exit_code() {
     let ns = &lab.gateway;
     let scratch = tools::Scratch::new();
     let copy = scratch.path("detour");
-    std::fs::copy(detour::path(), &copy).unwrap();
+    detour::copy(&copy);
     for path in [&copy, copy.parent().unwrap()] {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }

@@ -21,7 +21,7 @@ struct Stage {
 impl Stage {
     fn new() -> Stage {
         let program = Scratch::new();
-        std::fs::copy(detour::path(), program.path("detour")).unwrap();
+        detour::copy(&program.path("detour"));
         Stage { lab: Lab::new(), files: Files::new(), program, ready: None }
     }
 

@@ -180,7 +180,7 @@ fn symbol_table(elf: &[u8]) -> usize {
 /// Runs the program as root without some capabilities. It is copied to where root without any can read it.
 fn with_capabilities(ns: &Netns, set: &str, arguments: &[&str]) -> Run {
     let scratch = Scratch::new();
-    std::fs::copy(detour::path(), scratch.path("detour")).unwrap();
+    detour::copy(&scratch.path("detour"));
     let mut command = Command::new("setpriv");
     command.arg(format!("--bounding-set={set}")).args(["--inh-caps=-all"]);
     command.arg(scratch.path("detour")).args(arguments);

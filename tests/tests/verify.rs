@@ -177,7 +177,7 @@ fn without_root_it_says_what_it_could_not_see() {
     let lab = up();
     let ns = &lab.gateway;
     let scratch = Scratch::new();
-    std::fs::copy(detour::path(), scratch.path("detour")).unwrap();
+    detour::copy(&scratch.path("detour"));
     let nobody = |arguments: &[&str]| {
         let mut command = Command::new("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"]);
