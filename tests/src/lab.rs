@@ -69,6 +69,7 @@ impl Lab {
             ),
         );
         reached(&lab.client, GATEWAY);
+        settled(&lab.gateway, &lab.device);
         lab
     }
 
@@ -90,7 +91,7 @@ impl Lab {
             &format!(
                 "link add eth1 type veth peer name eth0 netns {}
                  address add 10.9.9.1/24 dev eth1
-                 link set eth1 addrgenmode none up",
+                 link set eth1 up",
                 peer.display()
             ),
         );
@@ -100,6 +101,7 @@ impl Lab {
         );
         self.gateway.sysctl("net/ipv4/ip_forward", "1");
         reached(&server, Ipv4Addr::new(10, 9, 9, 1));
+        settled(&self.gateway, "eth1");
         server
     }
 
@@ -199,6 +201,15 @@ impl Lab {
 impl Default for Lab {
     fn default() -> Self {
         Lab::new()
+    }
+}
+
+/// Waits until `device` has its link-local address: it comes after the link, and an address that comes late is a change.
+fn settled(ns: &Netns, device: &str) {
+    let start = Instant::now();
+    while !ns.run("ip", &["-6", "address", "show", "dev", device, "scope", "link"]).contains("fe80:") {
+        assert!(start.elapsed() < talk::PATIENCE, "{device} got no link-local address");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
