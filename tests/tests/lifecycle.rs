@@ -221,8 +221,9 @@ fn a_namespace_made_again_with_the_same_inode_is_another_one() {
             break next;
         }
         others.push(next);
-        assert!(others.len() < 500, "no new namespace got inode {inode}");
-        std::thread::sleep(Duration::from_millis(10));
+        // A busy machine takes seconds to clean up after a namespace.
+        assert!(others.len() < 400, "no new namespace got inode {inode}");
+        std::thread::sleep(Duration::from_millis(100));
     };
     let lab = Lab::on(again, DEVICE);
     detour::run(&lab.gateway, &["status", DEVICE]).ends(code::NO);
