@@ -153,12 +153,12 @@ pub const COMMANDS: &[Case] = &[
         ..CHANGE
     },
     Case { name: "plan flush", before: UP, line: &["plan", "flush", DEVICE], needs: READS, ..LOOK },
-    Case { name: "flush", before: UP, line: &["flush", DEVICE, "icmp"], needs: LOADS, ..CHANGE },
+    Case { name: "flush", before: UP, line: &["flush", DEVICE, "icmp"], needs: CREATES, ..CHANGE },
     Case {
         name: "up (--flush)",
         before: UP,
         line: &["up", DEVICE, "--rule", "drop", "--flush", "icmp"],
-        needs: LOADS,
+        needs: CREATES,
         ..CHANGE
     },
     Case {
