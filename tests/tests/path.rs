@@ -69,8 +69,13 @@ fn a_client_that_left_refuses_the_answer() {
         drop(socket);
         let (_, client) = server.recv_from(&mut [0; 10]).unwrap();
         server.connect(client).unwrap();
-        server.send(b"too late").unwrap();
-        assert_eq!(server.recv(&mut [0; 10]).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        server.set_read_timeout(Some(talk::PATIENCE / 5)).unwrap();
+        // A busy kernel may keep an ICMP error to itself (icmp_xmit_lock() in net/ipv4/icmp.c); the next one tells the same.
+        let mut told = (0..5).map(|_| {
+            server.send(b"too late").unwrap();
+            server.recv(&mut [0; 10]).unwrap_err().kind()
+        });
+        assert!(told.any(|kind| kind == ErrorKind::ConnectionRefused));
         vec![client.to_string()]
     });
 }
