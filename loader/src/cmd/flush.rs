@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! `flush DEV [MATCH]` and `up … --flush MATCH`: flows that shall end to their end.
-use crate::cmd::attach::UP;
 use crate::cmd::in_place::Change;
 use crate::cmd::selection::{selected, selection};
 use crate::cmd::up::Up;
-use crate::cmd::{Answer, Context};
+use crate::cmd::{look, Answer, Context};
 use crate::dnat::flows::Flow;
 use crate::dnat::flush::{self, Ended, Flush};
-use crate::dnat::look::Look;
 use crate::dnat::selection::Selection;
 use crate::load::facts::Facts;
-use crate::load::refusal::{Refusal, Stage};
+use crate::load::refusal::Refusal;
 use clap::ArgMatches;
 use serde_json::{json, Value};
 
@@ -57,13 +55,7 @@ pub fn after_swap(args: &ArgMatches, facts: &Facts, mut up: Up) -> Result<Up, Re
 }
 
 fn chosen(selection: &Selection, facts: &Facts) -> Result<Flush, Refusal> {
-    let device = &facts.device.name;
-    facts.bpffs.usable()?;
-    let instance = facts.instance(UP).filter(|i| facts.is_alive(i));
-    let nothing =
-        || Refusal::new(Stage::No, format!("nothing is up on {device}"), format!("'detour up {device}'"));
-    let (instance, record) = instance.and_then(|i| Some((i, i.record.as_ref()?))).ok_or_else(nothing)?;
-    let look = Look::open(&instance.dir(&facts.home(UP)), record)?;
+    let look = look::of_up(facts)?;
     let flows: Vec<Flow> = look.flows()?.into_iter().filter(|flow| selection.has_flow(flow)).collect();
     flush::flush(&flows, look.cfg(), look.dir(), &facts.machine)
 }

@@ -175,11 +175,17 @@ pub fn open(context: &mut Context, args: &ArgMatches) -> Result<(String, Look), 
     let device = args.get_one::<String>("dev").cloned().unwrap_or_default();
     context.lock_shared()?;
     let facts = context.facts(&device)?;
+    let look = of_up(&facts)?;
+    Ok((device, look))
+}
+
+/// What `up` made on the device of these facts.
+pub fn of_up(facts: &Facts) -> Result<Look, Refusal> {
+    let device = &facts.device.name;
     facts.bpffs.usable()?;
     let instance = facts.instance(UP).filter(|i| facts.is_alive(i));
     let nothing =
         || Refusal::new(Stage::No, format!("nothing is up on {device}"), format!("'detour up {device}'"));
     let (instance, record) = instance.and_then(|i| Some((i, i.record.as_ref()?))).ok_or_else(nothing)?;
-    let look = Look::open(&instance.dir(&facts.home(UP)), record)?;
-    Ok((device, look))
+    Look::open(&instance.dir(&facts.home(UP)), record)
 }
