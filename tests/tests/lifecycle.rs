@@ -205,6 +205,25 @@ fn a_namespace_is_named_by_its_path() {
     detour::run(&here, &["-n", "/proc/self/exe", "up", DEVICE]).refused(code::KERNEL, &["/proc/self/exe"]);
 }
 
+/// A namespace that gets the inode of one that has just died.
+fn made_again(holder: &Netns, inode: u64) -> Netns {
+    for attempt in 0..200 {
+        // The kernel gives the lowest free number, also to each namespace's own files in /proc: what is made while the
+        // dead one is still being cleaned up may take it for such a file, so all of them go before the next attempt.
+        let mut others = Vec::new();
+        for _ in 0..=attempt % 8 {
+            let next = holder.beside();
+            if next.inode() == inode {
+                return next;
+            }
+            others.push(next);
+        }
+        drop(others);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    panic!("no new namespace got inode {inode}");
+}
+
 /// Inodes of namespaces are used again, and so are interface indexes: pins of a dead namespace are nobody's.
 #[test]
 fn a_namespace_made_again_with_the_same_inode_is_another_one() {
@@ -213,18 +232,7 @@ fn a_namespace_made_again_with_the_same_inode_is_another_one() {
     up(&lab.gateway, DEVICE, &[]);
     let inode = lab.gateway.inode();
     drop(lab);
-    let mut others = Vec::new();
-    let again = loop {
-        // The kernel takes the lowest free number; the dead one is free after its last user is gone.
-        let next = holder.beside();
-        if next.inode() == inode {
-            break next;
-        }
-        others.push(next);
-        // A busy machine takes seconds to clean up after a namespace.
-        assert!(others.len() < 400, "no new namespace got inode {inode}");
-        std::thread::sleep(Duration::from_millis(100));
-    };
+    let again = made_again(&holder, inode);
     let lab = Lab::on(again, DEVICE);
     detour::run(&lab.gateway, &["status", DEVICE]).ends(code::NO);
     detour::run(&lab.gateway, &["flows", DEVICE]).ends(code::NO);
