@@ -4,15 +4,15 @@
  * a confirmed slot, which only idle time frees. This is also all the expiry there is: nobody sweeps, the one who needs
  * a slot takes one that is free or whose flow has been idle too long.
  */
-#define flow_takableN   F(flow_takable)
-#define confirmed_takeN F(confirmed_take)
-#define looks_takableN  F(looks_takable)
-#define takable_slotN   F(takable_slot)
-#define repointN        F(repoint)
-#define confirmN        F(confirm)
-#define livesN          F(lives)
-#define may_openN       F(may_open)
-#define flow_reopenedN  F(flow_reopened)
+#define flow_takableN  F(flow_takable)
+#define takeN          F(take)
+#define looks_takableN F(looks_takable)
+#define takable_slotN  F(takable_slot)
+#define repointN       F(repoint)
+#define confirmN       F(confirm)
+#define livesN         F(lives)
+#define may_openN      F(may_open)
+#define flow_reopenedN F(flow_reopened)
 
 /* Slots looked at before giving up, 7 ns each: with 99 of 100 in use, 8 of 100 such looks find none. */
 #define LOOKS 256
@@ -22,10 +22,9 @@ static __always_inline int flow_takableN(const struct flowN *f, __u32 now)
 	return f->state == FLOW_FREE || (f->state != FLOW_TAKEN && f->state != FLOW_ENDING && flow_expiredN(f, now));
 }
 
-/* Makes the slot ours if it may be taken; the index entries of the tenant before go. */
-static __always_inline int confirmed_takeN(struct flowN *f, __u32 slot, __u32 now)
+/* Puts the slot into state `next` if it may be taken; the tenant before leaves. */
+static __always_inline int takeN(struct flowN *f, __u32 slot, enum flow_state next, __u32 now)
 {
-	struct keyN rev;
 	__u8 before;
 	int taken;
 
@@ -34,19 +33,12 @@ static __always_inline int confirmed_takeN(struct flowN *f, __u32 slot, __u32 no
 	bpf_spin_lock(&f->lock);
 	before = f->state;
 	taken = flow_takableN(f, now);
-	if (taken) {
-		f->state = FLOW_TAKEN;
+	if (taken && before == FLOW_FREE)
 		f->generation++;
-	}
+	if (taken)
+		f->state = before == FLOW_FREE ? next : FLOW_ENDING;
 	bpf_spin_unlock(&f->lock);
-	if (taken && before != FLOW_FREE) {
-		rev = index_keyN(&f->rev, f->marks);
-		forgetN(&f->fwd, slot);
-		forgetN(&rev, slot);
-		if (before == FLOW_CONFIRMED)
-			client_countN(f->fwd.src, -1);
-	}
-	return taken;
+	return taken && (before == FLOW_FREE || leaveN(slot, next, before == FLOW_CONFIRMED));
 }
 
 /* May it be taken; with `tenants` only if there is a flow to be put out? A function by itself, as below. */
@@ -100,8 +92,8 @@ static __always_inline enum reason may_openN(const struct keyN *key, __u32 now)
 		return reason;
 	slot = takable_slotN(1, now);
 	f = slot < 0 ? 0 : slotN(slot);
-	if (f && confirmed_takeN(f, slot, now))
-		f->state = FLOW_FREE;
+	if (f)
+		takeN(f, slot, FLOW_FREE, now);
 	return reason;
 }
 
@@ -137,7 +129,7 @@ __noinline int confirmN(struct __sk_buff *skb, __u32 from, __u32 generation, __u
 		slot = at;
 		f = slotN(slot);
 	}
-	if (!f || !confirmed_takeN(f, slot, now)) {
+	if (!f || !takeN(f, slot, FLOW_TAKEN, now)) {
 		count_reason(REASON_FULL);
 		if (wanted(EVENT_FULL, now) && full_is_news(now))
 			tell_flowN(skb, from, EVENT_FULL);
@@ -215,10 +207,5 @@ static __always_inline int flow_reopenedN(const struct foundN *found, const stru
 	if (won)
 		f->state = FLOW_ENDING;
 	bpf_spin_unlock(&f->lock);
-	if (!won)
-		return 0;
-	forgetN(&found->other, found->slot);
-	forgetN(&p->key, found->slot);
-	f->state = FLOW_FREE;
-	return 1;
+	return won && leaveN(found->slot, FLOW_FREE, 0);
 }

@@ -17,51 +17,38 @@ enum ended {
 
 #endif
 
-/* One CPU wins the slot, under its lock. While its keys leave the index the flow is still found, in state FLOW_ENDING:
- * were it not, its client's next packet would open another one, whose entries we could take away. The forward key goes
- * last, so that nobody asks the rules before the reverse key can be claimed anew. */
-static __always_inline int endN(const struct keyN *key)
+/* One look at the flow whose forward key is the frame's payload. One CPU wins the slot, under its lock. A flow that
+ * lost its forward entry is gone: user space finds none without, and its client's next packet asks the rules. A
+ * function that the verifier follows once, and not for each look. */
+__noinline int endN(struct __sk_buff *skb)
 {
-	for (int look = 0; look < END_LOOKS; look++) {
-		__u32 *at = bpf_map_lookup_elem(&idxN, key), slot, generation;
-		struct flowN *f;
-		struct keyN rev;
-		__u8 state;
-		int won;
+	__u32 *at, slot, generation;
+	struct keyN key;
+	struct flowN *f;
+	__u8 state;
+	int won;
 
-		if (!at)
-			return ENDED_GONE;
-		slot = READ_ONCE(*at);
-		f = slotN(slot);
-		if (!f)
-			return ENDED_GONE;
-		generation = READ_ONCE(f->generation);
-		barrier();
-		if (!key_equalN(&f->fwd, key))
-			return ENDED_GONE;
-		rev = index_keyN(&f->rev, f->marks);
-		bpf_spin_lock(&f->lock);
-		state = f->state;
-		won = f->generation == generation && state != FLOW_FREE && state != FLOW_TAKEN && state != FLOW_MOVED &&
-		      state != FLOW_ENDING;
-		if (won)
-			f->state = FLOW_ENDING;
-		bpf_spin_unlock(&f->lock);
-		if (!won && (state == FLOW_MOVED || state == FLOW_ENDING))
-			continue;
-		if (!won)
-			return ENDED_GONE;
-		forgetN(&rev, slot);
-		forgetN(key, slot);
-		if (state == FLOW_CONFIRMED)
-			client_countN(key->src, -1);
-		bpf_spin_lock(&f->lock);
-		if (f->generation == generation && f->state == FLOW_ENDING) {
-			f->state = FLOW_FREE;
-			f->generation++;
-		}
-		bpf_spin_unlock(&f->lock);
-		return ENDED_NOW;
-	}
-	return ENDED_MOVING;
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &key, sizeof(key)))
+		return ENDED_GONE;
+	at = bpf_map_lookup_elem(&idxN, &key);
+	if (!at)
+		return ENDED_GONE;
+	slot = READ_ONCE(*at);
+	f = slotN(slot);
+	if (!f)
+		return ENDED_GONE;
+	generation = READ_ONCE(f->generation);
+	barrier();
+	if (!key_equalN(&f->fwd, &key))
+		return ENDED_GONE;
+	bpf_spin_lock(&f->lock);
+	state = f->state;
+	won = f->generation == generation && state != FLOW_FREE && state != FLOW_TAKEN && state != FLOW_MOVED &&
+	      state != FLOW_ENDING;
+	if (won)
+		f->state = FLOW_ENDING;
+	bpf_spin_unlock(&f->lock);
+	if (won)
+		return leaveN(slot, FLOW_FREE, state == FLOW_CONFIRMED) ? ENDED_NOW : ENDED_GONE;
+	return state == FLOW_MOVED || state == FLOW_ENDING ? ENDED_MOVING : ENDED_GONE;
 }

@@ -9,6 +9,7 @@
 #include "packet.h"
 #include "clients.h"
 #include "flow.h"
+#include "leave.h"
 #include "tell.h"
 #include "confirm.h"
 #include "open.h"

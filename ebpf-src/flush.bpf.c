@@ -11,10 +11,12 @@
 
 #define FAMILY 4
 #include "shared.h"
+#include "leave.h"
 #include "end.h"
 #undef FAMILY
 #define FAMILY 6
 #include "shared.h"
+#include "leave.h"
 #include "end.h"
 #undef FAMILY
 
@@ -23,12 +25,13 @@ char _license[] SEC("license") = "Dual MIT/GPL";
 SEC("classifier")
 int flush(struct __sk_buff *skb)
 {
-	struct key4 key4;
-	struct key6 key6;
+	int ended = ENDED_MOVING;
 
-	if (skb->len == ETH_HLEN + sizeof(key4) && !bpf_skb_load_bytes(skb, ETH_HLEN, &key4, sizeof(key4)))
-		return end4(&key4);
-	if (skb->len == ETH_HLEN + sizeof(key6) && !bpf_skb_load_bytes(skb, ETH_HLEN, &key6, sizeof(key6)))
-		return end6(&key6);
-	return ENDED_GONE;
+	for (int look = 0; look < END_LOOKS && ended == ENDED_MOVING; look++) {
+		if (skb->len == ETH_HLEN + sizeof(struct key4))
+			ended = end4(skb);
+		else
+			ended = skb->len == ETH_HLEN + sizeof(struct key6) ? end6(skb) : ENDED_GONE;
+	}
+	return ended;
 }

@@ -151,6 +151,7 @@ enum next {
 	NEXT_ICMP = 0x101,        /* ICMP other than echo */
 	NEXT_MASQUERADED = 0x102, /* a masqueraded flow, in w->slot */
 	NEXT_FRAGMENT = 0x103,    /* follows a first fragment */
+	NEXT_FIRST = 0x104,       /* a first fragment is done with: w->verdict */
 };
 
 /* The packet goes on to the next filter as it is. */

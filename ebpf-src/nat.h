@@ -52,7 +52,10 @@ static __always_inline int inN(struct __sk_buff *skb)
 	if (reason == REASON_FRAGMENT)
 		return NEXT_FRAGMENT;
 	next = reason ? NEXT_ICMP : arrivesN(skb, w, now);
-	return w->packet.first && next < NEXT_OPEN ? frag_firstN(skb, DIR_FORWARD, next, now) : next;
+	if (!w->packet.first || next >= NEXT_OPEN)
+		return next;
+	w->verdict = next;
+	return NEXT_FIRST;
 }
 
 /* Does the packet at hand, a SYN-ACK, come from a target, and had its SYN to open a flow? A function of its own, as
@@ -130,7 +133,10 @@ static __always_inline int outN(struct __sk_buff *skb)
 	if (reason && reason != REASON_ICMP)
 		return pass(reason);
 	next = reason ? NEXT_ICMP : leavesN(skb, w, now);
-	return w->packet.first && next < NEXT_OPEN ? frag_firstN(skb, DIR_REVERSE, next, now) : next;
+	if (!w->packet.first || next >= NEXT_OPEN)
+		return next;
+	w->verdict = next;
+	return NEXT_FIRST;
 }
 
 /* What inN or outN leave to do. */
@@ -144,15 +150,17 @@ static __always_inline int nextN(struct __sk_buff *skb, enum dir dir, int next)
 	now = now_tick();
 	if (next == NEXT_FRAGMENT)
 		return frag_laterN(skb, dir, now);
+	w = this_workN();
 	if (dir == DIR_FORWARD && next == NEXT_ICMP && echo_returnsN(skb, now))
 		next = NEXT_MASQUERADED;
-	if (next == NEXT_ICMP)
+	if (next == NEXT_FIRST)
+		next = w ? w->verdict : TC_ACT_SHOT;
+	else if (next == NEXT_ICMP)
 		next = icmp_otherN(skb, dir, now);
 	else if (dir == DIR_REVERSE)
 		next = TC_ACT_UNSPEC;
 	else
 		next = next == NEXT_MASQUERADED ? masqueradedN(skb, now) : openN(skb, now);
-	w = this_workN();
 	if (w && w->packet.first)
 		next = frag_firstN(skb, dir, next, now);
 	return next == REFUSE ? refuseN(skb) : next;

@@ -33,13 +33,13 @@ enum claim {
 
 #endif
 
-/* The next slot of this CPU's ring; whoever lived there is evicted. A flow that moved keeps its index entries: they
- * point to its confirmed slot, or are about to. One that is being ended keeps its slot until its entries are gone. */
+/* The next slot of this CPU's ring; whoever lived there leaves. A flow that moved keeps its index entries: they point
+ * to its confirmed slot, or are about to. One that somebody else is ending keeps its slot until its entries are gone.
+ */
 static __always_inline struct flowN *half_slotN(__u32 *slot)
 {
 	__u32 family = FAMILY == 6, cpu = bpf_get_smp_processor_id(), n;
 	struct hands *h = bpf_map_lookup_elem(&hands, &family);
-	struct keyN rev;
 	struct flowN *f;
 	__u8 before;
 
@@ -53,18 +53,17 @@ static __always_inline struct flowN *half_slotN(__u32 *slot)
 		return 0;
 	bpf_spin_lock(&f->lock);
 	before = f->state;
-	if (before != FLOW_ENDING) {
+	if (before == FLOW_OPENING || before == FLOW_ANSWERED) {
+		f->state = FLOW_ENDING;
+	} else if (before != FLOW_ENDING) {
 		f->state = FLOW_FREE;
 		f->generation++;
 	}
 	bpf_spin_unlock(&f->lock);
 	if (before == FLOW_ENDING)
 		return 0;
-	if (before == FLOW_OPENING || before == FLOW_ANSWERED) {
-		rev = index_keyN(&f->rev, f->marks);
-		forgetN(&f->fwd, *slot);
-		forgetN(&rev, *slot);
-	}
+	if (before == FLOW_OPENING || before == FLOW_ANSWERED)
+		leaveN(*slot, FLOW_FREE, 0);
 	return f;
 }
 
@@ -170,9 +169,11 @@ static __always_inline enum claim claim_reverseN(struct workN *w, __u32 now)
 			w->slot = slot;
 			return CLAIM_ADOPTED;
 		}
+	} else if (owner && key_equalN(&other, &rev) && !takeN(owner, slot, FLOW_FREE, now)) {
+		return CLAIM_TAKEN; /* idle for too long, and leaves on another CPU, which could take our entry for its
+		                     */
 	}
-	/* Stale: its flow has gone, has been idle for too long, or went to another server and lost its forward entry.
-	 */
+	/* Stale: its flow has gone, or went to another server and lost its forward entry. */
 	return bpf_map_update_elem(&idxN, &rev, &w->slot, BPF_ANY) ? CLAIM_NO_SPACE : CLAIM_OURS;
 }
 

@@ -60,11 +60,11 @@ struct workN {
 	struct keyN to;        /* at work: a key that is looked up, or is to be on the wire */
 	struct keyN rev;       /* of the flow to open: the server that the rules chose */
 	struct outcome outcome;
-	__u32 slot; /* where that flow lives */
-	__u8 marks; /* enum flow_marks */
-	__u8 how;   /* enum reject, if a rule rejects */
-	__u8 never; /* no rule matches, whatever the source port */
-	__u8 pad;
+	__u32 slot;   /* where that flow lives */
+	__u8 marks;   /* enum flow_marks */
+	__u8 how;     /* enum reject, if a rule rejects */
+	__u8 never;   /* no rule matches, whatever the source port */
+	__s8 verdict; /* enum tc_act or REFUSE, of a first fragment */
 };
 
 /* One per CPU; written and read during one run, means nothing between runs. In a map and not on the stack, because what

@@ -7,6 +7,7 @@
 #ifndef DETOUR_UAPI_H
 #define DETOUR_UAPI_H
 
+typedef signed char __s8;
 typedef unsigned char __u8;
 typedef unsigned short __u16;
 typedef unsigned int __u32;
