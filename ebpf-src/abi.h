@@ -416,7 +416,8 @@ enum reason {
 struct record_prog {
 	__u32 id;
 	__u32 parent; /* TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS or TC_H_MIN_EGRESS) */
-	__u32 prio;
+	__u16 prio;
+	__u16 protocol; /* ethertype in host order; 0: every frame */
 	__u32 handle;
 	__u8 tag[8];
 	char name[16];
@@ -430,7 +431,7 @@ struct record {
 	char ifname[16];
 	char name[16]; /* of the instance */
 	__u32 count;   /* of progs */
-	__u32 pad;
+	__u32 chain;   /* of all their filters */
 	struct record_prog progs[RECORD_PROGS];
 };
 ABI_SIZE(struct record, 720);

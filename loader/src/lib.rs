@@ -44,7 +44,7 @@
 //! let facts = gather::gather(&mut socket, "eth0")?;
 //!
 //! // Attach, as the instance `lab`.
-//! let place = Place { ifindex: facts.device.ifindex, parent: INGRESS, prio: 200, handle: 1 };
+//! let place = Place::new(facts.device.ifindex, INGRESS, 200, 1);
 //! let attach = vec![Attach { program: "lab".into(), place, anchor: Anchor::default() }];
 //! let creation =
 //!     Creation { file: "lab.bpf.o".into(), programs: vec!["lab".into()], ..Creation::default() };

@@ -21,7 +21,7 @@ fn facts() -> Facts {
 }
 
 fn place(parent: u32) -> Place {
-    Place { ifindex: 2, parent, prio: 100, handle: 0xd370 }
+    Place::new(2, parent, 100, 0xd370)
 }
 
 /// The plan of `up` on this machine, and its object.
@@ -70,7 +70,8 @@ fn a_plan_comes_back_from_json_as_it_went() {
 fn facts_come_back_from_json_as_they_went() {
     let mut facts = facts();
     let bpf = BpfFilter { name: None, id: Some(7), tag: Some([1; 8]), direct_action: true, flags_gen: 8 };
-    let filter = Filter { place: place(INGRESS), protocol: 3, chain: 0, kind: "bpf".into(), bpf: Some(bpf) };
+    let place = Place { chain: 5, protocol: 0x86dd, ..place(INGRESS) };
+    let filter = Filter { place, kind: "bpf".into(), bpf: Some(bpf) };
     facts.filters.push(filter);
     facts.clsact = Some("clsact".into());
     facts.root = Some(3);
@@ -122,7 +123,7 @@ fn foreign_things_in_the_way_are_refused_before_anything_is_done() {
     let stage = |facts: &Facts| plan::load(&object, &config, facts).map(|_| ()).map_err(|r| r.stage);
     assert_eq!(stage(&facts()), Ok(()));
     assert_eq!(stage(&Facts { clsact: Some("ingress".into()), ..facts() }), Err(Stage::InTheWay));
-    let foreign = Filter { place: place(INGRESS), protocol: 3, chain: 0, kind: "bpf".into(), bpf: None };
+    let foreign = Filter { place: place(INGRESS), kind: "bpf".into(), bpf: None };
     assert_eq!(stage(&Facts { filters: vec![foreign.clone()], ..facts() }), Err(Stage::InTheWay));
     let beside = Place { handle: 1, ..place(INGRESS) };
     assert_eq!(

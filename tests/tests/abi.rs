@@ -96,6 +96,8 @@ fn the_record_is_written_as_c_declares_it() {
         id,
         parent: 0xffff_fff2,
         prio: 100,
+        protocol: 0x86dd,
+        chain: 7,
         handle: 0xd370,
         tag: [1, 2, 3, 4, 5, 6, 7, 8],
         name: name.to_string(),
@@ -120,7 +122,9 @@ fn the_record_is_written_as_c_declares_it() {
     let second = head["progs"].0 + entry;
     assert_eq!(word(second + entries["id"].0), 6);
     assert_eq!(word(second + entries["parent"].0), 0xffff_fff2);
-    assert_eq!((word(second + entries["prio"].0), word(second + entries["handle"].0)), (100, 0xd370));
+    let half = |at: usize| u16::from_le_bytes(bytes[at..at + 2].try_into().unwrap());
+    assert_eq!((half(second + entries["prio"].0), half(second + entries["protocol"].0)), (100, 0x86dd));
+    assert_eq!((word(second + entries["handle"].0), word(head["chain"].0)), (0xd370, 7));
     assert_eq!(bytes[second + entries["tag"].0..][..8], [1, 2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(text(second + entries["name"].0), "second");
     assert_eq!(Record::parse(&bytes), Some(record));

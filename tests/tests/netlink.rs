@@ -239,7 +239,7 @@ fn filters_come_back_as_sent_and_as_tc_shows_them() {
     netns.within(|| {
         let mut socket = Socket::open().unwrap();
         let ifindex = veth(&mut socket);
-        let place = Place { ifindex, parent: INGRESS, prio: 100, handle: 0xd370 };
+        let place = Place::new(ifindex, INGRESS, 100, 0xd370);
         let fd = program();
         let add = |place| add(place, fd.as_raw_fd());
         let none = refused(&mut socket, &add(place));
@@ -250,7 +250,7 @@ fn filters_come_back_as_sent_and_as_tc_shows_them() {
         let echo = ok(&mut socket, &add(place)).read(Filter::read);
         assert_eq!(echo.len(), 1);
         let bpf = echo[0].bpf.clone().unwrap();
-        assert_eq!((echo[0].place, echo[0].protocol, echo[0].chain), (place, 3, 0));
+        assert_eq!(echo[0].place, place);
         assert_eq!((bpf.name.as_deref(), bpf.direct_action), (Some("detour test"), true));
         let info = detour_sys::info(fd.as_fd(), 80).unwrap();
         assert_eq!(bpf.id.unwrap().to_ne_bytes(), info[4..8]);
@@ -283,8 +283,8 @@ fn filters_come_back_as_sent_and_as_tc_shows_them() {
                     (&theirs["pref"], &theirs["kind"]),
                     (&ours.place.prio.into(), &ours.kind.clone().into())
                 );
-                assert_eq!(theirs["protocol"], if ours.protocol == 3 { "all" } else { "ip" });
-                assert_eq!(theirs["chain"], ours.chain);
+                assert_eq!(theirs["protocol"], if ours.place.protocol == 3 { "all" } else { "ip" });
+                assert_eq!(theirs["chain"], ours.place.chain);
                 assert_eq!(ours.place.parent, parent);
                 let (options, Some(bpf)) = (&theirs["options"], &ours.bpf) else { continue };
                 assert_eq!(options["handle"], format!("{:#x}", ours.place.handle));
@@ -312,7 +312,7 @@ fn refusals_name_what_is_wrong() {
         let mut socket = Socket::open().unwrap();
         let ifindex = veth(&mut socket);
         ok(&mut socket, &Tc::ClsactAdd { ifindex }.message());
-        let place = Place { ifindex, parent: INGRESS, prio: 100, handle: 1 };
+        let place = Place::new(ifindex, INGRESS, 100, 1);
         let error = refused(&mut socket, &add(place, 4711));
         assert_eq!(error.to_string(), "RTM_NEWTFILTER: Bad file number (EBADF)");
         assert!(tc::hint(&error).is_some());

@@ -162,6 +162,8 @@ complete -c detour -n "__fish_detour_using_subcommand load" -l egress -d 'Attach
 complete -c detour -n "__fish_detour_using_subcommand load" -l set -d 'Set a variable, VAR[.FIELD][[N]]=VALUE, before loading' -r
 complete -c detour -n "__fish_detour_using_subcommand load" -l prio -d 'Priority of the filters; lower ones run first' -r
 complete -c detour -n "__fish_detour_using_subcommand load" -l handle -d 'Handle of the filters, decimal or 0x…' -r
+complete -c detour -n "__fish_detour_using_subcommand load" -l chain -d 'Chain of the filters; others than 0 need a filter that goes there' -r
+complete -c detour -n "__fish_detour_using_subcommand load" -l protocol -d 'Only frames of this ethertype, by tc\'s name or as 0x…' -r
 complete -c detour -n "__fish_detour_using_subcommand load" -l before -d 'Before this program, by its id or the name of one of our instances' -r
 complete -c detour -n "__fish_detour_using_subcommand load" -l after -d 'After this program' -r
 complete -c detour -n "__fish_detour_using_subcommand load" -l revision -d 'Only if the hook still has this revision' -r
@@ -291,6 +293,8 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l set -d 'Set a variable, VAR[.FIELD][[N]]=VALUE, before loading' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l prio -d 'Priority of the filters; lower ones run first' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l handle -d 'Handle of the filters, decimal or 0x…' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l chain -d 'Chain of the filters; others than 0 need a filter that goes there' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l protocol -d 'Only frames of this ethertype, by tc\'s name or as 0x…' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l before -d 'Before this program, by its id or the name of one of our instances' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l after -d 'After this program' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l revision -d 'Only if the hook still has this revision' -r

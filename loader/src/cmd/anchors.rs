@@ -30,7 +30,7 @@ pub fn attach(
     let revision = args.get_one::<u64>("revision").map(|revision| revision.saturating_add(earlier));
     let first = args.get_flag("first");
     let anchor = Anchor { relative: before.or(after), before: before.is_some() || first, revision };
-    let place = Place { ifindex: facts.device.ifindex, parent: hook, prio: 0, handle: 0 };
+    let place = Place::new(facts.device.ifindex, hook, 0, 0);
     Ok(Attach { program, place, anchor })
 }
 

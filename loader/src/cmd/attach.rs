@@ -7,7 +7,7 @@ use crate::load::facts::Facts;
 use crate::load::plan::{self, Attach, Config, Plan};
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::shared;
-use crate::load::tc::{Place, EGRESS};
+use crate::load::tc::{Place, EGRESS, ETH_P_ALL};
 use crate::load::tcx::{self, Anchor};
 use crate::ui::text::escape;
 use clap::ArgMatches;
@@ -113,14 +113,17 @@ pub fn config(named: &Named, args: &ArgMatches, facts: &Facts) -> Result<Config,
     }
     let prio = args.get_one::<u16>("prio").copied().unwrap_or(200);
     let given = args.get_one::<u32>("handle").copied();
+    // The core has no such options.
+    let chain = args.try_get_one::<u32>("chain").ok().flatten().copied().unwrap_or(0);
+    let protocol = args.try_get_one::<u16>("protocol").ok().flatten().copied().unwrap_or(ETH_P_ALL);
     let mut attach: Vec<Attach> = Vec::new();
     for (program, parent) in select::hooks(&named.object, args)? {
         if anchors::is_tcx(args) {
             attach.push(anchors::attach(program, parent, args, facts, &attach)?);
             continue;
         }
-        let handle = given.unwrap_or_else(|| free_handle(facts, &attach, parent, prio));
-        let place = Place { ifindex: facts.device.ifindex, parent, prio, handle };
+        let mut place = Place { chain, protocol, ..Place::new(facts.device.ifindex, parent, prio, 0) };
+        place.handle = given.unwrap_or_else(|| free_handle(facts, &attach, &place));
         if attach.iter().any(|a| a.place == place) {
             let what = "two programs on one hook cannot share a handle";
             return Err(Refusal::new(Stage::Usage, what, "leave --handle out"));
@@ -148,9 +151,10 @@ pub fn config(named: &Named, args: &ArgMatches, facts: &Facts) -> Result<Config,
     })
 }
 
-/// The lowest handle that no filter at this hook and priority has.
-fn free_handle(facts: &Facts, chosen: &[Attach], parent: u32, prio: u16) -> u32 {
-    let here = |place: &Place| place.parent == parent && place.prio == prio;
+/// The lowest handle that no filter at this hook, chain and priority has.
+fn free_handle(facts: &Facts, chosen: &[Attach], wanted: &Place) -> u32 {
+    let rank = |place: &Place| (place.parent, place.chain, place.prio);
+    let here = |place: &Place| rank(place) == rank(wanted);
     let places = facts.filters.iter().map(|f| f.place).chain(chosen.iter().map(|a| a.place));
     let taken: Vec<u32> = places.filter(here).map(|place| place.handle).collect();
     (1..).find(|handle| !taken.contains(handle)).unwrap_or(u32::MAX)

@@ -94,7 +94,7 @@ fn filter_row(facts: &Facts, hook: &'static str, filter: &Filter) -> Row {
     Row {
         hook,
         kind: filter.kind.clone(),
-        place: Some((filter.place.prio, filter.place.handle, filter.chain)),
+        place: Some(filter.place),
         direct_action: bpf.map(|b| b.direct_action),
         id: bpf.and_then(|b| b.id),
         tag: bpf.and_then(|b| b.tag),

@@ -89,8 +89,10 @@ fn of(facts: &Facts, instance: &Instance, record: &Record) -> Result<Status, Ref
             GETSOCKOPT => "getsockopt",
             _ => "ingress",
         },
-        prio: p.prio,
+        prio: p.prio.into(),
         handle: p.handle,
+        chain: p.chain,
+        protocol: facts.place(p).protocol,
         cgroup: (p.parent == GETSOCKOPT).then(|| {
             let link = facts.sockopts.iter().find(|s| s.program == p.id);
             link.map_or(0, |link| link.cgroup)

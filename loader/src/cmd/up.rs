@@ -245,7 +245,7 @@ fn config(args: &ArgMatches, control: &control::Control, facts: &Facts) -> Resul
     let attach = |program: &str, parent| Attach {
         anchor: Anchor::default(),
         program: program.to_string(),
-        place: Place { ifindex: facts.device.ifindex, parent, prio, handle },
+        place: Place::new(facts.device.ifindex, parent, prio, handle),
     };
     // Nothing is rewritten on its way in before the way back out exists.
     let attach = vec![attach("detour_out", EGRESS), attach("detour_in", INGRESS)];

@@ -224,7 +224,9 @@ fn by_names(facts: &Facts) -> Result<Vec<Subject>, Refusal> {
             let entry = RecordProgram {
                 id: bpf.id.unwrap_or(0),
                 parent: place.parent,
-                prio: place.prio.into(),
+                prio: place.prio,
+                protocol: place.protocol,
+                chain: place.chain,
                 handle: place.handle,
                 tag: bpf.tag.unwrap_or_default(),
                 name: program.to_string(),

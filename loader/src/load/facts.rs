@@ -5,7 +5,7 @@ use crate::load::record::{Record, RecordProgram, SCHEMA};
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::rtnl::{primary, Addr};
 use crate::load::sockopt;
-use crate::load::tc::{Filter, Place};
+use crate::load::tc::{Filter, Place, ETH_P_ALL};
 use crate::load::tcx;
 use crate::object::Tags;
 use std::net::IpAddr;
@@ -202,10 +202,9 @@ impl Facts {
     /// Where a recorded program sits.
     pub fn place(&self, program: &RecordProgram) -> Place {
         Place {
-            ifindex: self.device.ifindex,
-            parent: program.parent,
-            prio: u16::try_from(program.prio).unwrap_or(0),
-            handle: program.handle,
+            chain: program.chain,
+            protocol: if program.protocol == 0 { ETH_P_ALL } else { program.protocol },
+            ..Place::new(self.device.ifindex, program.parent, program.prio, program.handle)
         }
     }
 
@@ -220,7 +219,7 @@ impl Facts {
             return self.sockopts.iter().any(|s| s.program == program.id && s.cgroup != 0);
         }
         let id = |f: &Filter| f.bpf.as_ref().and_then(|b| b.id);
-        self.filters.iter().any(|f| f.place == place && f.chain == 0 && id(f) == Some(program.id))
+        self.filters.iter().any(|f| f.place == place && id(f) == Some(program.id))
     }
 
     /// Whether folders of ours are left without any instance: a command was killed among its first or last steps.

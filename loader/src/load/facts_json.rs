@@ -127,7 +127,7 @@ fn filter(f: &Filter) -> Value {
     };
     json!({
         "ifindex": f.place.ifindex, "parent": f.place.parent, "prio": f.place.prio, "handle": f.place.handle,
-        "protocol": f.protocol, "chain": f.chain, "kind": f.kind, "bpf": f.bpf.as_ref().map(bpf),
+        "protocol": f.place.protocol, "chain": f.place.chain, "kind": f.kind, "bpf": f.bpf.as_ref().map(bpf),
     })
 }
 
@@ -147,9 +147,9 @@ fn read_filter(value: &Value) -> Option<Filter> {
             parent: small(value.get("parent")?)?,
             prio: small(value.get("prio")?)?,
             handle: small(value.get("handle")?)?,
+            chain: small(value.get("chain")?)?,
+            protocol: small(value.get("protocol")?)?,
         },
-        protocol: small(value.get("protocol")?)?,
-        chain: small(value.get("chain")?)?,
         kind: text(value.get("kind")?)?,
         bpf: optional(value.get("bpf")?, bpf)?,
     })

@@ -189,7 +189,8 @@ mod tests {
     use super::*;
     use crate::load::tc::{Place, Tc, INGRESS};
 
-    const PLACE: Place = Place { ifindex: 3, parent: INGRESS, prio: 100, handle: 0xd370 };
+    const PLACE: Place =
+        Place { ifindex: 3, parent: INGRESS, prio: 100, handle: 0xd370, chain: 0, protocol: 3 };
 
     /// One message of every sort, with symbols where descriptors go.
     fn every() -> Vec<Message> {

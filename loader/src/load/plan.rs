@@ -11,7 +11,7 @@ use crate::load::replace::replace;
 use crate::load::shared;
 use crate::load::sockopt::{self, Beside};
 use crate::load::step::{Arg, Effect, Expect, Step};
-use crate::load::tc::{Place, Tc, EGRESS, INGRESS};
+use crate::load::tc::{Place, Tc, EGRESS, ETH_P_ALL, INGRESS};
 use crate::load::tcx::{self, Anchor};
 use crate::object::{MapSpec, Object, Tags};
 use detour_sys::commands;
@@ -71,7 +71,7 @@ pub struct Config {
 /// let facts = facts_json::read(&facts).expect("facts");
 /// let object = detour::object::Object::parse(&std::fs::read("../elf/drop.bpf.o")?)?;
 /// let creation = Creation { file: "drop.bpf.o".into(), programs: vec!["drop".into()], ..Default::default() };
-/// let place = tc::Place { ifindex: facts.device.ifindex, parent: tc::EGRESS, prio: 1, handle: 1 };
+/// let place = tc::Place::new(facts.device.ifindex, tc::EGRESS, 1, 1);
 /// let attach = plan::Attach { program: "drop".into(), place, anchor: tcx::Anchor::default() };
 /// let (attach, name) = (vec![attach], "it".into());
 /// let config = plan::Config { creation, attach, name, mount: false, replace: false, beside: None };
@@ -148,6 +148,10 @@ pub fn load_with(
     }
     if config.attach.iter().any(|attach| !attach.is_tcx()) {
         plan.steps.extend(clsact(&home, facts));
+    }
+    if let Some(chain) = config.attach.iter().map(|a| a.place.chain).find(|chain| *chain != 0) {
+        plan.notes
+            .push(format!("packets come to chain {chain} only where a filter says 'goto chain {chain}'"));
     }
     for attach in &config.attach {
         let program =
@@ -356,7 +360,7 @@ fn check_hook(config: &Config, facts: &Facts) -> Result<(), Refusal> {
         return Err(Refusal::qdisc(kind, &facts.device.name));
     }
     for attach in &config.attach {
-        let same = |f: &&crate::load::tc::Filter| f.place == attach.place && f.chain == 0;
+        let same = |f: &&crate::load::tc::Filter| f.place == attach.place;
         let ours = |f: &crate::load::tc::Filter| {
             facts.instances.iter().any(|i| i.name == config.name && facts.holds(i, f))
         };
@@ -364,8 +368,9 @@ fn check_hook(config: &Config, facts: &Facts) -> Result<(), Refusal> {
             return Err(Refusal::place_taken(filter, &facts.device.name));
         }
         let mixed = |f: &&crate::load::tc::Filter| {
-            let same = f.place.parent == attach.place.parent && f.place.prio == attach.place.prio;
-            same && (f.kind != "bpf" || f.protocol != 3) && f.chain == 0
+            let rank = |place: &Place| (place.parent, place.chain, place.prio);
+            rank(&f.place) == rank(&attach.place)
+                && (f.kind != "bpf" || f.place.protocol != attach.place.protocol)
         };
         if let Some(filter) = facts.filters.iter().find(mixed) {
             return Err(Refusal::prio_taken(filter, &facts.device.name));
@@ -388,17 +393,19 @@ pub(super) fn record(
     let entry = |attach: &Attach| {
         let program = programs.iter().find(|p| p.name == attach.program);
         let program = program.ok_or_else(|| Refusal::no_program(&attach.program, object))?;
-        let Place { parent, prio, handle, .. } = attach.place;
+        let Place { parent, prio, handle, chain, protocol, .. } = attach.place;
+        let protocol = if protocol == ETH_P_ALL { 0 } else { protocol };
         let tags = expected_tags(steps, &program.name).unwrap_or_else(|| program.tags());
-        let (prio, tag, name) = (prio.into(), facts.machine.tag(&tags), program.name.clone());
-        Ok::<_, Refusal>(RecordProgram { id: 0, parent, prio, handle, tag, name })
+        let (tag, name) = (facts.machine.tag(&tags), program.name.clone());
+        Ok::<_, Refusal>(RecordProgram { id: 0, parent, prio, protocol, chain, handle, tag, name })
     };
     let mut all = config.attach.iter().map(entry).collect::<Result<Vec<_>, Refusal>>()?;
     if let Some(more) = &config.beside {
         let program = more.object.program(&more.program);
         let program = program.ok_or_else(|| Refusal::no_program(&more.program, &more.object))?;
         let (parent, tag) = (sockopt::GETSOCKOPT, facts.machine.tag(&program.tags()));
-        all.push(RecordProgram { id: 0, parent, prio: 0, handle: 0, tag, name: program.name.clone() });
+        let name = program.name.clone();
+        all.push(RecordProgram { id: 0, parent, prio: 0, protocol: 0, chain: 0, handle: 0, tag, name });
     }
     Ok(Record {
         schema: SCHEMA,

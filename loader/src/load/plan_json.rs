@@ -43,6 +43,7 @@ fn step(step: &Step) -> Value {
             Expect::Filter { place, id, tags } => {
                 let place = json!({
                     "ifindex": place.ifindex, "parent": place.parent, "prio": place.prio, "handle": place.handle,
+                    "chain": place.chain, "protocol": place.protocol,
                 });
                 json!({"filter": place, "id": id, "tag": self::tags(tags), "direct_action": true})
             }
@@ -109,6 +110,8 @@ fn read_expect(value: &Value) -> Option<Expect> {
         parent: number("parent")?,
         prio: u16::try_from(number("prio")?).ok()?,
         handle: number("handle")?,
+        chain: number("chain")?,
+        protocol: u16::try_from(number("protocol")?).ok()?,
     };
     Some(Expect::Filter { place, id: text(value.get("id")?)?, tags })
 }

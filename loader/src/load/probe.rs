@@ -45,7 +45,7 @@ pub fn kernel() -> Vec<Probe> {
 
 /// What is tried on `lo` of a namespace that vanishes with the one who made it.
 pub fn hooks() -> Vec<Probe> {
-    let place = Place { ifindex: LO, parent: INGRESS, prio: 1, handle: 1 };
+    let place = Place::new(LO, INGRESS, 1, 1);
     let filter = Tc::FilterAdd { place, program: "%probe".into(), name: "probe".into() };
     let netlink = |tc: Tc| Step::from(crate::load::step::Effect::Netlink(tc.message()));
     let clsact = vec![program(&RETURN), netlink(Tc::ClsactAdd { ifindex: LO }), netlink(filter)];

@@ -42,7 +42,11 @@ pub struct RecordProgram {
     /// 46 ingress or 47 egress, which no `tcm_parent` of a filter can be; `prio` and `handle` are 0 then.
     pub parent: u32,
     /// Priority of the filter.
-    pub prio: u32,
+    pub prio: u16,
+    /// Ethertype of the frames that it sees; 0 for all, as in records of versions that knew no other.
+    pub protocol: u16,
+    /// Chain of the filter: one for all of the instance.
+    pub chain: u32,
     /// Handle of the filter.
     pub handle: u32,
     /// The tag that the kernel reported.
@@ -61,11 +65,13 @@ impl Record {
         bytes.extend(text16(&self.ifname));
         bytes.extend(text16(&self.name));
         bytes.extend((self.programs.len() as u32).to_ne_bytes());
-        bytes.extend([0; 4]);
+        let chain = self.programs.iter().map(|p| p.chain).max();
+        bytes.extend(chain.unwrap_or(0).to_ne_bytes());
         let mut holes = Vec::new();
         for program in &self.programs {
             holes.push(Hole { at: bytes.len(), symbol: format!("?{}", program.name) });
-            for number in [0, program.parent, program.prio, program.handle] {
+            let ranked = u32::from(program.protocol) << 16 | u32::from(program.prio);
+            for number in [0, program.parent, ranked, program.handle] {
                 bytes.extend(number.to_ne_bytes());
             }
             bytes.extend(program.tag);
@@ -99,13 +105,18 @@ impl Record {
             return None;
         }
         let count = usize::try_from(word(72)?).ok().filter(|n| *n <= PROGRAMS_MAX)?;
+        let chain = word(76)?;
         let program = |i: usize| {
             let at = HEAD.checked_add(ENTRY.checked_mul(i)?)?;
             let field = |offset: usize| at.checked_add(offset);
+            // Two halves, `prio` and `protocol` (ebpf-src/abi.h), on little-endian hosts, of which there are no others.
+            let ranked = word(field(8)?)?;
             Some(RecordProgram {
                 id: word(at)?,
                 parent: word(field(4)?)?,
-                prio: word(field(8)?)?,
+                prio: (ranked & 0xffff) as u16,
+                protocol: (ranked >> 16) as u16,
+                chain,
                 handle: word(field(12)?)?,
                 tag: bytes.get(field(16)?..field(24)?)?.try_into().ok()?,
                 name: read16(bytes.get(field(24)?..field(40)?)?),
@@ -144,6 +155,8 @@ mod tests {
             id: 0,
             parent,
             prio: 100,
+            protocol: 0x86dd,
+            chain: 7,
             handle: 0xd370,
             tag: [1, 2, 3, 4, 5, 6, 7, 8],
             name: name.to_string(),
@@ -164,6 +177,16 @@ mod tests {
         assert_eq!(blob.bytes.len(), 720);
         assert_eq!(blob.holes.iter().map(|h| h.at).collect::<Vec<_>>(), [80, 120]);
         assert_eq!(Record::parse(&blob.bytes), Some(sample()));
+    }
+
+    #[test]
+    fn a_record_without_chain_and_protocol_is_as_it_always_was() {
+        let mut sample = sample();
+        sample.programs.iter_mut().for_each(|p| (p.protocol, p.chain) = (0, 0));
+        let bytes = sample.blob().bytes;
+        // `__u32 pad` and `__u32 prio` of the first records.
+        assert_eq!((&bytes[76..80], &bytes[88..92]), (&[0; 4][..], &[100, 0, 0, 0][..]));
+        assert_eq!(Record::parse(&bytes), Some(sample));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Why something is not done, to what, where, how to mend it, and the program's exit code.
-use crate::load::tc::{Filter, EGRESS};
+use crate::load::tc::{protocol_name, Filter, EGRESS};
 use crate::object::{Object, ObjectError};
 use std::fmt;
 
@@ -127,8 +127,9 @@ impl Refusal {
     pub(crate) fn prio_taken(filter: &Filter, device: &str) -> Refusal {
         let (direction, prio, _) = place(filter);
         let what = format!(
-            "{direction} of {device}, priority {prio} belongs to {} filters for protocol {:#06x}",
-            filter.kind, filter.protocol
+            "{direction} of {device}, priority {prio} belongs to {} filters for protocol {}",
+            filter.kind,
+            protocol_name(filter.place.protocol)
         );
         Refusal::new(
             Stage::InTheWay,

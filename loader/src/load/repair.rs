@@ -80,7 +80,7 @@ fn swapped(
 /// The facts after `old` took the place of `new`.
 fn runs(facts: &mut Facts, old: &RecordProgram, new: &RecordProgram) {
     let place = facts.place(old);
-    for filter in facts.filters.iter_mut().filter(|f| f.place == place && f.chain == 0) {
+    for filter in facts.filters.iter_mut().filter(|f| f.place == place) {
         if let Some(bpf) = &mut filter.bpf {
             (bpf.id, bpf.tag) = (Some(old.id), Some(old.tag));
         }

@@ -20,7 +20,7 @@ pub const CLSACT: u32 = 0xffff_fff1;
 /// `tcm_handle` of clsact: the kernel takes no other.
 const CLSACT_HANDLE: u32 = 0xffff_0000;
 /// The filter sees frames of every protocol.
-const ETH_P_ALL: u16 = 3;
+pub const ETH_P_ALL: u16 = 3;
 /// The program's return value is the verdict; without it, it would be a class id and verdicts were ignored.
 const TCA_BPF_FLAG_ACT_DIRECT: u32 = 1;
 
@@ -80,7 +80,7 @@ static BPF: Layout = Layout {
     ],
 };
 
-/// Where a filter sits: it is unique in this.
+/// Where a filter sits: it is unique in this, but for the protocol, which all filters of a priority share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// Device.
@@ -91,6 +91,10 @@ pub struct Place {
     pub prio: u16,
     /// Unique within the priority; 0 would let the kernel choose, and in a deletion mean all.
     pub handle: u32,
+    /// Packets begin in chain 0; another one is where a filter's `goto chain` leads.
+    pub chain: u32,
+    /// Ethertype of the frames that it sees, in host order; [`ETH_P_ALL`] for every frame.
+    pub protocol: u16,
 }
 
 /// What we do to qdiscs and filters. Each is one [`Message`].
@@ -180,8 +184,18 @@ impl Tc {
 }
 
 impl Place {
+    /// In chain 0, for frames of every protocol.
+    pub fn new(ifindex: u32, parent: u32, prio: u16, handle: u32) -> Self {
+        Self { ifindex, parent, prio, handle, chain: 0, protocol: ETH_P_ALL }
+    }
+
     fn header(&self) -> Fields {
-        header(self.ifindex, self.handle, self.parent, info(self.prio, ETH_P_ALL)).with("TCA_KIND", "bpf")
+        let info = info(self.prio, self.protocol);
+        let fields = header(self.ifindex, self.handle, self.parent, info).with("TCA_KIND", "bpf");
+        match self.chain {
+            0 => fields,
+            chain => fields.with("TCA_CHAIN", chain),
+        }
     }
 
     fn program(&self, program: &str, name: &str) -> Fields {
@@ -200,6 +214,8 @@ impl Place {
             parent: head("tcm_parent"),
             prio,
             handle: head("tcm_handle"),
+            chain: head("TCA_CHAIN"),
+            protocol: ethertype(head("tcm_info")),
         })
     }
 }
@@ -256,10 +272,6 @@ impl Qdisc {
 pub struct Filter {
     /// Where it sits.
     pub place: Place,
-    /// Ethertype in host order; 3 (ETH_P_ALL) for every frame.
-    pub protocol: u16,
-    /// Chain, 0 unless somebody jumps.
-    pub chain: u32,
     /// `bpf`, `u32`, `flower` …
     pub kind: String,
     /// What a filter of kind `bpf` runs.
@@ -292,8 +304,6 @@ impl Filter {
         }
         Some(Self {
             place,
-            protocol: ethertype(fields.number("tcm_info").unwrap_or(0)),
-            chain: fields.number("TCA_CHAIN").unwrap_or(0),
             kind: fields.text("TCA_KIND")?,
             bpf: fields.nest("TCA_OPTIONS").map(|options| BpfFilter {
                 name: options.text("TCA_BPF_NAME"),
@@ -304,6 +314,29 @@ impl Filter {
             }),
         })
     }
+}
+
+/// Ethertypes that have a name in `tc filter … protocol NAME`.
+const PROTOCOLS: [(&str, u16); 6] = [
+    ("all", ETH_P_ALL),
+    ("ip", 0x0800),
+    ("ipv6", 0x86dd),
+    ("arp", 0x0806),
+    ("802.1Q", 0x8100),
+    ("802.1ad", 0x88a8),
+];
+
+/// An ethertype as `tc` calls it, or `0x88cc`.
+pub fn protocol_name(protocol: u16) -> String {
+    let known = PROTOCOLS.iter().find(|(_, number)| *number == protocol);
+    known.map_or_else(|| format!("{protocol:#06x}"), |(name, _)| (*name).to_string())
+}
+
+/// The reverse of [`protocol_name`]; 0 is none, the kernel takes it for "whichever is there".
+pub fn protocol_number(text: &str) -> Option<u16> {
+    let known = PROTOCOLS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+    let number = || u16::from_str_radix(text.strip_prefix("0x")?, 16).ok();
+    known.map(|(_, number)| *number).or_else(number).filter(|number| *number != 0)
 }
 
 /// What an error means where the kernel gives no words for it, and how to mend it.

@@ -9,7 +9,7 @@ use crate::load::gather::open_map;
 use crate::load::home::{map_pin, prog_pin, RECORD_PIN};
 use crate::load::sockopt;
 use crate::load::step::{Arg, Bpf, Effect, Step};
-use crate::load::tc::{Filter, EGRESS};
+use crate::load::tc::{protocol_name, Filter, Place, EGRESS, ETH_P_ALL};
 use crate::load::tcx;
 use crate::load::transcript::hex;
 use crate::load::types::of_map;
@@ -93,16 +93,23 @@ pub fn hooks(facts: &Facts, instance: &Instance, tags: &dyn Fn(&str) -> Option<T
             continue;
         }
         let about = format!("{hook} {}", program.name);
-        let at = |f: &&Filter| f.place == place && f.chain == 0;
+        let at = |f: &&Filter| Place { protocol: place.protocol, ..f.place } == place;
         let found = facts.filters.iter().find(at);
+        let frames = match place.protocol {
+            ETH_P_ALL => "every frame".to_string(),
+            one => format!("frames of protocol {}", protocol_name(one)),
+        };
+        let chain = if place.chain == 0 { String::new() } else { format!(" of chain {}", place.chain) };
         let claim = format!(
-            "runs program {} for every frame, priority {} handle {:#x}",
+            "runs program {} for {frames}, priority {} handle {:#x}{chain}",
             program.id, place.prio, place.handle
         );
         let bpf = found.and_then(|f| f.bpf.as_ref());
         let fault = match (found, bpf.and_then(|b| b.id)) {
             (None, _) => Some("no filter is there".to_string()),
-            (Some(f), _) if f.protocol != 3 => Some(format!("it is for protocol {:#06x} only", f.protocol)),
+            (Some(f), _) if f.place.protocol != place.protocol => {
+                Some(format!("it is for protocol {}", protocol_name(f.place.protocol)))
+            }
             (Some(_), Some(id)) if id == program.id => None,
             (Some(_), Some(id)) => Some(format!("it runs program {id}")),
             (Some(f), None) => Some(format!("it is a {} filter without a program", f.kind)),
@@ -162,8 +169,10 @@ fn order(facts: &Facts, instance: &Instance) -> Vec<Check> {
         if !mine(hook) && !mine(parent) {
             continue;
         }
+        let programs = || instance.record.iter().flat_map(|r| &r.programs);
+        let chain = programs().find(|p| p.parent == parent).map_or(0, |p| p.chain);
         // The kernel lists filters in the order in which they run.
-        let on = facts.filters.iter().filter(|f| f.place.parent == parent && f.chain == 0);
+        let on = facts.filters.iter().filter(|f| f.place.parent == parent && f.place.chain == chain);
         let before = on.take_while(|f| !facts.holds(instance, f)).filter(|f| !held(f));
         let mut foreign: Vec<String> = if mine(parent) { before.map(name).collect() } else { Vec::new() };
         let about = hook_name(parent);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! All that runs at a device's hooks, in order -> a table and JSON.
+use crate::load::tc::{protocol_name, Place, ETH_P_ALL};
 use crate::load::transcript::hex;
 
 use super::paper::Paper;
@@ -13,8 +14,8 @@ pub struct Row {
     pub hook: &'static str,
     /// `tcx`, or the filter's kind: `bpf`, `u32`, `flower` …
     pub kind: String,
-    /// Of a filter: priority, handle, chain.
-    pub place: Option<(u16, u32, u32)>,
+    /// Of a filter: where it sits.
+    pub place: Option<Place>,
     /// Of a filter: whether the program's answer is the verdict.
     pub direct_action: Option<bool>,
     /// Of a tcx program: its link's id, 0 without one.
@@ -50,16 +51,21 @@ pub fn text(rows: &[Row], revisions: &[(&str, u64)], unseen: &[String], paper: &
     ];
     let cells = |row: &Row| {
         let dash = || "-".to_owned();
-        let kind = match (row.place, row.direct_action) {
-            (Some((_, _, chain)), _) if chain != 0 => format!("{} chain {chain}", escape(&row.kind)),
-            (_, Some(false)) => format!("{} classid", escape(&row.kind)),
-            _ => escape(&row.kind),
-        };
+        let mut kind = escape(&row.kind);
+        if row.direct_action == Some(false) {
+            kind.push_str(" classid");
+        }
+        if let Some(place) = row.place.filter(|place| place.protocol != ETH_P_ALL) {
+            kind.push_str(&format!(" {}", protocol_name(place.protocol)));
+        }
+        if let Some(place) = row.place.filter(|place| place.chain != 0) {
+            kind.push_str(&format!(" chain {}", place.chain));
+        }
         vec![
             row.hook.to_owned(),
             kind,
-            row.place.map_or_else(dash, |(prio, _, _)| prio.to_string()),
-            row.place.map_or_else(dash, |(_, handle, _)| format!("{handle:#x}")),
+            row.place.map_or_else(dash, |place| place.prio.to_string()),
+            row.place.map_or_else(dash, |place| format!("{:#x}", place.handle)),
             row.id.map_or_else(dash, |id| id.to_string()),
             row.tag.map_or_else(dash, |tag| hex(&tag)),
             row.program.as_ref().or(row.filter.as_ref()).map_or_else(dash, |name| escape(name)),
@@ -87,7 +93,8 @@ pub fn json(device: &str, rows: &[Row], revisions: &[(&str, u64)], unseen: &[Str
     let row = |row: &Row| {
         json!({
             "hook": row.hook, "kind": row.kind,
-            "prio": row.place.map(|p| p.0), "handle": row.place.map(|p| p.1), "chain": row.place.map(|p| p.2),
+            "prio": row.place.map(|p| p.prio), "handle": row.place.map(|p| p.handle),
+            "chain": row.place.map(|p| p.chain), "protocol": row.place.map(|p| protocol_name(p.protocol)),
             "direct_action": row.direct_action, "link_id": row.link, "id": row.id, "tag": row.tag.map(|t| hex(&t)),
             "filter_name": row.filter, "program_name": row.program,
             "run_count": row.runs.map(|r| r.0), "run_time_ns": row.runs.map(|r| r.1),
@@ -103,6 +110,7 @@ pub fn json(device: &str, rows: &[Row], revisions: &[(&str, u64)], unseen: &[Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::tc::EGRESS;
 
     fn rows() -> Vec<Row> {
         let tcx = Row {
@@ -118,7 +126,7 @@ mod tests {
         let filter = Row {
             hook: "egress",
             kind: "bpf".into(),
-            place: Some((200, 1, 0)),
+            place: Some(Place { protocol: 0x0800, chain: 5, ..Place::new(3, EGRESS, 200, 1) }),
             direct_action: Some(true),
             id: Some(42),
             filter: Some("detour/lab/drop".into()),
@@ -133,9 +141,9 @@ mod tests {
     fn a_table_a_person_can_read() {
         let unseen = ["something".to_owned()];
         let expect = "\
-HOOK     KIND  PRIO  HANDLE  ID  TAG               NAME             OWNER       RUNS
-ingress  tcx      -       -  41  abababababababab  evil\\u{1b}[2J    foreign        -
-egress   bpf    200     0x1  42  -                 detour/lab/drop  detour lab     7
+HOOK     KIND            PRIO  HANDLE  ID  TAG               NAME             OWNER       RUNS
+ingress  tcx                -       -  41  abababababababab  evil\\u{1b}[2J    foreign        -
+egress   bpf ip chain 5   200     0x1  42  -                 detour/lab/drop  detour lab     7
 tcx ingress has revision 3
 note: something
 ";

@@ -164,6 +164,8 @@ mod tests {
             name: "a\"b\\c\nd".into(),
             hook: "ingress",
             prio: 1,
+            chain: 0,
+            protocol: 3,
             handle: 1,
             cgroup: None,
             id: 1,

@@ -6,6 +6,7 @@ use serde_json::{json, Value};
 use crate::dnat::counters::Counter;
 use crate::dnat::in_force::{InForce, RuleInForce};
 use crate::dnat::look::{Fill, Flows};
+use crate::load::tc::{protocol_name, ETH_P_ALL};
 use crate::load::transcript::hex;
 
 use super::paper::Paper;
@@ -40,6 +41,10 @@ pub struct Program {
     pub prio: u32,
     /// Handle of the filter.
     pub handle: u32,
+    /// Chain of the filter.
+    pub chain: u32,
+    /// Ethertype of the frames that it sees, or [`ETH_P_ALL`].
+    pub protocol: u16,
     /// Of a program for socket options: the id of its cgroup.
     pub cgroup: Option<u64>,
     /// Number in the kernel.
@@ -79,7 +84,7 @@ fn block(status: &Status, paper: &Paper) -> String {
         let Program { hook, prio, handle, id, .. } = program;
         let place = match program.cgroup {
             Some(cgroup) => format!("cgroup {cgroup}"),
-            None => format!("prio {prio}  handle {handle:#x}"),
+            None => format!("prio {prio}  handle {handle:#x}{}", less_usual(program)),
         };
         let gone = if program.in_place { "" } else { "  NOT IN PLACE: removed or replaced by somebody else" };
         let name = escape(&program.name);
@@ -91,6 +96,15 @@ fn block(status: &Status, paper: &Paper) -> String {
     }
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// What says a filter's chain and protocol, where they are not those that all have.
+fn less_usual(program: &Program) -> String {
+    let chain = if program.chain == 0 { String::new() } else { format!("  chain {}", program.chain) };
+    match program.protocol {
+        ETH_P_ALL => chain,
+        protocol => format!("{chain}  protocol {}", protocol_name(protocol)),
+    }
 }
 
 fn dnat(dnat: &Dnat) -> Vec<String> {
@@ -136,6 +150,8 @@ fn instance(status: &Status) -> Value {
             "hook": program.hook,
             "prio": program.prio,
             "handle": program.handle,
+            "chain": program.chain,
+            "protocol": protocol_name(program.protocol),
             "cgroup_id": program.cgroup,
             "id": program.id,
             "tag": hex(&program.tag),
@@ -177,6 +193,8 @@ mod tests {
             hook,
             prio: 100,
             handle: 0xd370,
+            chain: if hook == "egress" { 5 } else { 0 },
+            protocol: if hook == "egress" { 0x86dd } else { ETH_P_ALL },
             cgroup: None,
             id,
             tag: [0xab; 8],
@@ -226,7 +244,7 @@ mod tests {
             "\
 eth0\\u{1b} (3)  dnat  object 6c6c6c6c6c6c6c6c
   ingress  prio 100  handle 0xd370  detour_in  id 86  tag abababababababab
-  egress   prio 100  handle 0xd370  detour_out  id 87  tag abababababababab  NOT IN PLACE: removed or replaced by somebody else
+  egress   prio 100  handle 0xd370  chain 5  protocol ipv6  detour_out  id 87  tag abababababababab  NOT IN PLACE: removed or replaced by somebody else
   rules    3, generation 2
     1  tcp dport 80 redirect to :1  (192.0.2.7)     1  packet
     2  meta l4proto udp dnat to 192.0.2.9:5353   5353  packets

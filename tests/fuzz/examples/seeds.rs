@@ -75,7 +75,7 @@ fn dry_run(name: &str, bytes: &[u8]) -> Option<String> {
 
 /// What a kernel sends: objects of a dump and its end, an error with words, an acknowledgement.
 fn replies() -> Result<Vec<Vec<u8>>, Box<dyn std::error::Error>> {
-    let place = Place { ifindex: 3, parent: INGRESS, prio: 100, handle: 1 };
+    let place = Place::new(3, INGRESS, 100, 1);
     let add = Tc::FilterAdd { place, program: "%p".into(), name: "detour/in".into() };
     let messages = [
         rtnl::veth_add("v0", "v1", Some("%n")),

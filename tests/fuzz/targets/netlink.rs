@@ -9,7 +9,7 @@ use detour::load::rtnl;
 use detour::load::tc::{self, Filter, Place, Qdisc, Tc, INGRESS};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    let place = Place { ifindex: 3, parent: INGRESS, prio: 100, handle: 1 };
+    let place = Place::new(3, INGRESS, 100, 1);
     let requests = [
         rtnl::link_dump(),
         rtnl::link_named("eth0"),

@@ -33,6 +33,38 @@ fn tcx() -> Vec<Arg> {
     Vec::new()
 }
 
+/// Filters that do not see everything.
+#[cfg(feature = "compat")]
+fn part() -> Vec<Arg> {
+    let chain = clap::value_parser!(u32).range(..=TC_ACT_EXT_VAL_MASK);
+    let protocol =
+        |text: &str| crate::load::tc::protocol_number(text).ok_or("all, ip, ipv6, arp, 802.1Q, 802.1ad, 0x…");
+    let only = |arg: Arg| arg.conflicts_with_all(["tcx", "replace", "no-attach"]);
+    vec![
+        only(option(
+            "chain",
+            "N",
+            chain,
+            "Chain of the filters; others than 0 need a filter that goes there",
+        )),
+        only(option(
+            "protocol",
+            "PROTO",
+            ValueParser::from(protocol),
+            "Only frames of this ethertype, by tc's name or as 0x…",
+        )),
+    ]
+}
+
+/// Chains are numbers of 28 bits: an action has the rest for what is done (include/uapi/linux/pkt_cls.h).
+#[cfg(feature = "compat")]
+const TC_ACT_EXT_VAL_MASK: i64 = 0x0fff_ffff;
+
+#[cfg(not(feature = "compat"))]
+fn part() -> Vec<Arg> {
+    Vec::new()
+}
+
 /// Whether an object is let in at all.
 #[cfg(feature = "audit")]
 fn admitted() -> Vec<Arg> {
@@ -69,6 +101,7 @@ pub(super) fn load() -> Command {
         .arg(set())
         .arg(prio("200"))
         .arg(handle())
+        .args(part())
         .args(tcx())
         .arg(
             flag("replace", "Take the place of a running instance of this name, without a gap; its maps go")
