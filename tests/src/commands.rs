@@ -230,7 +230,7 @@ pub fn prepare(lab: &Lab, files: &Files, before: &[&[&str]]) {
         detour::run(ns, &line.iter().map(String::as_str).collect::<Vec<_>>()).done();
     }
     if before.iter().any(|line| line[0] == "up") {
-        talk::ping(&lab.client, 7, [1, 2, 3, 4].into()).unwrap();
+        talk::ping(&lab.client, 7, [1, 2, 3, 4]).unwrap();
     }
 }
 

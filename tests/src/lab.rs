@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! The usual cast: a client whose only way out is a gateway, and on request a server behind the gateway.
+use crate::family::Family;
 use crate::netns::Netns;
 use crate::talk;
 use std::io::Write;
@@ -25,6 +26,8 @@ pub const SERVER6: Ipv6Addr = Ipv6Addr::new(0xfd09, 0, 0, 0, 0, 0, 0, 2);
 pub const CLIENT6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x51);
 /// The gateway's IPv6 address.
 pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+/// A second one, see [`Lab::second6`].
+pub const SECOND6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 3);
 
 /// Two namespaces joined by a veth pair; the gateway's end is the device under test.
 pub struct Lab {
@@ -169,33 +172,44 @@ impl Lab {
         [IpAddr::V4(GATEWAY), IpAddr::V4(SECOND)]
     }
 
-    /// Offers the same rule to the same traffic by nftables instead: what a client should see.
-    pub fn nft(&self, rules: &str) {
-        let table = format!(
-            "table ip nat {{
-               chain pre {{
-                 type nat hook prerouting priority dstnat; policy accept;
-                 ip daddr {{ {GATEWAY}, {SECOND} }} accept
-                 {rules}
-               }}
-             }}"
+    /// Gives the gateway [`SECOND6`]. The address that came last is the primary one, so the first one comes again.
+    pub fn second6(&self) {
+        ip(
+            &self.gateway,
+            &format!(
+                "address add {SECOND6}/64 dev {0} nodad
+                 address del {GATEWAY6}/64 dev {0}
+                 address add {GATEWAY6}/64 dev {0} nodad",
+                self.device
+            ),
         );
-        feed(&self.gateway, Command::new("nft").args(["-f", "-"]), &table);
     }
 
-    /// The same for IPv6.
-    pub fn nft6(&self, rules: &str) {
+    /// Offers the same rule to the same traffic by nftables instead: what a client should see.
+    pub fn nft(&self, rules: &str) {
+        self.nft_for(Family::V4, rules);
+    }
+
+    /// The same for either family.
+    pub fn nft_for(&self, family: Family, rules: &str) {
+        let (ip, one, two) = (family.pick("ip", "ip6"), family.gateway(), family.second());
         let table = format!(
-            "table ip6 nat {{
+            "table {ip} nat {{
                chain pre {{
                  type nat hook prerouting priority dstnat; policy accept;
-                 ip6 daddr {GATEWAY6} accept
+                 {ip} daddr {{ {one}, {two} }} accept
                  {rules}
                }}
              }}"
         );
         feed(&self.gateway, Command::new("nft").args(["-f", "-"]), &table);
     }
+}
+
+/// The kernel sends as many ICMP errors as it has reasons for; without, one host hears no more than one a second, after six.
+pub fn tell_all_errors(ns: &Netns) {
+    ns.sysctl("net/ipv4/icmp_ratelimit", "0");
+    ns.sysctl("net/ipv6/icmp/ratelimit", "0");
 }
 
 impl Default for Lab {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! What the tests share: namespaces to work in, packets to send, people to talk to, and other programs' view of the kernel.
 //!
-//! * [`netns`], [`lab`]: a client and a gateway that nobody else sees and that vanish with the test;
+//! * [`netns`], [`lab`]: a client and a gateway that nobody else sees and that vanish with the test; [`family`]: their names in
+//!   IPv4 and IPv6;
 //! * [`serve`], [`talk`]: servers on the gateway and what a client hears when it asks;
 //! * [`crowd`]: very many of them, and a flood;
 //! * [`packet`], [`sctp`], [`capture`]: frames built, read and their checksums computed, all independent of the code under test;
@@ -23,6 +24,7 @@ pub mod contents;
 pub mod crowd;
 pub mod detour;
 pub mod dns;
+pub mod family;
 pub mod faults;
 pub mod lab;
 pub mod listen;

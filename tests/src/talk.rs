@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! What somebody in a namespace hears when they ask: real sockets, chosen source ports, answers with their senders.
+use crate::family::Family;
 use crate::netns::Netns;
 use nix::sys::socket::{
     bind, connect, recvfrom, sendto, setsockopt, socket, sockopt, AddressFamily, MsgFlags, SockFlag,
-    SockProtocol, SockType, SockaddrIn, SockaddrStorage,
+    SockProtocol, SockType, SockaddrStorage,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -27,13 +28,13 @@ pub fn dial(ns: &Netns, port: u16, to: SocketAddr) -> io::Result<TcpStream> {
 /// The same, given up after `patience`.
 pub fn dial_for(ns: &Netns, port: u16, to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
     ns.within(|| {
-        let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-        let fd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        let family = Family::of(to.ip());
+        let kind = family.pick(AddressFamily::Inet, AddressFamily::Inet6);
+        let fd = socket(kind, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
         setsockopt(&fd, sockopt::ReuseAddr, &true)?;
         // The send timeout is also the one of connect(2).
         setsockopt(&fd, sockopt::SendTimeout, &TimeVal::milliseconds(patience.as_millis() as i64))?;
-        let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0u16; 8].into() };
-        bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(any, port)))?;
+        bind(fd.as_raw_fd(), &SockaddrStorage::from(family.any(port)))?;
         connect(fd.as_raw_fd(), &SockaddrStorage::from(to))?;
         let stream = TcpStream::from(fd);
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -66,7 +67,12 @@ pub fn curl(ns: &Netns, url: &str) -> String {
 
 /// A UDP socket at `port` (0: any).
 pub fn udp(ns: &Netns, port: u16) -> UdpSocket {
-    let socket = ns.within(|| UdpSocket::bind(("0.0.0.0", port)).unwrap());
+    udp_for(ns, Family::V4, port)
+}
+
+/// The same for either family.
+pub fn udp_for(ns: &Netns, family: Family, port: u16) -> UdpSocket {
+    let socket = ns.within(|| UdpSocket::bind(family.any(port)).unwrap());
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
 }
@@ -85,27 +91,36 @@ pub fn ask(socket: &UdpSocket, to: SocketAddr, text: &str) -> io::Result<(String
 }
 
 /// Pings with identifier `id`; who answered with the same payload.
-pub fn ping(ns: &Netns, id: u16, to: Ipv4Addr) -> io::Result<IpAddr> {
+pub fn ping(ns: &Netns, id: u16, to: impl Into<IpAddr>) -> io::Result<IpAddr> {
     ping_for(ns, id, to, PATIENCE)
 }
 
 /// The same, given up after `patience`.
-pub fn ping_for(ns: &Netns, id: u16, to: Ipv4Addr, patience: Duration) -> io::Result<IpAddr> {
+pub fn ping_for(ns: &Netns, id: u16, to: impl Into<IpAddr>, patience: Duration) -> io::Result<IpAddr> {
+    let to = to.into();
+    let family = Family::of(to);
     ns.within(|| {
         // A socket of this kind receives the echo replies to its own identifier only, which is its "port".
-        let fd = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, SockProtocol::Icmp)?;
+        let fd = socket(
+            family.pick(AddressFamily::Inet, AddressFamily::Inet6),
+            SockType::Datagram,
+            SockFlag::SOCK_CLOEXEC,
+            family.pick(SockProtocol::Icmp, SockProtocol::IcmpV6),
+        )?;
         setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::milliseconds(patience.as_millis() as i64))?;
-        bind(fd.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, id))?;
+        bind(fd.as_raw_fd(), &SockaddrStorage::from(family.any(id)))?;
         let payload = *b"is there anybody";
-        let request = [&[8, 0, 0, 0, 0, 0, 0, 1][..], &payload].concat();
-        let to = SockaddrIn::from(std::net::SocketAddrV4::new(to, 0));
-        sendto(fd.as_raw_fd(), &request, &to, MsgFlags::empty())?;
+        let request = [&[family.pick(8, 128), 0, 0, 0, 0, 0, 0, 1][..], &payload].concat();
+        sendto(fd.as_raw_fd(), &request, &SockaddrStorage::from(SocketAddr::new(to, 0)), MsgFlags::empty())?;
         let mut room = [0; 1500];
-        let (length, from) = recvfrom::<SockaddrIn>(fd.as_raw_fd(), &mut room)?;
+        let (length, from) = recvfrom::<SockaddrStorage>(fd.as_raw_fd(), &mut room)?;
         let reply = &room[..length];
-        if reply.first() != Some(&0) || !reply.ends_with(&payload) {
+        if reply.first() != Some(&family.pick(0, 129)) || !reply.ends_with(&payload) {
             return Err(io::Error::other(format!("not our echo: {reply:02x?}")));
         }
-        Ok(IpAddr::V4(from.ok_or_else(|| io::Error::other("no sender"))?.ip()))
+        let from = from.ok_or_else(|| io::Error::other("no sender"))?;
+        let four = from.as_sockaddr_in().map(|from| from.ip().into());
+        let six = || from.as_sockaddr_in6().map(|from| from.ip().into());
+        four.or_else(six).ok_or_else(|| io::Error::other("a sender without address"))
     })
 }

@@ -34,7 +34,7 @@ fn conversations(client: &Netns, gateway: &Netns, device: &str) {
             talk::ask(&socket, to, &text).unwrap_or_else(|e| panic!("{device} {length}: {e}"));
         assert!(from == to && answer.starts_with(&text), "{device}: {length} bytes of UDP from {from}");
     }
-    assert_eq!(talk::ping(client, 77, [9, 9, 9, 9].into()).unwrap(), IpAddr::from([9, 9, 9, 9]), "{device}");
+    assert_eq!(talk::ping(client, 77, [9, 9, 9, 9]).unwrap(), IpAddr::from([9, 9, 9, 9]), "{device}");
     let refused = talk::dial(client, 0, ([1, 2, 3, 4], 81).into()).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{device}");
     let closed = talk::udp(client, 0);
@@ -163,7 +163,7 @@ fn loopback() {
         assert_eq!(talk::ask(&socket, own, "direct").unwrap().1, own, "{round}");
     }
     assert_eq!(echo.heard().len(), 6);
-    assert_eq!(talk::ping(&here, 7, [198, 18, 1, 3].into()).unwrap(), IpAddr::from([198, 18, 1, 3]));
+    assert_eq!(talk::ping(&here, 7, [198, 18, 1, 3]).unwrap(), IpAddr::from([198, 18, 1, 3]));
     let refused = talk::dial(&here, 0, ([198, 18, 1, 4], 81).into()).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
     assert!(talk::curl(&here, "http://127.0.0.1/").starts_with("web 127.0.0.1:"));

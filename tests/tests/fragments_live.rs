@@ -2,20 +2,20 @@
 //! Datagrams larger than a link, both ways and over both families: the client's wire shows the same fragments as with nft.
 use e2e::capture::Wire;
 use e2e::detour::up;
+use e2e::family::Family;
 use e2e::lab::{ip, Lab};
 use e2e::serve::Server;
 use e2e::talk;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 
 /// What passes at the client while it asks and is answered; without what senders choose at random.
 fn transcript(lab: &Lab, far: IpAddr) -> Vec<(bool, Vec<u8>)> {
-    let any: IpAddr = if far.is_ipv4() { [0; 4].into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let family = Family::of(far);
     for ns in [&lab.client, &lab.gateway] {
         ip(ns, "link set eth0 mtu 1280");
     }
-    let _echo = Server::udp(&lab.gateway, SocketAddr::new(any, 53));
-    let socket = lab.client.within(|| UdpSocket::bind(SocketAddr::new(any, 4000)).unwrap());
-    socket.set_read_timeout(Some(talk::PATIENCE)).unwrap();
+    let _echo = Server::udp(&lab.gateway, family.any(53));
+    let socket = talk::udp_for(&lab.client, family, 4000);
     let wire = Wire::tap(&lab.client, "eth0").only();
     let to = SocketAddr::new(far, 53);
     for length in [1253, 1473, 4000, 60_000] {
@@ -47,11 +47,7 @@ fn transcript(lab: &Lab, far: IpAddr) -> Vec<(bool, Vec<u8>)> {
 fn the_client_sees_the_same_fragments() {
     for far in [IpAddr::from([93, 184, 216, 34]), "2001:db8:5::9".parse().unwrap()] {
         let theirs = Lab::new().tx_checksum(false);
-        if far.is_ipv4() {
-            theirs.nft("ip protocol udp redirect");
-        } else {
-            theirs.nft6("meta l4proto udp redirect");
-        }
+        theirs.nft_for(Family::of(far), "meta l4proto udp redirect");
         let theirs = transcript(&theirs, far);
         let ours = Lab::new().tx_checksum(false);
         up(&ours.gateway, &ours.device, &["--rule", "udp redirect"]);

@@ -38,7 +38,7 @@ fn conversations(lab: &Lab, server: &Netns) -> Vec<String> {
         let peer: SocketAddr = peer.parse().unwrap();
         told.push(format!("{} bytes from {from}, asked by {}", echoed.len(), peer.ip()));
     }
-    told.push(format!("ping {:?}", talk::ping(&lab.client, 9, [1, 2, 3, 4].into()).unwrap()));
+    told.push(format!("ping {:?}", talk::ping(&lab.client, 9, [1, 2, 3, 4]).unwrap()));
     let closed = talk::udp(&lab.client, 4002);
     closed.connect((Ipv4Addr::new(1, 2, 3, 4), 9)).unwrap();
     closed.send(b"?").unwrap();

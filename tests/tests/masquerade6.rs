@@ -3,6 +3,7 @@
 //! nftables' dnat and masquerade.
 use e2e::bench::Hook;
 use e2e::detour::{json, up};
+use e2e::family::Family;
 use e2e::lab::{Lab, CLIENT6, GATEWAY6, NEIGHBOUR6};
 use e2e::netns::Netns;
 use e2e::packet::{Inner, Packet, ACK, FIN, SYN};
@@ -69,7 +70,7 @@ fn clients_and_servers_of_one_segment() {
         theirs.gateway.sysctl("net/ipv6/conf/all/forwarding", "1");
         let rule =
             format!("meta l4proto {{ tcp, udp, ipv6-icmp }} ip6 daddr 2001:db8:9::/64 dnat to {NEIGHBOUR6}");
-        theirs.nft6(&rule);
+        theirs.nft_for(Family::V6, &rule);
         let masquerade = format!(
             "table ip6 m {{ chain c {{ type nat hook postrouting priority srcnat;\n ip6 daddr {NEIGHBOUR6} ct status dnat masquerade\n }}\n }}"
         );

@@ -2,6 +2,7 @@
 //! `up --original-dst`: servers that ask getsockopt(SO_ORIGINAL_DST) hear what nf_conntrack would have told them.
 use e2e::cgroup::{self, Cgroup};
 use e2e::detour::{self, code, up};
+use e2e::family::Family;
 use e2e::lab::{ip, Lab, GATEWAY, SECOND, SERVER};
 use e2e::netns::Netns;
 use e2e::serve::Server;
@@ -70,7 +71,7 @@ fn what_nf_conntrack_would_answer() {
     };
     let theirs = Lab::new();
     theirs.nft("meta l4proto tcp redirect to :8080");
-    theirs.nft6("meta l4proto tcp redirect to :8080");
+    theirs.nft_for(Family::V6, "meta l4proto tcp redirect to :8080");
     let theirs = all(&theirs);
     let ours = Lab::new();
     up(&ours.gateway, DEVICE, &["--rule", RULE, &format!("--original-dst={}", cgroup.path())]);

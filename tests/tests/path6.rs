@@ -3,6 +3,7 @@
 //! checksum offload on and off.
 use e2e::capture::Wire;
 use e2e::detour::up;
+use e2e::family::Family;
 use e2e::lab::{ip, Lab, CLIENT6, GATEWAY6, SERVER6};
 use e2e::netns::Netns;
 use e2e::packet::{Inner, Packet};
@@ -19,7 +20,7 @@ fn both(nft: &str, rule: &str, scene: impl Fn(&Lab) -> Vec<String>) -> Vec<Strin
     let mut told = Vec::new();
     for offload in [true, false] {
         let theirs = Lab::new().tx_checksum(offload);
-        theirs.nft6(nft);
+        theirs.nft_for(Family::V6, nft);
         let theirs = scene(&theirs);
         let ours = Lab::new().tx_checksum(offload);
         up(&ours.gateway, &ours.device, &["--rule", rule]);

@@ -5,7 +5,8 @@
 use e2e::bench::FAR;
 use e2e::capture::{Frame, Wire};
 use e2e::detour::{self, up};
-use e2e::lab::{Lab, CLIENT, CLIENT6, SERVER, SERVER6};
+use e2e::family::Family;
+use e2e::lab::{tell_all_errors, Lab, CLIENT, CLIENT6, SERVER, SERVER6};
 use e2e::packet::{Inner, Packet};
 use e2e::sctp::{sctp, summed, CHUNKS, SCTP};
 use e2e::six::FAR6;
@@ -41,9 +42,7 @@ fn conversation(client: IpAddr, far: IpAddr) -> Vec<(bool, Packet)> {
 /// What each end gets of it, the client's view then the server's; and the errors that the client hears.
 fn transcript(lab: &Lab, client: IpAddr, far: IpAddr, server: IpAddr) -> Vec<String> {
     let beyond = lab.server6();
-    // The kernel tells one host no more than once a second, after six.
-    beyond.sysctl("net/ipv4/icmp_ratelimit", "0");
-    beyond.sysctl("net/ipv6/icmp/ratelimit", "0");
+    tell_all_errors(&beyond);
     // So that the neighbours are known.
     beyond.run("ping", &["-c", "1", "-W", "10", "10.9.9.1"]);
     beyond.run("ping", &["-6", "-c", "1", "-W", "10", "fd09::1"]);
@@ -102,11 +101,7 @@ fn sctp_gre_and_a_nameless_protocol_reach_a_server_as_with_nft() {
         let ip = if client.is_ipv4() { "ip" } else { "ip6" };
         let rule = format!("{ip} daddr {far} dnat to {server}");
         let theirs = Lab::new();
-        if client.is_ipv4() {
-            theirs.nft(&rule);
-        } else {
-            theirs.nft6(&rule);
-        }
+        theirs.nft_for(Family::of(client), &rule);
         let theirs = transcript(&theirs, client, far, server);
         let ours = Lab::new();
         up(&ours.gateway, &ours.device, &["--rule", &rule]);
