@@ -85,6 +85,36 @@ fn only_what_the_policy_allows() {
     detour::run(ns, &["inspect", "@drop", "--policy", &wrong]).refused(code::USAGE, &["wrong:2:", "allow"]);
 }
 
+/// `up` lets in what `load` would.
+#[test]
+fn the_dnat_as_well() {
+    let lab = Lab::new();
+    let ns = &lab.gateway;
+    let scratch = Scratch::new();
+    let path = |name: &str| scratch.path(name).display().to_string();
+    let object =
+        scratch.write("other.bpf.o", std::fs::read(tools::project().join("elf/dnat.bpf.o")).unwrap());
+    ns.run("minisign", &["-G", "-W", "-p", &path("ours.pub"), "-s", &path("ours")]);
+    let key = path("ours.pub");
+    let signed = ["up", DEVICE, "--object", &object, "--require-signature", &key];
+    detour::run(ns, &signed).refused(code::OBJECT, &["not signed", "other.bpf.o.minisig"]);
+    ns.run("minisign", &["-S", "-s", &path("ours"), "-m", &object]);
+    detour::run(ns, &["up", DEVICE, "--require-signature", &key]).refused(code::USAGE, &["--signature"]);
+    let strict = scratch.write("strict", "helper deny skc_lookup_tcp\n");
+    let egress = scratch.write("egress", "attach allow egress\n");
+    for (policy, word) in [(&strict, "skc_lookup_tcp"), (&egress, "is for ingress")] {
+        for line in [&["up", DEVICE][..], &["plan", "up", DEVICE], &signed] {
+            detour::run(ns, &[line, &["--policy", policy]].concat())
+                .refused(code::OBJECT, &[":1", word, "nothing was loaded"]);
+        }
+    }
+    assert!(tools::filters(ns, DEVICE, "ingress").is_empty());
+    detour::run(ns, &signed).done();
+    // Also where it is up already.
+    detour::run(ns, &["up", DEVICE, "--policy", &strict]).refused(code::OBJECT, &["skc_lookup_tcp"]);
+    detour::run(ns, &["down", DEVICE]).done();
+}
+
 /// The policy speaks of what bpftool would say that the kernel got.
 #[test]
 fn kernel_functions_are_seen_before_a_kernel_is_asked() {

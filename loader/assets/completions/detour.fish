@@ -77,6 +77,9 @@ complete -c detour -n "__fish_detour_using_subcommand up" -l clients-max -d 'Cli
 complete -c detour -n "__fish_detour_using_subcommand up" -l vlan -d 'Frames with VLAN tags that are served, too' -r -f -a "none\t''
 any\t''"
 complete -c detour -n "__fish_detour_using_subcommand up" -l object -d 'Programs of this object instead of the ones inside detour; it must have the same maps' -r
+complete -c detour -n "__fish_detour_using_subcommand up" -l policy -d 'What a program may use and how large it may be; what is against it is refused' -r
+complete -c detour -n "__fish_detour_using_subcommand up" -l require-signature -d 'Load only what the owner of this public key signed (minisign, Ed25519)' -r
+complete -c detour -n "__fish_detour_using_subcommand up" -l signature -d 'Where the signature is, if not in the object\'s FILE.minisig' -r
 complete -c detour -n "__fish_detour_using_subcommand up" -l original-dst -d 'Let getsockopt(SO_ORIGINAL_DST) of servers in this cgroup say what their clients asked for; without CGROUP, in all' -r
 complete -c detour -n "__fish_detour_using_subcommand up" -l flush -d 'Then end the flows that MATCH chooses, as \'flush\' does; \'\' chooses all' -r
 complete -c detour -n "__fish_detour_using_subcommand up" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r
@@ -247,6 +250,9 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l vlan -d 'Frames with VLAN tags that are served, too' -r -f -a "none\t''
 any\t''"
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l object -d 'Programs of this object instead of the ones inside detour; it must have the same maps' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l policy -d 'What a program may use and how large it may be; what is against it is refused' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l require-signature -d 'Load only what the owner of this public key signed (minisign, Ed25519)' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l signature -d 'Where the signature is, if not in the object\'s FILE.minisig' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l original-dst -d 'Let getsockopt(SO_ORIGINAL_DST) of servers in this cgroup say what their clients asked for; without CGROUP, in all' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l flush -d 'Then end the flows that MATCH chooses, as \'flush\' does; \'\' chooses all' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l facts -d 'Facts of another machine, as \'plan … --save-facts\' wrote them, or of none at all' -r
@@ -540,6 +546,9 @@ complete -c detour -n "__fish_detour_using_subcommand run" -l clients-max -d 'Cl
 complete -c detour -n "__fish_detour_using_subcommand run" -l vlan -d 'Frames with VLAN tags that are served, too' -r -f -a "none\t''
 any\t''"
 complete -c detour -n "__fish_detour_using_subcommand run" -l object -d 'Programs of this object instead of the ones inside detour; it must have the same maps' -r
+complete -c detour -n "__fish_detour_using_subcommand run" -l policy -d 'What a program may use and how large it may be; what is against it is refused' -r
+complete -c detour -n "__fish_detour_using_subcommand run" -l require-signature -d 'Load only what the owner of this public key signed (minisign, Ed25519)' -r
+complete -c detour -n "__fish_detour_using_subcommand run" -l signature -d 'Where the signature is, if not in the object\'s FILE.minisig' -r
 complete -c detour -n "__fish_detour_using_subcommand run" -l original-dst -d 'Let getsockopt(SO_ORIGINAL_DST) of servers in this cgroup say what their clients asked for; without CGROUP, in all' -r
 complete -c detour -n "__fish_detour_using_subcommand run" -l metrics-file -d 'Replace this file every 15 s, for Prometheus' -r
 complete -c detour -n "__fish_detour_using_subcommand run" -l names -d 'Keep here which names clients look up, in hosts format' -r

@@ -55,14 +55,14 @@ pub fn attaching(attach: &[Attach], args: &ArgMatches) -> Result<(), Refusal> {
 }
 
 fn signed(bytes: &[u8], key: &str, args: &ArgMatches) -> Result<(), Refusal> {
-    let file = given(args, "file").cloned().unwrap_or_default();
+    let file = given(args, "file").or(given(args, "object")).map_or("@dnat", String::as_str);
     let hint = "sign it: minisign -S -s KEY -m FILE; nothing was loaded";
     if file.starts_with('@') && given(args, "signature").is_none() {
         let what = format!("{file} lies in this program: --signature FILE has to say where its signature is");
         return Err(Refusal::new(Stage::Usage, what, "'detour verify' compares it with the manifest"));
     }
     let path = given(args, "signature").cloned().unwrap_or(format!("{file}.minisig"));
-    let no = |what: String| Refusal::new(Stage::Object, format!("{}: {what}", escape(&file)), hint);
+    let no = |what: String| Refusal::new(Stage::Object, format!("{}: {what}", escape(file)), hint);
     let signature = text_of(&path).map_err(|e| no(format!("it is not signed: {}", e.what)))?;
     signature::check(bytes, &signature, &text_of(key)?).map(|_| ()).map_err(no)
 }

@@ -55,22 +55,20 @@ fn bytes(path: &str) -> Result<(String, Vec<u8>), Refusal> {
 
 /// The DNAT that `up` loads: the one in this program, or one of `--object FILE` with the same programs and maps.
 pub fn dnat(args: &ArgMatches) -> Result<Named, Refusal> {
-    let ours = Object::parse(embedded::object("dnat")?)?;
-    let Some(path) = args.try_get_one::<String>("object").ok().flatten() else {
-        return Ok(Named { file: "dnat.bpf.o".to_string(), object: ours, reads: Vec::new() });
-    };
-    let (file, bytes) = bytes(path)?;
-    let object = Object::parse(&bytes).map_err(|e| Refusal::from(e).about(path))?;
-    let differences = alike::differences(&object, &ours);
-    match differences.is_empty() {
-        true => Ok(Named { file, object, reads: Vec::new() }),
-        false => {
-            let what =
-                format!("it is not a DNAT that this program can configure: {}", differences.join("; "));
+    let mut held = embedded::object("dnat")?.to_vec();
+    let mut named = Named { file: "dnat.bpf.o".to_string(), object: Object::parse(&held)?, reads: Vec::new() };
+    if let Some(path) = args.try_get_one::<String>("object").ok().flatten() {
+        (named.file, held) = bytes(path)?;
+        let object = Object::parse(&held).map_err(|e| Refusal::from(e).about(path))?;
+        let differences = alike::differences(&object, &named.object);
+        if !differences.is_empty() {
+            let what = format!("it is not a DNAT that this program can configure: {}", differences.join("; "));
             let hint = "'up' needs the programs, maps and types of @dnat; 'load' takes any object";
-            Err(Refusal::new(Stage::Object, what, hint).about(path))
+            return Err(Refusal::new(Stage::Object, what, hint).about(path));
         }
+        named.object = object;
     }
+    admitted(named, &held, args)
 }
 
 /// The object with the variables of `--set`, where the command has that option.
@@ -98,18 +96,18 @@ fn parse(bytes: &[u8], _: &ArgMatches) -> Result<Object, ObjectError> {
     Object::parse(bytes)
 }
 
-/// The same, signed and allowed as the command line wants it.
-fn admitted(args: &ArgMatches) -> Result<Named, Refusal> {
-    let (named, _bytes) = with_bytes(args)?;
+/// The object, if it is signed and allowed as the command line wants it.
+fn admitted(named: Named, _bytes: &[u8], _args: &ArgMatches) -> Result<Named, Refusal> {
     #[cfg(feature = "audit")]
-    crate::cmd::admit::object(&named, &_bytes, args)?;
+    crate::cmd::admit::object(&named, _bytes, _args)?;
     Ok(named)
 }
 
 /// The same for an object that is to be loaded: what it leaves to the kernel is decided.
 #[cfg(feature = "compat")]
 pub fn open_for_kernel(args: &ArgMatches) -> Result<Named, Refusal> {
-    let mut named = admitted(args)?;
+    let (named, bytes) = with_bytes(args)?;
+    let mut named = admitted(named, &bytes, args)?;
     // Not every command that loads has these options.
     let btf = args.try_get_one::<String>("btf").ok().flatten().map(String::as_str);
     named.reads = crate::compat::kernel::resolve(&mut named.object, btf)
@@ -128,7 +126,8 @@ pub fn open_for_kernel(args: &ArgMatches) -> Result<Named, Refusal> {
 /// The same for an object that is to be loaded. This build decides nothing for it: that is in the feature `compat`.
 #[cfg(not(feature = "compat"))]
 pub fn open_for_kernel(args: &ArgMatches) -> Result<Named, Refusal> {
-    admitted(args)
+    let (named, bytes) = with_bytes(args)?;
+    admitted(named, &bytes, args)
 }
 
 /// An object as `load` would give it to this kernel: variables set, what it leaves open decided.

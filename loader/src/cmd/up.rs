@@ -249,6 +249,8 @@ fn config(args: &ArgMatches, control: &control::Control, facts: &Facts) -> Resul
     };
     // Nothing is rewritten on its way in before the way back out exists.
     let attach = vec![attach("detour_out", EGRESS), attach("detour_in", INGRESS)];
+    #[cfg(feature = "audit")]
+    crate::cmd::admit::attaching(&attach, args)?;
     let creation = creation(control);
     let (mount, beside) = (args.get_flag("mount-bpffs"), beside(args, control, facts)?);
     Ok(Config { creation, attach, name: UP.to_string(), mount, replace: false, beside })

@@ -105,3 +105,21 @@ pub(super) fn policy() -> Arg {
     let help = "What a program may use and how large it may be; what is against it is refused";
     option("policy", "FILE", ValueParser::string(), help)
 }
+
+/// Whether an object is let in at all.
+#[cfg(feature = "audit")]
+pub(super) fn admitted() -> Vec<Arg> {
+    let file = |name, value, help: &'static str| option(name, value, ValueParser::string(), help);
+    let key = "Load only what the owner of this public key signed (minisign, Ed25519)";
+    vec![
+        policy(),
+        file("require-signature", "KEY", key),
+        file("signature", "FILE", "Where the signature is, if not in the object's FILE.minisig")
+            .requires("require-signature"),
+    ]
+}
+
+#[cfg(not(feature = "audit"))]
+pub(super) fn admitted() -> Vec<Arg> {
+    Vec::new()
+}

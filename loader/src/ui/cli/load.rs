@@ -65,24 +65,6 @@ fn part() -> Vec<Arg> {
     Vec::new()
 }
 
-/// Whether an object is let in at all.
-#[cfg(feature = "audit")]
-fn admitted() -> Vec<Arg> {
-    let file = |name, value, help: &'static str| option(name, value, ValueParser::string(), help);
-    let key = "Load only what the owner of this public key signed (minisign, Ed25519)";
-    vec![
-        super::args::policy(),
-        file("require-signature", "KEY", key),
-        file("signature", "FILE", "Where the signature is, if not in the object's FILE.minisig")
-            .requires("require-signature"),
-    ]
-}
-
-#[cfg(not(feature = "audit"))]
-fn admitted() -> Vec<Arg> {
-    Vec::new()
-}
-
 pub(super) fn load() -> Command {
     let command = Command::new("load")
         .about("Load tc programs of any object and attach them")
@@ -126,7 +108,7 @@ pub(super) fn load() -> Command {
         .arg(functions("program", "With --no-attach: load this function only").requires("no-attach"))
         .arg(sched_cls())
         .arg(mount());
-    reading(with_btf(command.args(admitted())))
+    reading(with_btf(command.args(super::args::admitted())))
 }
 
 #[cfg(feature = "compat")]

@@ -51,6 +51,7 @@ fn wanted() -> Vec<Arg> {
     all.extend(options());
     let help = "Programs of this object instead of the ones inside detour; it must have the same maps";
     all.push(option("object", "FILE", ValueParser::string(), help));
+    all.extend(super::args::admitted());
     all.extend(original_dst());
     all
 }
