@@ -6,7 +6,7 @@
 //! * [`serve`], [`talk`]: servers on the gateway and what a client hears when it asks;
 //! * [`crowd`]: very many of them, and a flood;
 //! * [`packet`], [`sctp`], [`capture`]: frames built, read and their checksums computed, all independent of the code under test;
-//! * [`random`]: any number of packets;
+//! * [`random`]: any number of packets, and [`model`]: what has to become of each;
 //! * [`dns`]: questions and answers; [`listen`]: events;
 //! * [`cgroup`]: a cgroup to make sockets in;
 //! * [`detour`]: the program; [`testrun`]: one of its programs run on one packet, [`bench`]: and what has to come out;
@@ -28,6 +28,7 @@ pub mod family;
 pub mod faults;
 pub mod lab;
 pub mod listen;
+pub mod model;
 pub mod netns;
 pub mod packet;
 pub mod random;
