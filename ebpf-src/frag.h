@@ -2,7 +2,8 @@
 /*
  * For each family: fragments. The first one has the ports and goes as any packet does; what became of its address is
  * remembered, and the later ones follow. A later one that comes before the first, or whose first was never seen, may be
- * a part of what we translate: then it is dropped, because it would be sent on untranslated.
+ * a part of what we translate: then it is dropped, because it would be sent on untranslated. Where no rule is about its
+ * addresses it passes, as its first one will.
  */
 #define frag_key_ofN   F(frag_key_of)
 #define frag_concernsN F(frag_concerns)
@@ -69,9 +70,10 @@ __noinline int frag_laterN(struct __sk_buff *skb, __u32 dir, __u32 now)
 	key = frag_key_ofN(&w->packet);
 	frag = bpf_map_lookup_elem(&frags, &key);
 	if (!frag || (__s32)(now - frag->seen) > (__s32)cfg.ip_frag)
-		return frag_concernsN(&w->packet, dir) ? drop(REASON_FRAGMENT_LOST)
-		       : dir == DIR_FORWARD            ? pass_inN(skb, REASON_FRAGMENT)
-		                                       : pass(REASON_FRAGMENT);
+		return frag_concernsN(&w->packet, dir) && (dir != DIR_FORWARD || rules_aboutN())
+		               ? drop(REASON_FRAGMENT_LOST)
+		       : dir == DIR_FORWARD ? pass_inN(skb, REASON_FRAGMENT)
+		                            : pass(REASON_FRAGMENT);
 	if (frag->dropped)
 		return drop(REASON_FRAGMENT_DROP);
 	from = dir == DIR_FORWARD ? w->packet.key.dst : w->packet.key.src;

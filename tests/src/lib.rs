@@ -7,6 +7,7 @@
 //! * [`crowd`]: very many of them, and a flood;
 //! * [`packet`], [`sctp`], [`capture`]: frames built, read and their checksums computed, all independent of the code under test;
 //! * [`random`]: any number of packets, and [`model`]: what has to become of each;
+//! * [`tun`]: a device whose far end is a test;
 //! * [`dns`]: questions and answers; [`listen`]: events;
 //! * [`cgroup`]: a cgroup to make sockets in;
 //! * [`detour`]: the program; [`testrun`]: one of its programs run on one packet, [`bench`]: and what has to come out;
@@ -42,5 +43,6 @@ pub mod talk;
 pub mod testrun;
 pub mod tmux;
 pub mod tools;
+pub mod tun;
 pub mod version;
 pub mod witness;

@@ -276,6 +276,11 @@ impl Packet {
         bytes
     }
 
+    /// What the checksum field holds until a device finishes the checksum: the sum of the pseudo header.
+    pub fn pseudo_sum(&self) -> u16 {
+        !checksum(&self.pseudo(self.transport().len()))
+    }
+
     fn pseudo(&self, length: usize) -> Vec<u8> {
         match (self.src, self.dst) {
             (IpAddr::V4(_), _) if self.protocol() == 1 => Vec::new(),

@@ -87,6 +87,13 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// Every call of `name` takes so many milliseconds longer; nothing fails.
+    pub fn slow(name: &str, milliseconds: u32) -> Fault {
+        Fault(format!("inject={name}:delay_enter={}", milliseconds * 1000))
+    }
+}
+
 /// Runs `command` inside `ns` under strace, watching `calls` (strace's names with commas).
 pub fn trace(ns: &Netns, command: &Command, calls: &str, fault: Option<&Fault>) -> (Output, Vec<Call>) {
     let scratch = Scratch::new();
@@ -111,7 +118,8 @@ pub fn inject(ns: &Netns, command: &Command, name: &str, fault: &Fault) -> Optio
     strace.arg(command.get_program()).args(command.get_args());
     let output = ns.output(&mut strace);
     let log = std::fs::read_to_string(&log).unwrap();
-    (log.contains("(INJECTED)") || log.contains("+++ killed by SIGKILL")).then_some(output)
+    (log.contains("(INJECTED)") || log.contains("(DELAYED)") || log.contains("+++ killed by SIGKILL"))
+        .then_some(output)
 }
 
 /// The calls in strace's output.

@@ -4,6 +4,7 @@ use e2e::crowd::Crowd;
 use e2e::detour::{self, code, up};
 use e2e::lab::{Lab, CLIENT};
 use e2e::serve::Server;
+use e2e::strace;
 use e2e::talk;
 use serde_json::{json, Value};
 use std::io::{Read, Write};
@@ -114,6 +115,51 @@ fn other_rules_with_and_without() {
     detour::run(&lab.gateway, &["down", DEVICE]).done();
     let first = up(&lab.gateway, DEVICE, &["--rule", new, "--flush", ""]);
     assert!(first.stdout.contains("nothing was up, so there are no flows to end"), "{}", first.stdout);
+}
+
+/// Flows that open while `up --flush` is under way do so by the rules before until the swap: they end with those that it found.
+#[test]
+fn none_is_left_of_the_rules_before() {
+    let lab = Lab::new();
+    let rule = |port: u16| format!("udp dport 53 redirect to :{port}");
+    let _servers = [5301, 5302].map(|port| Server::udp(&lab.gateway, SocketAddr::from(([0; 4], port))));
+    let kept = talk::udp(&lab.client, 0);
+    up(&lab.gateway, DEVICE, &["--rule", &rule(5301), "--rule", "udp redirect to :5301"]);
+    talk::ask(&kept, at("8.8.8.8:54"), "not chosen").unwrap();
+    for port in [5302, 5301, 5302] {
+        let (done, rule) = (AtomicBool::new(false), rule(port));
+        let line = ["up", DEVICE, "--rule", &rule, "--rule", "udp redirect", "--flush", "udp dport 53", "-j"];
+        let output = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // Every other one is confirmed at once.
+                let mut heard = 0;
+                while !done.load(Ordering::Relaxed) {
+                    let socket = talk::udp(&lab.client, 0);
+                    // An answer may meet a flow that has just ended.
+                    socket.set_read_timeout(Some(std::time::Duration::from_millis(50))).unwrap();
+                    for _ in 0..=heard % 2 {
+                        let _ = talk::ask(&socket, at("8.8.8.8:53"), "name?");
+                    }
+                    heard += 1;
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
+            });
+            let slow = strace::Fault::slow("bpf", 3);
+            let output = strace::inject(&lab.gateway, &detour::command(&line), "bpf", &slow);
+            done.store(true, Ordering::Relaxed);
+            output.expect("it was slowed down")
+        });
+        let document = detour::Run::of(&line, &output).done().json();
+        assert_eq!(document["flows"]["moving"], 0, "{document}");
+        let flows = detour::json(&lab.gateway, &["flows", DEVICE, "udp", "dport", "53"]);
+        let now = &flows["rules_generation"];
+        let all = flows["flows"].as_array().unwrap();
+        let old = all.iter().filter(|flow| flow["rules_generation"] != *now).count();
+        assert_eq!(old, 0, "of {}: {document}", all.len());
+        assert!(all.iter().all(|flow| flow["server"]["port"] == port), "{port}");
+    }
+    let flows = detour::json(&lab.gateway, &["flows", DEVICE, "udp", "dport", "54"]);
+    assert_eq!(flows["flows"][0]["server"]["port"], 5301, "{flows}");
 }
 
 #[test]

@@ -165,6 +165,67 @@ fn a_dropped_first_fragment_takes_the_others_with_it() {
     });
 }
 
+/// What no rule can be about, whatever its ports, passes in any order, as under nft; of all else the first one has to be seen.
+#[test]
+fn early_fragments_of_what_no_rule_is_about_pass() {
+    let rules = [
+        "ip daddr 198.51.100.0/24 udp dport 53 redirect",
+        "ip saddr 192.168.178.52 drop",
+        "ip daddr != 198.51.100.0/24 tcp dport { 80, 443 } redirect to :8080",
+        "ip6 daddr 2001:db8:1::/48 udp dport 53 redirect",
+        "meta l4proto 47 ip daddr 203.0.113.9 dnat to 192.168.178.3",
+    ];
+    let [served, other]: [Ipv4Addr; 2] = [[198, 51, 100, 7].into(), [192, 168, 178, 52].into()];
+    let early = |packet: Packet| packet.fragments(256)[1].frame();
+    let one = |src: Ipv4Addr, dst: Ipv4Addr, protocol: u8| {
+        let piece = Packet::other(src.into(), dst.into(), protocol).payload(&[1; 600]);
+        early(Packet { fragment: 0, ..piece })
+    };
+    let six = |to: &str| {
+        let packet = Packet::udp(client6(4000), at6(to.parse().unwrap(), 9)).payload(&[1; 64]);
+        framed(&extended(&packet.ip(), &[fragment(8, false)]))
+    };
+    let pass = [one(CLIENT, FAR, 17), one(CLIENT, served, 6), one(CLIENT, FAR, 47), one(CLIENT, served, 47)];
+    let drop = [
+        ("served", one(CLIENT, served, 17)),
+        ("its source", one(other, FAR, 17)),
+        ("TCP", one(CLIENT, FAR, 6)),
+        ("GRE", one(CLIENT, [203, 0, 113, 9].into(), 47)),
+        ("served, IPv6", six("2001:db8:1::5")),
+    ];
+    let bench = Bench::new(&rules);
+    bench.scenes(|_, ingress, _| {
+        for frame in pass.iter().chain([&six("2001:db8:2::5")]) {
+            ingress.passes("no rule is about it", frame);
+        }
+        for (what, frame) in &drop {
+            assert_eq!(ingress.program.run(frame, ingress.sums).verdict, SHOT, "{what}");
+        }
+    });
+    // Where a rule names source ports, it could be that one.
+    let ports = ["--rule", "udp sport 4000 ip daddr 198.51.100.0/24 redirect", "--rule", "tcp redirect"];
+    detour::up(&bench.lab.gateway, &bench.lab.device, &ports);
+    bench.scenes(|_, ingress, _| {
+        assert_eq!(ingress.program.run(&pass[0], ingress.sums).verdict, SHOT);
+        ingress.passes("nothing is about GRE", &pass[2]);
+    });
+    // A datagram that is translated is so in order, and one that no rule is about in any.
+    detour::up(&bench.lab.gateway, &bench.lab.device, &["--rule", rules[0]]);
+    bench.scenes(|port, ingress, _| {
+        let asked = |to| numbered(Packet::udp(client(port), at(to, 53)).payload(&[3; 900]), port);
+        follows(ingress, &asked(served), &asked(served).between(client(port), server(53)), 256);
+        for piece in asked(FAR).fragments(256).iter().rev() {
+            ingress.passes("in reverse", &piece.frame());
+        }
+    });
+    // Sealed, nothing of it goes on.
+    let lab = Lab::new();
+    detour::up(&lab.gateway, &lab.device, &["--sealed", "--rule", rules[0]]);
+    Bench { lab }.scenes(|_, ingress, _| {
+        assert_eq!(ingress.program.run(&pass[0], ingress.sums).verdict, SHOT, "sealed");
+    });
+}
+
 /// Lengths that lie, first fragments without ports: nothing is changed, nothing is remembered as translated.
 #[test]
 fn damaged_fragments_pass_untouched() {

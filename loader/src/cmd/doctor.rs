@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! `doctor [DEV]`: what this kernel, this process and this device can do, each fault with its fix. 1 where `up` would fail.
-use crate::cmd::{Answer, Context};
+use crate::cmd::{look, Answer, Context};
+use crate::dnat::control;
 use crate::dnat::diagnosis::{self, Finding, State};
 use crate::dnat::embedded;
+use crate::dnat::running::active;
+use crate::dnat::verify::told;
 use crate::load::create::Creation;
 use crate::load::exec;
 use crate::load::explain::explain;
+use crate::load::facts::Facts;
 use crate::load::gather;
 use crate::load::netlink::Socket;
 use crate::load::plan;
@@ -33,10 +37,19 @@ pub fn doctor(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusa
         reads.append(&mut facts.reads.clone());
         let near = surroundings::nearby(context.socket()?, facts)?;
         findings.extend(diagnosis::device(&near, PRIO));
+        findings.extend(in_force(&near.facts));
     }
     let code = u8::from(findings.iter().any(|f| f.state == State::Bad));
     let text = ui::doctor::text(&findings, context.verbose, &context.paper);
     Ok(Answer { text, json: ui::doctor::json(device, &findings, &reads), code })
+}
+
+/// What the rules that run on the device ask for, and the machine as it is set now does not do. Nothing where none are to be
+/// seen.
+fn in_force(facts: &Facts) -> Vec<Finding> {
+    let table = look::of_up(facts).and_then(|look| active(look.dir()));
+    let rules = table.ok().and_then(|(_, table)| told(&table)).filter(|rules| !rules.is_empty());
+    rules.map(|rules| diagnosis::in_force(&control::notes(&rules, facts))).unwrap_or_default()
 }
 
 /// The priority that `up` takes by itself.

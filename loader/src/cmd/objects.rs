@@ -56,13 +56,15 @@ fn bytes(path: &str) -> Result<(String, Vec<u8>), Refusal> {
 /// The DNAT that `up` loads: the one in this program, or one of `--object FILE` with the same programs and maps.
 pub fn dnat(args: &ArgMatches) -> Result<Named, Refusal> {
     let mut held = embedded::object("dnat")?.to_vec();
-    let mut named = Named { file: "dnat.bpf.o".to_string(), object: Object::parse(&held)?, reads: Vec::new() };
+    let mut named =
+        Named { file: "dnat.bpf.o".to_string(), object: Object::parse(&held)?, reads: Vec::new() };
     if let Some(path) = args.try_get_one::<String>("object").ok().flatten() {
         (named.file, held) = bytes(path)?;
         let object = Object::parse(&held).map_err(|e| Refusal::from(e).about(path))?;
         let differences = alike::differences(&object, &named.object);
         if !differences.is_empty() {
-            let what = format!("it is not a DNAT that this program can configure: {}", differences.join("; "));
+            let what =
+                format!("it is not a DNAT that this program can configure: {}", differences.join("; "));
             let hint = "'up' needs the programs, maps and types of @dnat; 'load' takes any object";
             return Err(Refusal::new(Stage::Object, what, hint).about(path));
         }

@@ -17,7 +17,6 @@ use crate::load::plan::{self, Attach, Config, Plan};
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::repair::repair;
 use crate::load::sockopt::Beside;
-use crate::load::symbols::Symbols;
 use crate::load::tc::{Place, EGRESS, INGRESS};
 use crate::load::tcx::Anchor;
 use crate::load::{kept, memory};
@@ -54,7 +53,8 @@ pub fn up(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
         eprintln!("{device}: {}", memory::text(&maps));
     }
     let symbols = context.execute(&up.plan, Some(&up.named.object)).map_err(name_option)?;
-    let (change, words) = match (up.change, swaps, up.flushed) {
+    let flushed = flushed(context, args, &up, &symbols, swaps)?;
+    let (change, words) = match (up.change, swaps, flushed.count) {
         (_, false, 0) => ("none", "nothing to do, it is up with these rules"),
         (_, false, _) => ("none", "it is up with these rules"),
         (Change::Rules, true, 0) => ("rules", "other rules are in force now; flows carry on"),
@@ -64,28 +64,40 @@ pub fn up(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
         (Change::Replaced, true, _) => ("replaced", "other programs run now, with empty maps"),
         (Change::Loaded, true, _) => ("loaded", "up"),
     };
-    let steps = up.plan.steps.len();
-    let (also, flows) = flushed(&symbols, up.flushed);
-    let text = format!("{}{device}: {words}{also} ({} rules, {steps} steps)\n", notes(&up.plan), up.rules);
-    let json = json!({"schema": "detour.up/1", "dev": device, "change": change, "rules": up.rules,
-        "steps": steps, "notes": up.plan.notes, "flows": flows,
+    let steps = up.plan.steps.len().saturating_add(flushed.steps);
+    let (also, rules) = (flushed.text, up.rules);
+    let text = format!("{}{device}: {words}{also} ({rules} rules, {steps} steps)\n", notes(&up.plan));
+    let json = json!({"schema": "detour.up/1", "dev": device, "change": change, "rules": rules,
+        "steps": steps, "notes": up.plan.notes, "flows": flushed.json,
         "memory": maps.iter().fold(0_u64, |sum, (_, bytes)| sum.saturating_add(*bytes))});
     Ok(Answer::done(text, json))
 }
 
-/// What became of the flows that were to end, in words and for programs.
-#[cfg(feature = "operate")]
-fn flushed(symbols: &Symbols, count: usize) -> (String, Value) {
-    let ended = crate::dnat::flush::ended(symbols, count);
-    match count {
-        0 => (String::new(), Value::Null),
-        _ => (format!("; {}", crate::cmd::flush::text(&ended)), crate::cmd::flush::json(&ended)),
-    }
+/// What became of the flows that were to end.
+#[derive(Debug, Default)]
+pub struct Flushed {
+    /// How many there were.
+    pub count: usize,
+    /// Steps beyond those of the plan: for flows that opened while it was done.
+    pub steps: usize,
+    /// In words.
+    pub text: String,
+    /// For programs.
+    pub json: Value,
 }
 
+#[cfg(feature = "operate")]
+use crate::cmd::flush::flushed;
+
 #[cfg(not(feature = "operate"))]
-fn flushed(_: &Symbols, _: usize) -> (String, Value) {
-    (String::new(), Value::Null)
+fn flushed(
+    _: &mut Context,
+    _: &ArgMatches,
+    _: &Up,
+    _: &crate::load::symbols::Symbols,
+    _: bool,
+) -> Result<Flushed, Refusal> {
+    Ok(Flushed::default())
 }
 
 /// Where the kernel has no memory for a map: the option that sizes it.

@@ -243,6 +243,18 @@ pub fn device(n: &Nearby, prio: u16) -> Vec<Finding> {
     all
 }
 
+/// Of the rules in force, by what `up` would say of them now: `WHAT: FIX` each.
+pub fn in_force(notes: &[String]) -> Vec<Finding> {
+    let finding = |note: &String| {
+        let (what, fix) = note.rsplit_once(": ").unwrap_or((note, "'detour up' with other rules"));
+        Finding::new("rules in force", State::Odd, what, fix)
+    };
+    match notes {
+        [] => vec![Finding::good("rules in force", "nothing is in the way of their targets")],
+        notes => notes.iter().map(finding).collect(),
+    }
+}
+
 /// TCA_CLS_FLAGS_IN_HW.
 const IN_HW: u32 = 4;
 

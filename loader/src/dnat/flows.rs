@@ -84,6 +84,16 @@ pub fn flow(slot: &[u8], cfg: &Cfg, clock: &Clock) -> Option<Flow> {
     }
 }
 
+/// In which slot the flow lives now that moved out of this one.
+pub fn moved(slot: &[u8]) -> Option<u32> {
+    let (state, first) = match slot.len() {
+        Flow4::SIZE => Flow4::read(slot).map(|slot| (slot.state, slot.first))?,
+        Flow6::SIZE => Flow6::read(slot).map(|slot| (slot.state, slot.first))?,
+        _ => return None,
+    };
+    (state == codes::FLOW_MOVED).then_some(first)
+}
+
 /// What slots of both families hold.
 struct Slot {
     protocol: u8,

@@ -110,12 +110,22 @@ impl Look {
     }
 
     fn flows_of(&self, index: &str, slots: &str, dir: usize) -> Result<Vec<Flow>, Refusal> {
-        let slots = self.map(slots)?;
+        let (index, slots) = (self.map(index)?, self.map(slots)?);
+        let lookup = |map: &Map, key: &[u8]| map.lookup(key).map_err(|e| unreadable(&e.to_string()));
         let mut flows = Vec::new();
-        for (key, slot) in entries(&*self.map(index)?)?.iter().filter(|(key, _)| key.get(dir) == Some(&0)) {
-            let value = slots.lookup(slot).map_err(|e| unreadable(&e.to_string()))?.unwrap_or_default();
+        for (key, slot) in entries(&index)?.iter().filter(|(key, _)| key.get(dir) == Some(&0)) {
+            let holds = |value: &[u8]| value.get(KEY..KEY.saturating_add(key.len())) == Some(key);
+            let mut value = lookup(&slots, slot)?.unwrap_or_default();
+            // A flow may have been confirmed, and moved, since the index was read.
+            let moved = match holds(&value) {
+                true => flows::moved(&value).map(|slot| slot.to_ne_bytes().to_vec()),
+                false => lookup(&index, key)?.filter(|now| now != slot),
+            };
+            if let Some(slot) = moved {
+                value = lookup(&slots, &slot)?.unwrap_or_default();
+            }
             // An entry that a race left over leads to a slot with other keys.
-            if value.get(KEY..KEY.saturating_add(key.len())) == Some(key) {
+            if holds(&value) {
                 flows.extend(flows::flow(&value, &self.cfg, &self.clock));
             }
         }
