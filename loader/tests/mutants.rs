@@ -135,6 +135,25 @@ fn damaged_objects_are_refused_or_read_but_never_panic() {
     assert!(done >= rounds() * objects.len());
 }
 
+/// A section of zeros may claim 32 MiB of a map's value. Reading it costs nothing of that; only who sets a variable in it,
+/// which the file alone cannot, pays for the value that goes to the kernel: once.
+#[test]
+fn a_large_bss_is_paid_for_by_who_sets_it() {
+    use detour::object::Object;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../elf/fixtures/bss_own.bpf.o");
+    let bytes = std::fs::read(path).unwrap();
+    let mut parsed = None;
+    survives("bss_own", &bytes, || parsed = Some(Object::parse(&bytes).unwrap()));
+    let mut object = parsed.unwrap();
+    let map = object.maps.iter().find(|m| m.name == ".bss").unwrap();
+    assert_eq!((map.value_size, map.contents.as_ref()), (2 << 20, None));
+    assert!(object.maps.iter().any(|m| m.name == ".bss.own" && m.value_size == 4));
+    let used = allocation_counter::measure(|| object.set("huge[524287]=7").unwrap());
+    assert!(((2 << 20)..(2 << 20) + FLOOR).contains(&used.bytes_max), "{}", used.bytes_max);
+    let map = object.maps.iter().find(|m| m.name == ".bss").unwrap();
+    assert!(map.contents.as_ref().unwrap().ends_with(&[0, 0, 0, 0, 7, 0, 0, 0]));
+}
+
 #[test]
 fn objects_cut_anywhere_are_refused_or_read_but_never_panic() {
     for path in objects() {

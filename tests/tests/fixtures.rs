@@ -49,6 +49,7 @@ const EXPECTED: &[Expected] = &[
     bad("bad_maps_unknown", &["map bad, attribute max_elements", "unknown"]),
     bad("bad_relocation", &["R_BPF_64_NODYLD32 against 'target'"]),
     bad("big_endian", &["big-endian"]),
+    row("bss_own", Loads, false, true), // bpftool: "skipping section .bss.own"
     row("callbacks", Loads, true, true),
     row("core", Loads, true, true),
     row("core_clang16", Loads, true, true),

@@ -71,6 +71,18 @@ fn global_data_as_compiled_and_as_set() {
 }
 
 #[test]
+fn zeros_of_other_names_and_of_many_bytes() {
+    // own becomes 3 + 60, and the last of half a million numbers is 3.
+    for (set, expected) in [
+        (&["--set", "own=3", "--set", "huge[524287]=3"][..], SHOT),
+        (&[], SHOT),
+        (&["--set", "own=3"], UNSPEC),
+    ] {
+        loaded("bss_own", set, |ns| assert_eq!(verdict(&program(ns, "ingress", "bss_own"), 60), expected));
+    }
+}
+
+#[test]
 fn values_that_do_not_fit() {
     let lab = Lab::on(Netns::alone(), DEVICE);
     let before = Snapshot::take(&lab.gateway);

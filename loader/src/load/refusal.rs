@@ -171,6 +171,7 @@ impl From<ObjectError> for Refusal {
             ObjectError::Elf(_) => "compile with: clang -target bpfel -O2 -g -c, and strip with llvm-strip -g only",
             ObjectError::Btf { .. } => "compile with -g, and keep .BTF and .BTF.ext",
             ObjectError::Map { .. } => "see 'Map definitions' in the kernel's Documentation/bpf/libbpf",
+            ObjectError::Insn { .. } => "compile with -mcpu=v3 or v4; 'detour inspect --disasm' shows what is around it",
             ObjectError::Relocation { .. } | ObjectError::Code { .. } => {
                 "'detour inspect' shows what could be read; the C at that place needs what this loader does not link"
             }

@@ -8,6 +8,7 @@ use super::error::ObjectError;
 use super::externs::Externs;
 use super::functions::{Function, Functions};
 use super::insn::{self, Insn};
+use super::isa;
 
 /// A function that is read but not yet placed in a program.
 pub struct Body {
@@ -59,6 +60,7 @@ impl Context<'_> {
             relocated.insert(site.relocate(&mut body, relocation)?);
         }
         site.check_unrelocated(&mut body, &relocated)?;
+        site.check_known(&body)?;
         body.calls.sort_unstable();
         Ok(body)
     }
@@ -72,6 +74,21 @@ struct Site<'a> {
 }
 
 impl Site<'_> {
+    /// Refuses what no kernel would know; the second half of a 16-byte load is no instruction.
+    fn check_known(&self, body: &Body) -> Result<(), ObjectError> {
+        let mut second = false;
+        for (at, insn) in body.insns.iter().enumerate() {
+            let is_second = second;
+            second = !is_second && insn.is_ld_imm64();
+            if let Some(what) = isa::unknown(insn).filter(|_| !is_second) {
+                let (section, name) = (self.section.name.to_owned(), self.function.name.to_owned());
+                let offset = (self.function.start.saturating_add(at) as u64) << 3;
+                return Err(ObjectError::Insn { section, offset, name, code: insn.code, what });
+            }
+        }
+        Ok(())
+    }
+
     fn relocations(&self) -> &[Relocation] {
         let all = &self.section.relocations;
         let before = |insn: usize| all.partition_point(|r| r.offset < (insn as u64) << 3);

@@ -2,12 +2,15 @@
 //! One instruction to its text, in the form llvm-objdump prints.
 
 use super::insn::Insn;
+use super::isa;
 
 /// The text of an instruction; `next` is the one behind it, whose `imm` a 16-byte load needs.
 ///
 /// Names of maps and functions are the caller's to add: here is only what the bytes say.
 pub fn disassemble(insn: &Insn, next: Option<&Insn>) -> String {
     let text = match insn.code & CLASS {
+        _ if insn.code == GOTOX => Some(format!("gotox r{}", insn.dst())),
+        _ if insn.code != CALLX && isa::unknown(insn).is_some() => None,
         LD => load_constant(insn, next),
         LDX => load(insn),
         ST | STX => store(insn),
@@ -75,6 +78,16 @@ fn store(insn: &Insn) -> Option<String> {
 /// `imm` says which operation; its lowest bit, whether the old value comes back.
 fn atomic(insn: &Insn, width: u32, place: &str) -> Option<String> {
     let letter = register_letter(width);
+    match insn.imm {
+        LOAD_ACQUIRE => {
+            let place = address(insn.src(), insn.off);
+            return Some(format!("{letter}{} = load_acquire((u{width} *)({place}))", insn.dst()));
+        }
+        STORE_RELEASE => {
+            return Some(format!("store_release((u{width} *)({place}), {letter}{})", insn.src()));
+        }
+        _ => {}
+    }
     let suffix = if width == 64 { "64" } else { "32_32" };
     let register = format!("{letter}{}", insn.src());
     let (name, sign) = match insn.imm & !FETCH {
@@ -202,13 +215,17 @@ const ATOMIC: u8 = 0xc0;
 const OPERATION: u8 = 0xf0;
 const REGISTER: u8 = 0x08;
 const FETCH: i32 = 1;
+const LOAD_ACQUIRE: i32 = 0x100;
+const STORE_RELEASE: i32 = 0x110;
+const GOTOX: u8 = 0x0d;
+const CALLX: u8 = 0x8d;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// As llvm-objdump-19 --mcpu=v4 prints it.
-    const LLVM: [(u64, u64, &str); 52] = [
+    const LLVM: [(u64, u64, &str); 55] = [
         (0xb701000005000000, 0x0, "r1 = 0x5"),
         (0xb401000005000000, 0x0, "w1 = 0x5"),
         (0xb7010000fbffffff, 0x0, "r1 = -0x5"),
@@ -246,6 +263,9 @@ mod tests {
         (0xc3210000e1000000, 0x0, "w2 = xchg32_32(r1 + 0x0, w2)"),
         (0xdb210000f1000000, 0x0, "r0 = cmpxchg_64(r1 + 0x0, r0, r2)"),
         (0xc3210000f1000000, 0x0, "w0 = cmpxchg32_32(r1 + 0x0, w0, w2)"),
+        (0xd312000000010000, 0x0, "w2 = load_acquire((u8 *)(r1 + 0x0))"),
+        (0xdb21080010010000, 0x0, "store_release((u64 *)(r1 + 0x8), r2)"),
+        (0x0d01000000000000, 0x0, "gotox r1"),
         (0x0500010000000000, 0x0, "goto +0x1"),
         (0x0600000001000000, 0x0, "gotol +0x1"),
         (0x1d21010000000000, 0x0, "if r1 == r2 goto +0x1"),

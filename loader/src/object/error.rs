@@ -13,6 +13,8 @@ pub enum ObjectError {
     Section { section: String, what: &'static str },
     /// One instruction or symbol; `offset` is in bytes from the section's start.
     Code { section: String, offset: u64, name: String, what: &'static str },
+    /// One instruction that is none of the instruction set; `offset` is in bytes from the section's start.
+    Insn { section: String, offset: u64, name: String, code: u8, what: &'static str },
     /// One relocation entry; `offset` is in bytes from the section's start.
     Relocation { section: String, offset: u64, kind: u32, symbol: String, what: &'static str },
     /// The types.
@@ -32,6 +34,10 @@ impl fmt::Display for ObjectError {
             ObjectError::Section { section, what } => write!(f, "section {section}: {what}"),
             ObjectError::Code { section, offset, name, what } => {
                 write!(f, "section {section}, offset {offset:#x}, {name}: {what}")
+            }
+            ObjectError::Insn { section, offset, name, code, what } => {
+                let class = super::isa::class(*code);
+                write!(f, "section {section}, offset {offset:#x}, {name}: instruction {code:#04x} of class {class}: {what}")
             }
             ObjectError::Relocation { section, offset, kind, symbol, what } => {
                 let kind = Kind(*kind);

@@ -38,6 +38,7 @@ mod externs;
 mod functions;
 mod helpers;
 mod insn;
+pub mod isa;
 #[cfg(feature = "compat")]
 mod legacy;
 mod license;
