@@ -27,19 +27,22 @@ pub fn dial(ns: &Netns, port: u16, to: SocketAddr) -> io::Result<TcpStream> {
 
 /// The same, given up after `patience`.
 pub fn dial_for(ns: &Netns, port: u16, to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
-    ns.within(|| {
-        let family = Family::of(to.ip());
-        let kind = family.pick(AddressFamily::Inet, AddressFamily::Inet6);
-        let fd = socket(kind, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-        setsockopt(&fd, sockopt::ReuseAddr, &true)?;
-        // The send timeout is also the one of connect(2).
-        setsockopt(&fd, sockopt::SendTimeout, &TimeVal::milliseconds(patience.as_millis() as i64))?;
-        bind(fd.as_raw_fd(), &SockaddrStorage::from(family.any(port)))?;
-        connect(fd.as_raw_fd(), &SockaddrStorage::from(to))?;
-        let stream = TcpStream::from(fd);
-        stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(stream)
-    })
+    ns.within(|| dial_here(port, to, patience))
+}
+
+/// The same on this thread, for many connections: call it within the namespace.
+pub fn dial_here(port: u16, to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
+    let family = Family::of(to.ip());
+    let kind = family.pick(AddressFamily::Inet, AddressFamily::Inet6);
+    let fd = socket(kind, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    // The send timeout is also the one of connect(2).
+    setsockopt(&fd, sockopt::SendTimeout, &TimeVal::milliseconds(patience.as_millis() as i64))?;
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(family.any(port)))?;
+    connect(fd.as_raw_fd(), &SockaddrStorage::from(to))?;
+    let stream = TcpStream::from(fd);
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
 }
 
 /// Whether `error` of a [`dial_for`] or a read means that nobody said anything, not even no.

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! What strangers can do to a gateway: floods, scans and races. Those who talk already must not notice.
-use e2e::bench::{at, Bench, FAR};
-use e2e::crowd::{honest, meanwhile, Crowd, Flood};
+use e2e::bench::Bench;
+use e2e::crowd::{arrivals, meanwhile, Crowd, Flood};
 use e2e::detour::{self, up};
-use e2e::lab::{Lab, CLIENT, GATEWAY};
+use e2e::family::Family;
+use e2e::lab::Lab;
 use e2e::netns::apart;
 use e2e::packet::{Packet, ACK, SYN};
 use e2e::serve::Server;
@@ -11,17 +12,31 @@ use e2e::testrun::{Outcome, Sums};
 use nix::sched::{sched_setaffinity, CpuSet};
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
 use nix::unistd::Pid;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Barrier;
+use std::time::Instant;
 
-/// The table of confirmed flows, and 20 times as many first packets.
+/// The table of confirmed flows.
 const FLOWS: u32 = 65_536;
-const FLOOD: u32 = 20 * FLOWS;
+/// Half-open flows of a processor.
+const HALF_OPEN: u32 = 4096;
 
-/// Addresses that nobody has, one for each `n`.
-fn nobody(n: u32) -> Ipv4Addr {
-    Ipv4Addr::from(u32::from(Ipv4Addr::new(203, 0, 0, 0)) + n)
+/// What IPv6 gets of `four` slots.
+fn share(family: Family, four: u32) -> u32 {
+    family.pick(four, four / 4)
+}
+
+/// Addresses that nobody has, one for each `n`, at `port`.
+fn nobody(family: Family, n: u32, port: u16) -> SocketAddr {
+    let four = Ipv4Addr::from(u32::from(Ipv4Addr::new(203, 0, 0, 0)) + n);
+    let six = Ipv6Addr::from(u128::from(Ipv6Addr::new(0x2001, 0xdb8, 0xbad, 0, 0, 0, 0, 0)) + u128::from(n));
+    SocketAddr::new(family.pick(IpAddr::from(four), six.into()), port)
+}
+
+/// The server's end.
+fn server(family: Family, port: u16) -> SocketAddr {
+    SocketAddr::new(family.gateway(), port)
 }
 
 /// Both ends of thousands of connections are in this process.
@@ -30,68 +45,76 @@ fn many_descriptors() {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
 }
 
-#[test]
-fn a_flood_of_first_packets_costs_nobody_a_connection() {
+fn a_flood(family: Family, first_packets: u32) {
     many_descriptors();
     let lab = Lab::new();
     // The answers to clients that are not there have somewhere to go.
-    lab.gateway.run("ip", &["route", "add", "default", "via", &CLIENT.to_string()]);
-    let (rule, flows) = ("tcp dport 80 redirect to :8080", FLOWS.to_string());
+    lab.gateway.run("ip", &["route", "add", "default", "via", &family.client().to_string()]);
+    let (rule, flows) = ("tcp dport 80 redirect to :8080", family.pick(FLOWS, 4 * FLOWS).to_string());
     up(&lab.gateway, &lab.device, &["--rule", rule, "--rule", "redirect", "--flows-max", &flows]);
-    let _server = Server::echo(&lab.gateway, SocketAddr::from((GATEWAY, 8080)));
-    let mut crowd = Crowd::new(&lab.client, 1000, |n| SocketAddr::from((nobody(n), 80)));
+    let _server = Server::echo(&lab.gateway, server(family, 8080));
+    let mut crowd = Crowd::new(&lab.client, 1000, |n| nobody(family, n, 80));
     // Served and refused, by TCP and by UDP.
-    let mut flood = Flood::new(&lab, &[80, 81], &[53, 54]);
-
-    let over = AtomicBool::new(false);
-    let (mut good, mut tried) = (0, 0);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            flood.send(FLOOD);
+    let mut flood = Flood::new(&lab, family, &[80, 81], &[53, 54]);
+    let (over, start) = (AtomicBool::new(false), Instant::now());
+    let ((tried, served), seconds) = std::thread::scope(|scope| {
+        let flood = scope.spawn(|| {
+            flood.send(first_packets);
             over.store(true, Ordering::Relaxed);
+            start.elapsed().as_secs_f64()
         });
         scope.spawn(|| meanwhile(&over, || crowd.exchange()));
-        meanwhile(&over, || {
-            tried += 1;
-            let to = SocketAddr::from((nobody(0x10000 + tried), 80));
-            good += u32::from(honest(&lab.client, to).map_err(|error| eprintln!("{to}: {error}")).is_ok());
-        });
+        (arrivals(&lab.client, 260, |n| nobody(family, 0x10000 + n, 80), &over), flood.join().unwrap())
     });
     crowd.exchange();
-    println!("{FLOOD} first packets; meanwhile {} exchanges on each of 1000 connections, {good} of {tried} new ones served", crowd.rounds());
-    assert!(tried >= 1000, "the flood was over after {tried} new connections: this shows little");
-    assert!(good * 100 >= tried * 99, "{good} of {tried}");
+    println!(
+        "{first_packets} first packets in {seconds:.1} s; meanwhile {} exchanges on each of 1000 connections, {served} of {tried} \
+         new ones served",
+        crowd.rounds()
+    );
+    assert!(f64::from(tried) >= 200.0 * seconds, "the load was not made: {tried} new ones in {seconds} s");
+    assert!(tried >= 500, "the flood was over after {tried} new connections: this shows little");
+    assert!(served * 100 >= tried * 99, "{served} of {tried}");
+}
+
+/// One after the other: each takes a processor for itself.
+#[test]
+fn a_flood_of_first_packets_costs_nobody_a_connection() {
+    a_flood(Family::V4, 20 * FLOWS);
+    a_flood(Family::V6, 5 * FLOWS);
 }
 
 #[test]
 fn a_scan_of_all_ports_hides_nobody_else() {
-    let lab = Lab::new();
-    up(
-        &lab.gateway,
-        &lab.device,
-        &["--rule", "tcp dport 80 redirect", "--rule", "redirect", "--asked-max", "4096"],
-    );
-    let _server = Server::echo(&lab.gateway, SocketAddr::from((GATEWAY, 80)));
-    let mut crowd = Crowd::new(&lab.client, 8, |n| SocketAddr::from((nobody(n), 80)));
-    let bench = Bench { lab };
-    let ingress = bench.program("ingress");
-    let scanner = |port| at(Ipv4Addr::new(10, 77, 0, 1), port);
-    bench.lab.gateway.within(|| {
-        for port in 1..=u16::MAX {
-            let packet = Packet::tcp(scanner(40_000), at(FAR, port), SYN);
-            ingress.run_here(&packet.frame(), Sums::None).unwrap();
-        }
-    });
-    crowd.exchange();
-    let asked = detour::json(&bench.lab.gateway, &["asked", &bench.lab.device]);
-    let rows = asked["rows"].as_array().expect("rows");
-    let of = |client: &str| rows.iter().filter(|row| row["client"] == client).count();
-    assert_eq!(of(&CLIENT.to_string()), 8, "one row for each that the crowd asked: {asked}");
-    // A client may own a sixteenth of the table; the rest of its packets are counted together.
-    assert_eq!(of("10.77.0.1"), 4096 / 16);
-    let others: u64 =
-        asked["others"].as_array().expect("others").iter().map(|o| o["packets"].as_u64().unwrap()).sum();
-    assert_eq!(others, 65_535 - 4096 / 16);
+    for family in Family::BOTH {
+        let lab = Lab::new();
+        up(
+            &lab.gateway,
+            &lab.device,
+            &["--rule", "tcp dport 80 redirect", "--rule", "redirect", "--asked-max", "4096"],
+        );
+        let _server = Server::echo(&lab.gateway, server(family, 80));
+        let mut crowd = Crowd::new(&lab.client, 8, |n| nobody(family, n, 80));
+        let bench = Bench { lab };
+        let ingress = bench.program("ingress");
+        let scanner = nobody(family, 0x20000, 40_000);
+        bench.lab.gateway.within(|| {
+            for port in 1..=u16::MAX {
+                let packet = Packet::tcp(scanner, SocketAddr::new(family.far(), port), SYN);
+                ingress.run_here(&packet.frame(), Sums::None).unwrap();
+            }
+        });
+        crowd.exchange();
+        let asked = detour::json(&bench.lab.gateway, &["asked", &bench.lab.device]);
+        let rows = asked["rows"].as_array().expect("rows");
+        let of = |client: IpAddr| rows.iter().filter(|row| row["client"] == client.to_string()).count();
+        assert_eq!(of(family.client()), 8, "one row for each that the crowd asked: {asked}");
+        // A client may own a sixteenth of the table; the rest of its packets are counted together.
+        assert_eq!(of(scanner.ip()), 4096 / 16);
+        let others = asked["others"].as_array().expect("others");
+        let others: u64 = others.iter().map(|other| other["packets"].as_u64().unwrap()).sum();
+        assert_eq!(others, 65_535 - 4096 / 16);
+    }
 }
 
 /// Runs `frame` through the ingress program on two CPUs at the same moment, `times` times with another frame each.
@@ -119,23 +142,28 @@ fn race(bench: &Bench, frames: &[Vec<u8>]) -> [Vec<Outcome>; 2] {
 
 #[test]
 fn two_processors_open_and_confirm_one_flow() {
-    let bench = Bench::new(&["tcp dport 80 redirect to :8080"]);
-    let client = |n: u16| at(CLIENT, 10_000 + n);
-    // Every second one has to take another client port, because the one before has this 4-tuple at the server.
-    let far = |n: u16| at(nobody(u32::from(n % 2)), 80);
-    let packet = |n: u16, flags| Packet::tcp(client(n / 2), far(n), flags);
-    const COUNT: u16 = 4000;
+    Family::BOTH.into_iter().for_each(two_processors);
+}
 
-    let syns: Vec<Vec<u8>> = (0..COUNT).map(|n| packet(n, SYN).frame()).collect();
+fn two_processors(family: Family) {
+    let bench = Bench::new(&["tcp dport 80 redirect to :8080"]);
+    let client = |n: u16| SocketAddr::new(family.client(), 10_000 + n);
+    // Every second one has to take another client port, because the one before has this 4-tuple at the server.
+    let far = |n: u16| nobody(family, u32::from(n % 2), 80);
+    let packet = |n: u16, flags| Packet::tcp(client(n / 2), far(n), flags);
+    // Each takes a half-open slot on both processors, also where it loses.
+    let count = share(family, HALF_OPEN) as u16 - 24;
+
+    let syns: Vec<Vec<u8>> = (0..count).map(|n| packet(n, SYN).frame()).collect();
     let [here, there] = race(&bench, &syns);
     for (n, (here, there)) in here.iter().zip(&there).enumerate() {
         assert_eq!(here, there, "flow {n}: both processors rewrite it alike");
     }
     let mut ends: Vec<(u16, SocketAddr)> = Vec::new();
-    for (n, outcome) in (0..COUNT).zip(&here) {
+    for (n, outcome) in (0..count).zip(&here) {
         let read = Packet::read(&outcome.frame).unwrap();
         let (from, to) = read.ends();
-        assert_eq!(to, SocketAddr::from((GATEWAY, 8080)), "flow {n}");
+        assert_eq!(to, server(family, 8080), "flow {n}");
         ends.push((n, from));
     }
     ends.sort_by_key(|(_, from)| *from);
@@ -146,18 +174,17 @@ fn two_processors_open_and_confirm_one_flow() {
     let egress = bench.program("egress");
     ends.sort();
     for (n, from) in &ends {
-        let SocketAddr::V4(from) = from else { panic!("{from}") };
-        let answer = Packet::tcp(at(GATEWAY, 8080), *from, SYN | ACK);
+        let answer = Packet::tcp(server(family, 8080), *from, SYN | ACK);
         let outcome = egress.run(&answer.frame(), Sums::None);
         assert_eq!(Packet::read(&outcome.frame), Ok(packet(*n, SYN | ACK).reversed()), "flow {n}");
     }
-    let acks: Vec<Vec<u8>> = (0..COUNT).map(|n| packet(n, ACK).acknowledging(0x0102_0305).frame()).collect();
+    let acks: Vec<Vec<u8>> = (0..count).map(|n| packet(n, ACK).acknowledging(0x0102_0305).frame()).collect();
     let [here, there] = race(&bench, &acks);
     assert_eq!(here, there);
     let flows = detour::json(&bench.lab.gateway, &["flows", &bench.lab.device]);
     let flows = flows["flows"].as_array().expect("flows");
     let confirmed = flows.iter().filter(|flow| flow["state"] == "confirmed").count();
-    assert_eq!((confirmed, flows.len()), (usize::from(COUNT), usize::from(COUNT)));
+    assert_eq!((confirmed, flows.len()), (usize::from(count), usize::from(count)));
     for flow in flows {
         // SYN and ACK, each on two processors, and one answer. Who loses a race counts in what the winner made.
         assert_eq!(flow["from_client"]["packets"], 4, "{flow}");
@@ -167,12 +194,17 @@ fn two_processors_open_and_confirm_one_flow() {
 
 #[test]
 fn a_full_table_keeps_what_it_has() {
+    Family::BOTH.into_iter().for_each(a_full_table);
+}
+
+fn a_full_table(family: Family) {
     let lab = Lab::new();
-    up(&lab.gateway, &lab.device, &["--rule", "tcp dport 80 redirect to :8080", "--flows-max", "16"]);
-    let _server = Server::echo(&lab.gateway, SocketAddr::from((GATEWAY, 8080)));
-    let mut first = Crowd::new(&lab.client, 16, |n| SocketAddr::from((nobody(n), 80)));
+    let slots = family.pick("16", "64");
+    up(&lab.gateway, &lab.device, &["--rule", "tcp dport 80 redirect to :8080", "--flows-max", slots]);
+    let _server = Server::echo(&lab.gateway, server(family, 8080));
+    let mut first = Crowd::new(&lab.client, 16, |n| nobody(family, n, 80));
     // These find no room and stay half-open: served as long as nobody pushes them out.
-    let mut later = Crowd::new(&lab.client, 16, |n| SocketAddr::from((nobody(100 + n), 80)));
+    let mut later = Crowd::new(&lab.client, 16, |n| nobody(family, 100 + n, 80));
     later.exchange();
     let flows = detour::json(&lab.gateway, &["flows", &lab.device]);
     let of = |state: &str| flows["flows"].as_array().unwrap().iter().filter(|f| f["state"] == state).count();
@@ -181,6 +213,6 @@ fn a_full_table_keeps_what_it_has() {
     let counters = &status["instances"][0]["dnat"]["not_translated"];
     assert!(counters["full"].as_u64() >= Some(16), "each of the later ones asked for a slot: {status}");
     // 20 times the half-open slots: the later ones are pushed out, the first ones stay.
-    Flood::new(&lab, &[80], &[]).send(2 * 4096 * 20);
+    Flood::new(&lab, family, &[80], &[]).send(2 * share(family, HALF_OPEN) * 20);
     first.exchange();
 }
