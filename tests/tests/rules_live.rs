@@ -2,6 +2,7 @@
 //! Rules under real clients: swapped again and again while connections open, and as many as there may be, beside nft with the
 //! same lines.
 use e2e::detour::{json, up};
+use e2e::family::Family;
 use e2e::lab::{Lab, CLIENT, CLIENT6, GATEWAY, GATEWAY6, SECOND};
 use e2e::serve::Server;
 use e2e::talk;
@@ -211,7 +212,7 @@ fn as_many_rules_as_there_may_be() {
         let some = [0, 1, 63, 64, 511, 512, 1022, 1023].map(|n: usize| rules[n].clone());
         let theirs = Lab::new();
         match six {
-            true => theirs.nft6(&rules.join("\n")),
+            true => theirs.nft_for(Family::V6, &rules.join("\n")),
             false => theirs.nft(&rules.join("\n")),
         }
         let scratch = Scratch::new();
