@@ -194,6 +194,38 @@ fn damaged_types_are_refused() {
 }
 
 #[test]
+fn kinds_of_the_future_are_stepped_over_by_their_layout() {
+    let mut types = Types::new();
+    // Kind 22: four bytes behind each, eight for each of its two parts; then one that is known.
+    types.add(22, 2, "", 0, &[7, 1, 2, 3, 4]);
+    let last = types.add(1, 0, "after", 2, &[16]);
+    let plain = types.bytes();
+    let word = |at: usize| u32::from_le_bytes(plain[at..at + 4].try_into().unwrap());
+    let with = |fixed: u8, each: u8, kinds: u32| {
+        let parts = &plain[24..];
+        let mut bytes = [&plain[..4], &32u32.to_le_bytes(), &plain[8..24]].concat();
+        bytes.extend([parts.len() as u32, kinds * 4].iter().flat_map(|word| word.to_le_bytes()));
+        bytes.extend(parts);
+        bytes.extend((0..kinds).flat_map(|kind| if kind == 22 { [fixed, each, 0, 0] } else { [0; 4] }));
+        Btf::parse(&bytes)
+    };
+    assert_eq!(
+        (word(4), word(16) + word(20)),
+        (24, plain.len() as u32 - 24),
+        "what follows is the last part"
+    );
+    let read = with(4, 8, 23).unwrap();
+    let after = read.get(last).unwrap();
+    assert_eq!((after.kind, after.name(), read.size_of(last)), (Kind::Int, "after", Some(2)));
+    assert_eq!((read.get(3).unwrap().kind, read.size_of(3)), (Kind::Unknown, None));
+    // Without a layout for it, or with one that leads elsewhere, it is refused.
+    for (fixed, each, kinds) in [(4, 8, 22), (4, 8, 0), (200, 200, 23)] {
+        let what = with(fixed, each, kinds).unwrap_err().to_string();
+        assert_eq!(what, "BTF type 3: is cut short or of an unknown kind");
+    }
+}
+
+#[test]
 fn endless_types_have_no_size() {
     let mut types = Types::new();
     let round = types.add(8, 0, "round", 3, &[]);
