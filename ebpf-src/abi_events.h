@@ -26,7 +26,7 @@ ABI_SIZE(struct event_control, 8);
 struct event_state {
 	__u64 lost; /* events that found no room in the ring buffer */
 	__u32 full; /* tick of the newest EVENT_FULL */
-	__u32 pad;
+	__u32 dns;  /* DNS answers that were not told, to leave room for the rest */
 };
 ABI_SIZE(struct event_state, 16);
 

@@ -5,10 +5,12 @@
 
 #include "maps.h"
 
+#define EVENTS_BYTES (1 << 20)
+
 /* Programs write, one reader takes; what it does not take in time is lost, and counted. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 20);
+	__uint(max_entries, EVENTS_BYTES);
 } events SEC(".maps");
 
 /* What the reader wants. It writes, programs read. */
@@ -42,6 +44,21 @@ static __always_inline void event_lost(void)
 
 	if (state)
 		state->lost += 1;
+}
+
+/* Whoever makes a server answer sends as many DNS answers as he likes, each as large as a dozen other events: they may
+ * fill one half of the ring buffer, the other one is for the rest. Returns 1 where there is no room for one. */
+static __always_inline int dns_has_its_share(void)
+{
+	__u32 zero = 0;
+	struct event_state *state;
+
+	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < EVENTS_BYTES / 2)
+		return 0;
+	state = bpf_map_lookup_elem(&event_state, &zero);
+	if (state)
+		state->dns += 1;
+	return 1;
 }
 
 /* Is it the first EVENT_FULL of this tick? A full table would tell of each packet. */

@@ -78,7 +78,7 @@ __noinline int tell_packetN(struct __sk_buff *skb, __u32 kind, __u32 stage)
 	__u32 kept = skb->len, arrives;
 	struct flowN *f;
 
-	if (!w)
+	if (!w || (kind == EVENT_DNS && dns_has_its_share()))
 		return 0;
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {

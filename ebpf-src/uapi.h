@@ -285,6 +285,7 @@ static __u64 (*const bpf_ktime_get_ns)(void) = (void *)5;
 static void *(*const bpf_ringbuf_reserve)(void *ringbuf, __u64 size, __u64 flags) = (void *)131;
 static void (*const bpf_ringbuf_submit)(void *data, __u64 flags) = (void *)132;
 static void (*const bpf_ringbuf_discard)(void *data, __u64 flags) = (void *)133;
+static __u64 (*const bpf_ringbuf_query)(void *ringbuf, __u64 flags) = (void *)134;
 static struct bpf_sock *(*const bpf_skc_lookup_tcp)(void *ctx, void *tuple, __u32 size, __u64 netns,
                                                     __u64 flags) = (void *)99;
 static __u64 (*const bpf_jiffies64)(void) = (void *)118;
@@ -302,6 +303,7 @@ static long (*const bpf_redirect_neigh)(__u32 ifindex, void *params, int len, __
 
 /* Of bpf_skb_store_bytes: the sum that a device made of the packet follows. */
 #define BPF_F_RECOMPUTE_CSUM (1ULL << 0)
+#define BPF_RB_AVAIL_DATA    0 /* bytes that nobody has read yet */
 
 /* Of bpf_skb_adjust_room: where the bytes come or go. */
 #define BPF_ADJ_ROOM_NET 0 /* behind the IP header without options */

@@ -5,7 +5,7 @@
 //! `BLESS=1 cargo test -p detour --test confine` writes the page anew.
 #![allow(clippy::unwrap_used, clippy::panic)]
 #![cfg(feature = "operate")]
-use detour::load::allowed::{Only, Task, DOWN, EVENTS, METRICS, RUN, TABLE, TASKS, WATCH};
+use detour::load::allowed::{Only, Task, DOWN, EVENTS, GROWS, METRICS, RUN, TABLE, TASKS, WATCH};
 use detour::load::confine::{filter, kept};
 use std::fmt::Write;
 
@@ -19,7 +19,8 @@ is built from the table in `loader/src/load/allowed.rs`, and so is this page (`l
 
 What follows: of bpf(2) the process can look up and write elements of maps that are there, and open what is pinned. It can
 create no map, load no program, make no link, pin nothing, open no socket, start no program and no thread, enter no namespace,
-write no file but new ones beside those of metrics and names, which take their names. Other rules and addresses are elements, so SIGHUP and changes of addresses still work.
+write no file but new ones beside those of metrics and names, which take their names, and the ends of files with
+`run --events`. Other rules and addresses are elements, so SIGHUP and changes of addresses still work.
 A device that comes back needs a load: then `run` ends with exit code 5 and says so, and a service manager starts it anew
 (`Restart=on-failure`). `--no-confine` keeps everything, and loads by itself.
 
@@ -51,6 +52,10 @@ fn only(only: Only) -> String {
             format!("argument {at} is {}", names.join(" or "))
         }
         Only::Without(at, names, _) => format!("argument {at} without {names}"),
+        Only::Itself(at, values) => {
+            let names: Vec<&str> = values.iter().map(|(name, _)| *name).collect();
+            format!("argument 0 is the process itself and argument {at} is {}", names.join(" or "))
+        }
     }
 }
 
@@ -116,8 +121,8 @@ const OTHER: u32 = 0x4000_0003; // i386
 /// Every number that a system call has or may get, with arguments that are in the table and such that are not.
 #[test]
 fn the_filter_is_the_table() {
-    let mut tried = 0;
-    for task in [EVENTS, WATCH, RUN, RUN | METRICS, RUN | DOWN, RUN | METRICS | DOWN] {
+    let (mut tried, own) = (0, u64::from(std::process::id()));
+    for task in [EVENTS, WATCH, RUN, RUN | METRICS, RUN | DOWN, RUN | METRICS | DOWN, RUN | GROWS] {
         let program = filter(task).unwrap();
         let lines = |number: u32| {
             TABLE.iter().filter(move |l| l.tasks & task != 0 && l.number == Some(i64::from(number)))
@@ -125,15 +130,19 @@ fn the_filter_is_the_table() {
         // x32 has the same architecture and a bit in the number.
         for number in (0..600).chain((0..600).map(|n| n | 1 << 30)) {
             for at in 0..6 {
-                for value in
-                    (0..64).chain([0x5401, 0x5402, 0x5403, 0x5404, 0x5413, 71, 0x80241, 0x88241, 0xa0241])
-                {
-                    let mut arguments = [0; 6];
+                let values = (0..64).chain([0x5401, 0x5402, 0x5403, 0x5404, 0x5413, 71]);
+                let values = values.chain([0x80241, 0x88241, 0xa0241, 0x80441, 0x88441, 0xa0441]);
+                // Argument 0 is 0, or the process itself, which is what kill(2) may be told.
+                for (value, first) in values.flat_map(|value| [(value, 0), (value, own)]) {
+                    let mut arguments = [first, 0, 0, 0, 0, 0];
                     arguments[at] = value;
                     let fits = lines(number).any(|line| match line.only {
                         Only::Any => true,
                         Only::OneOf(n, values) => values.iter().any(|(_, v)| *v == arguments[usize::from(n)]),
                         Only::Without(n, _, bits) => arguments[usize::from(n)] & bits == 0,
+                        Only::Itself(n, values) => {
+                            arguments[0] == own && values.iter().any(|(_, v)| *v == arguments[usize::from(n)])
+                        }
                     });
                     let expected = if fits { ALLOW } else { KILL };
                     assert_eq!(

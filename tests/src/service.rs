@@ -39,14 +39,32 @@ impl Service {
     pub fn says(&self, expect: &str) {
         let mut room = [0; 256];
         loop {
-            let length =
-                self.manager.recv(&mut room).unwrap_or_else(|e| panic!("{expect}: {e}\n{}", self.log()));
+            let length = self.receive(&mut room, expect);
             let said = std::str::from_utf8(&room[..length]).unwrap();
             if said != "WATCHDOG=1" {
                 assert!(said.starts_with(expect), "{said} instead of {expect}:\n{}", self.log());
                 return;
             }
         }
+    }
+
+    /// The next datagram. Signals for others may come meanwhile.
+    #[track_caller]
+    fn receive(&self, room: &mut [u8], expect: &str) -> usize {
+        loop {
+            match self.manager.recv(room) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                other => return other.unwrap_or_else(|e| panic!("{expect}: {e}\n{}", self.log())),
+            }
+        }
+    }
+
+    /// Waits for a sign of life, and nothing else.
+    #[track_caller]
+    pub fn lives(&self) {
+        let mut room = [0; 256];
+        let length = self.receive(&mut room, "a sign of life");
+        assert_eq!(std::str::from_utf8(&room[..length]), Ok("WATCHDOG=1"), "{}", self.log());
     }
 
     /// What it has said so far.

@@ -155,6 +155,39 @@ fn a_killed_reader_is_forgotten_and_losses_are_counted() {
 }
 
 #[test]
+fn dns_answers_leave_room_for_other_events() {
+    let lab = Lab::new();
+    let ns = &lab.gateway;
+    up(ns, &lab.device, &["--rule", "udp dport 53 redirect to :5353", "--rule", "udp redirect to :9"]);
+    let _dns = Server::answering(ns, (GATEWAY, 5353), |q| e2e::dns::answer(q, &[[192, 0, 2, 1].into()]));
+    let socket = talk::udp(&lab.client, 0);
+    let question = e2e::dns::question("many.example");
+    let ask = || {
+        socket.send_to(&question, ("203.0.113.53", 53)).unwrap();
+        talk::next(&socket).unwrap();
+    };
+    // The flow is old when the reader comes, and sleeps.
+    ask();
+    let events = Events::start(ns, &lab.device, &["-j", "--kind", "dns", "--kind", "new"]);
+    let pid = Pid::from_raw(events.0.id() as i32);
+    kill(pid, Signal::SIGSTOP).unwrap();
+    let sent = 1000;
+    (0..sent).for_each(|_| ask());
+    let others = talk::udp(&lab.client, 0);
+    for n in 0..200 {
+        others.send_to(b"x", (std::net::Ipv4Addr::new(198, 51, 100, n), 7)).unwrap();
+    }
+    kill(pid, Signal::SIGCONT).unwrap();
+    let lines = events.end();
+    let count = |kind: &str| lines.iter().filter(|line| line["event"] == kind).count();
+    // struct event_packet and the kernel's eight bytes, up to half of the ring buffer.
+    let share = (1_usize << 19).div_ceil(1672 + 8);
+    assert_eq!((count("dns"), count("new")), (share, 200));
+    let end = lines.last().unwrap();
+    assert_eq!((&end["lost"], &end["dns_passed_over"]), (&0.into(), &(sent - share).into()), "{end}");
+}
+
+#[test]
 fn a_capture_opens_in_tshark() {
     let lab = Lab::new();
     let ns = &lab.gateway;

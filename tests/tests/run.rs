@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! `run`: a service manager's view of it. Ready, reloaded, a bad file, another address, metrics, the end, and kill -9.
+//! `run`: a service manager's view of it. Ready, alive, reloaded, a bad file, another address, metrics, a file of events, the
+//! end, and kill -9; and what others do meanwhile to what it listens to.
 use e2e::detour::{self, code};
 use e2e::lab::{self, Lab, GATEWAY};
 use e2e::serve::Server;
@@ -86,4 +87,128 @@ fn killed_it_leaves_the_traffic_and_the_next_one_takes_over() {
     next.logs("nothing to do, it is up with these rules");
     let bad = ["run", &lab.device, "--rule", "nonsense"];
     detour::run(&lab.gateway, &bad).refused(code::USAGE, &["nonsense"]);
+}
+
+/// Until the service's log has it, this is done again and again: whoever listens anew does so within seconds.
+fn until_heard(lab: &Lab, service: &Service, port: u16) {
+    let start = std::time::Instant::now();
+    let words = format!(" -> 198.51.100.7:{port} ");
+    while !service.log().contains(&words) {
+        assert!(start.elapsed().as_secs() < 20, "{words} is not in:\n{}", service.log());
+        heard(lab, port);
+    }
+}
+
+#[test]
+fn what_others_do_meanwhile_leaves_it_listening() {
+    let lab = Lab::new();
+    let _server = Server::udp(&lab.gateway, (GATEWAY, 1001));
+    let rules = "udp redirect to :1001\n";
+    let mut service = Service::start(&lab.gateway, &lab.device, rules, &[]);
+    until_heard(&lab, &service, 7);
+    let file = service.scratch.write("same", rules);
+    detour::up(&lab.gateway, &lab.device, &[&file, "--fresh"]);
+    until_heard(&lab, &service, 8);
+    detour::run(&lab.gateway, &["down", &lab.device]).done();
+    service.logs("<4>no events are heard: nothing is up on eth0");
+    detour::up(&lab.gateway, &lab.device, &[&file]);
+    service.logs("<6>events are heard again");
+    until_heard(&lab, &service, 9);
+    service.signal(Signal::SIGTERM);
+    service.says("STOPPING=1");
+    service.ends();
+}
+
+#[test]
+fn it_starts_beside_another_reader_and_follows_him() {
+    let lab = Lab::new();
+    let _server = Server::udp(&lab.gateway, (GATEWAY, 1001));
+    let rules = "udp redirect to :1001\n";
+    detour::up(&lab.gateway, &lab.device, &["--rule", "udp redirect to :1001"]);
+    let events = e2e::listen::Events::start(&lab.gateway, &lab.device, &["-j"]);
+    let service = Service::start(&lab.gateway, &lab.device, rules, &[]);
+    let who = format!("<4>no events are heard: 'detour events eth0 -j' (process {})", events.0.id());
+    service.logs(&who);
+    drop(events); // SIGKILL
+    service.logs("<6>events are heard again");
+    until_heard(&lab, &service, 7);
+}
+
+#[test]
+fn events_go_to_a_file_that_others_may_move_away() {
+    let lab = Lab::new();
+    let _server = Server::udp(&lab.gateway, (GATEWAY, 1001));
+    let scratch = Scratch::new();
+    let (file, old) = (scratch.path("events"), scratch.path("events.1"));
+    std::fs::write(&file, "{\"before\":1}\n").unwrap();
+    let more = ["-j", "--events", file.to_str().unwrap()];
+    let mut service = Service::start(&lab.gateway, &lab.device, "udp redirect to :1001\n", &more);
+    let lines = |path: &std::path::Path| -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+            .collect()
+    };
+    let asked = |path: &std::path::Path| -> Vec<u64> {
+        let new = lines(path).into_iter().filter(|line| line["event"] == "new");
+        new.map(|line| line["destination"]["port"].as_u64().unwrap()).collect()
+    };
+    let comes = |path: &std::path::Path, ports: &[u64]| {
+        let start = std::time::Instant::now();
+        while asked(path) != ports {
+            assert!(
+                start.elapsed().as_secs() < 20,
+                "{ports:?} is not in {:?}\n{}",
+                lines(path),
+                service.log()
+            );
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    };
+    heard(&lab, 7);
+    comes(&file, &[7]);
+    assert_eq!(lines(&file)[0]["before"], 1, "it is appended to");
+    std::fs::rename(&file, &old).unwrap();
+    heard(&lab, 8);
+    comes(&old, &[7, 8]);
+    service.signal(Signal::SIGHUP);
+    service.says("RELOADING=1");
+    service.says("READY=1");
+    heard(&lab, 9);
+    comes(&file, &[9]);
+    assert!(!service.log().contains(" new udp "), "not in both places:\n{}", service.log());
+
+    // A file that cannot be opened, or written, ends nothing: the one before goes on, and it is said once.
+    std::fs::rename(&file, &old).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    service.signal(Signal::SIGHUP);
+    service.says("RELOADING=1");
+    service.says("READY=1");
+    service.logs("<3>");
+    heard(&lab, 10);
+    comes(&old, &[9, 10]);
+    std::fs::remove_dir(&file).unwrap();
+    std::os::unix::fs::symlink("/dev/full", &file).unwrap();
+    service.signal(Signal::SIGHUP);
+    service.says("RELOADING=1");
+    service.says("READY=1");
+    heard(&lab, 11);
+    service.logs("events are not written: No space left on device");
+    service.signal(Signal::SIGTERM);
+    service.says("STOPPING=1");
+    service.ends();
+    let bad = ["run", &lab.device, "--rule", "redirect", "--events", "/nonexistent/events"];
+    detour::run(&lab.gateway, &bad).refused(code::USAGE, &["/nonexistent/events"]);
+}
+
+#[test]
+fn signs_of_life_come_while_they_are_wanted() {
+    let lab = Lab::new();
+    let service = Service::start(&lab.gateway, &lab.device, "udp redirect to :1001\n", &[]);
+    (0..3).for_each(|_| service.lives());
+    // While it waits for the lock it cannot say so; then it goes on.
+    service.signal(Signal::SIGHUP);
+    service.says("RELOADING=1");
+    service.says("READY=1");
+    service.lives();
 }

@@ -181,7 +181,9 @@ fn keys_choose_filter_and_freeze() {
 fn a_signal_leaves_the_terminal_as_it_was() {
     let lab = Lab::new();
     up(&lab.gateway, &lab.device, &RULES);
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+    for signal in
+        [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM]
+    {
         let tmux = watch(&lab, 80, 24, "");
         assert_eq!(tmux.says("#{alternate_on} #{cursor_flag}"), "1 0");
         let status = std::fs::read_to_string(format!("/proc/{}/status", pid(&tmux))).unwrap();
@@ -192,6 +194,25 @@ fn a_signal_leaves_the_terminal_as_it_was() {
         kill(pid(&tmux), signal).unwrap();
         restored(&tmux, "0");
     }
+}
+
+#[test]
+fn killed_it_leaves_the_traffic_and_the_place_of_the_reader() {
+    let lab = Lab::new();
+    up(&lab.gateway, &lab.device, &RULES);
+    let _server = Server::http(&lab.gateway, (GATEWAY, 8080), "hello");
+    let tmux = watch(&lab, 80, 24, "");
+    let mut stream = talk::dial(&lab.client, 40000, (WEB, 80).into()).unwrap();
+    let line = format!("'detour watch {}' (process {}) already reads", lab.device, pid(&tmux));
+    let events = detour::run(&lab.gateway, &["events", &lab.device, "--count", "1"]);
+    events.refused(code::FOREIGN, &[&line, "one reader at a time"]);
+    kill(pid(&tmux), Signal::SIGKILL).unwrap();
+    // Nobody can give the terminal back but who looks: `reset`.
+    tmux.line("stty sane; reset -Q 2>/dev/null; printf '\\033[?1049l'; echo over");
+    tmux.waits("the shell", |screen| screen.iter().any(|line| line == "over"));
+    assert!(talk::get(&mut stream, "x").unwrap().starts_with("hello"), "the connection lives on");
+    e2e::listen::Events::start(&lab.gateway, &lab.device, &["-j"]).end();
+    detour::run(&lab.gateway, &["status", &lab.device]).done();
 }
 
 #[test]
@@ -290,6 +311,10 @@ CLIENT          PROTO  DESTINATION   PORT  COUNT  /S  OUTCOME
             && udp.starts_with("eth0  asked by packets  rules 2  flows 1  asked 3  filter: udp"),
         "{udp}"
     );
+    // Two readings have rates: nothing has come in between.
+    let twice = once(&["--width", "75", "--interval", "0.1"], "C").stdout;
+    let words: Vec<&str> = twice.lines().nth(3).unwrap().split_whitespace().collect();
+    assert_eq!(words[4..6], ["3", "0"], "{twice}");
     let document = once(&["-j", "--view", "flows", "tcp"], "C").json();
     assert_eq!(document["schema"], "detour.watch/1");
     assert_eq!(document["flows"]["flows"][0]["client"]["port"], 40000);

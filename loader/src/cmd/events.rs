@@ -2,16 +2,14 @@
 //! `events DEV`: what happens as it happens, a line each, and packets into a capture; until a signal or `--count` ends it.
 use crate::cmd::{look, names, Answer, Context};
 use crate::dnat::abi::EVENT_SNAP;
+use crate::dnat::clock::since_1970;
 use crate::dnat::events::{Event, What, KINDS};
-use crate::dnat::listener::{Listener, LEASE};
+use crate::dnat::listener::Listener;
 use crate::dnat::pcapng;
 use crate::load::allowed::EVENTS;
-use crate::load::exec;
-use crate::load::explain::explain;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::rtnl::ARPHRD_NONE;
 use crate::load::signals::Signals;
-use crate::load::symbols::Symbols;
 use crate::ui;
 use clap::ArgMatches;
 use nix::poll::{poll, PollFd, PollFlags};
@@ -20,13 +18,13 @@ use serde_json::json;
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 /// Listens; each line is written as it comes. The document at the end says how many there were and how many were lost.
 pub fn events(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
     let mut known = names::read(args)?;
     let (device, look) = look::open(context, args)?;
-    let (mut listener, symbols) = Listener::open(look.dir(), *look.cfg())?;
+    let mut listener = Listener::open(&look)?;
     // Other commands may change the instance while this one listens.
     context.unlock();
     let mut capture = match args.get_one::<String>("pcap") {
@@ -46,10 +44,9 @@ pub fn events(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusa
 
     let signals = Signals::hold();
     context.confine(EVENTS)?;
-    let mut lease = Lease { symbols: Some(symbols), until: None };
     let (mut count, mut open) = (0_u64, true);
     while open && count < most {
-        lease.renew(&listener, wanted, context)?;
+        listener.renew(wanted, context.socket()?)?;
         wait(&listener, &signals);
         // What was told before the signal came is still heard.
         let last = signals.pending().is_some();
@@ -60,18 +57,24 @@ pub fn events(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusa
             }
             if shown & event.what.bit() != 0 && count < most {
                 count = count.saturating_add(1);
-                open &= say(context.json, &device, &event);
+                open &= say(&line(context.json, &device, &event));
             }
         }
         open &= !last;
     }
-    lease.end(&listener, context)?;
-    let lost = listener.lost();
-    let text = match lost {
-        0 => String::new(),
-        lost => format!("note: {lost} events were lost: they came faster than they were read\n"),
-    };
-    let json = json!({"schema": "detour.events/1", "device": device, "events": count, "lost": lost});
+    listener.end(context.socket()?)?;
+    let (lost, untold) = (listener.lost(), listener.untold());
+    let mut text = String::new();
+    if lost > 0 {
+        text.push_str(&format!("note: {lost} events were lost: they came faster than they were read\n"));
+    }
+    if untold > 0 {
+        text.push_str(&format!(
+            "note: {untold} DNS answers were passed over to leave room for other events\n"
+        ));
+    }
+    let json = json!({"schema": "detour.events/1", "device": device, "events": count, "lost": lost,
+        "dns_passed_over": untold});
     Ok(Answer::done(text, json))
 }
 
@@ -83,54 +86,20 @@ fn wait(listener: &Listener, signals: &Signals) {
     let _ = poll(&mut ready, 1000_u16);
 }
 
-/// One line; false when nobody reads any more.
-pub fn say(json: bool, device: &str, event: &Event) -> bool {
+/// One event as a line.
+pub fn line(json: bool, device: &str, event: &Event) -> String {
     let now = since_1970();
-    let line = match json {
+    match json {
         true => ui::json::document(&ui::events::json(device, event, now), false),
         false => ui::events::text(event, now),
-    };
+    }
+}
+
+/// Says it; false when nobody reads any more.
+pub fn say(line: &str) -> bool {
     let mut out = std::io::stdout().lock();
     let written = out.write_all(line.as_bytes()).and_then(|()| out.flush());
     !written.is_err_and(|e| e.kind() == ErrorKind::BrokenPipe)
-}
-
-/// The present.
-pub fn since_1970() -> Duration {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO)
-}
-
-/// The programs tell only as long as somebody says that he listens.
-#[derive(Debug)]
-pub struct Lease {
-    /// Holds `%event_control`.
-    pub symbols: Option<Symbols>,
-    /// When it was said last.
-    pub until: Option<Instant>,
-}
-
-impl Lease {
-    /// Says it again when a third of the time is over.
-    pub fn renew(&mut self, listener: &Listener, wanted: u32, context: &mut Context) -> Result<(), Refusal> {
-        if self.until.is_some_and(|until| until > Instant::now()) {
-            return Ok(());
-        }
-        self.until = Instant::now().checked_add(LEASE / 3);
-        self.write(listener, wanted, context)
-    }
-
-    /// Nobody listens any more.
-    pub fn end(&mut self, listener: &Listener, context: &mut Context) -> Result<(), Refusal> {
-        self.write(listener, 0, context)
-    }
-
-    fn write(&mut self, listener: &Listener, wanted: u32, context: &mut Context) -> Result<(), Refusal> {
-        let plan = listener.lease(wanted);
-        let symbols = self.symbols.take().unwrap_or_default();
-        let done = exec::run_with(symbols, &plan, context.socket()?, &mut |_| {});
-        self.symbols = Some(done.map_err(|failure| explain(&plan, &failure, None, false))?);
-        Ok(())
-    }
 }
 
 /// A pcapng file that grows.

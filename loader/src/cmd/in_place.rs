@@ -16,7 +16,6 @@ use crate::load::step::{Effect, Step};
 use crate::load::tc::Place;
 use crate::object::Object;
 use detour_sys::commands;
-use std::os::unix::fs::MetadataExt;
 
 /// What a plan of `up` comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +58,7 @@ pub fn in_place(
     if fresh {
         return Ok((Change::Replaced, plan::load(object, &config, facts)?));
     }
-    same_cgroup(config.beside.as_ref(), instance, facts)?;
+    same_cgroup(config.beside.as_ref(), running.cgroup, instance, facts)?;
     same_options(object, running, pickup, facts)?;
     if instance.record.as_ref().is_some_and(|r| r.object_sha256 == object.sha256) {
         let steps = [repair.steps, reload.steps].concat();
@@ -104,17 +103,21 @@ fn same_place(config: &Config, instance: &Instance, facts: &Facts) -> Result<(),
 }
 
 /// Whether the sockets of the same cgroup, or of none, are answered.
-fn same_cgroup(wanted: Option<&Beside>, instance: &Instance, facts: &Facts) -> Result<(), Refusal> {
+fn same_cgroup(
+    wanted: Option<&Beside>,
+    cgroup: Option<u64>,
+    instance: &Instance,
+    facts: &Facts,
+) -> Result<(), Refusal> {
     let hint = format!("'detour down {}' first; flows in force end with it", facts.device.name);
     let there = instance.record.iter().flat_map(|r| &r.programs).find(|p| p.parent == GETSOCKOPT);
-    let (Some(wanted), Some(there)) = (wanted, there) else {
+    let (Some(_), Some(there)) = (wanted, there) else {
         return match wanted.is_some() == there.is_some() {
             true => Ok(()),
             false => Err(refuse(facts, "other options: --original-dst on one side only", &hint)),
         };
     };
-    let id = std::fs::metadata(&wanted.cgroup).map(|folder| folder.ino()).unwrap_or(0);
-    match facts.sockopts.iter().any(|s| s.program == there.id && s.cgroup == id) {
+    match facts.sockopts.iter().any(|s| s.program == there.id && Some(s.cgroup) == cgroup) {
         true => Ok(()),
         false => Err(refuse(facts, "--original-dst of another cgroup", &hint)),
     }

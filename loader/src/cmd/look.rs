@@ -5,6 +5,7 @@ use crate::cmd::attach::UP;
 use crate::cmd::names;
 use crate::cmd::selection::{for_asked, selection};
 use crate::cmd::{Answer, Context};
+use crate::dnat::clock::since_1970;
 use crate::dnat::control;
 use crate::dnat::look::Look;
 use crate::dnat::running::Running;
@@ -18,7 +19,6 @@ use crate::load::tcx;
 use crate::ui;
 use crate::ui::status::{Dnat, Program, Status};
 use clap::ArgMatches;
-use std::time::{Duration, SystemTime};
 
 /// `status [DEV]`: every instance on the device, or on all of the namespace. 1 where nothing is up, or not as it was made.
 pub fn status(context: &mut Context, device: Option<&String>) -> Result<Answer, Refusal> {
@@ -158,7 +158,7 @@ pub fn asked(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal
     #[cfg(feature = "operate")]
     names::rows(&mut rows, &names);
     others.retain(|_| selection.is_everything());
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let now = since_1970();
     #[cfg(feature = "operate")]
     return crate::cmd::asked::answer(
         crate::cmd::asked::All { device, rows, others, generation, now },

@@ -20,6 +20,8 @@ mod flush;
 mod in_place;
 mod inspect;
 mod list;
+#[cfg(feature = "operate")]
+mod log;
 mod look;
 mod maps;
 #[cfg(feature = "operate")]

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! `--names FILE`, a hosts file, to the names that rows, flows and events get; and what `run` has learnt into such a file.
-use crate::cmd::metrics::replace;
 use crate::dnat::asked::Asked;
 use crate::dnat::events::Event;
 use crate::dnat::flows::Flow;
 use crate::dnat::names::Names;
+use crate::load::file::replace;
 use crate::load::refusal::{Refusal, Stage};
 use clap::ArgMatches;
 use std::fs::File;
@@ -87,8 +87,7 @@ impl Kept {
                 Err(error) => return Err(refuse(path, &error, Stage::Usage)),
             }
         }
-        // Written in any case, so that a path that cannot be is found now.
-        Ok(Kept { names, news: path.is_some(), path, next: None })
+        Ok(Kept { names, news: false, path, next: None })
     }
 
     /// Whether anybody wants names.
@@ -99,6 +98,12 @@ impl Kept {
     /// As [`event`].
     pub fn hear(&mut self, told: &mut Event) {
         self.news |= event(told, &mut self.names);
+    }
+
+    /// Writes it in any case, so that one that cannot be is found now.
+    pub fn write_anew(&mut self) -> Result<(), Refusal> {
+        self.news = self.path.is_some();
+        self.write(true)
     }
 
     /// Writes the file if there is news and it is time, or `now`.

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! `run DEV [RULES]`: `up` in the foreground. Tells events, reloads on SIGHUP, follows addresses, writes metrics; the kernel
 //! carries on when it ends, unless `--down-on-exit`. Once it serves, it is confined to that, and what takes a load ends it.
-use crate::cmd::events::{say, Lease};
+use crate::cmd::events::{line, say};
+use crate::cmd::log::{Log, ERROR, INFO, WARNING};
 use crate::cmd::names::Kept;
-use crate::cmd::{look, metrics, up, Answer, Context};
+use crate::cmd::{look, up, Answer, Context};
 use crate::dnat::events::{What, KINDS};
 use crate::dnat::listener::Listener;
-use crate::load::allowed::{DOWN, METRICS, RUN};
+use crate::load::allowed::{DOWN, GROWS, METRICS, RUN};
 use crate::load::changes::Changes;
+use crate::load::file::replace;
 use crate::load::notify::Notify;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::signals::Signals;
@@ -21,6 +23,8 @@ use std::time::{Duration, Instant};
 
 /// How often the metrics file is written.
 const PERIOD: Duration = Duration::from_secs(15);
+/// How often a service that hears nothing looks whether it could.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// Applies, then serves until SIGINT or SIGTERM.
 pub fn run(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
@@ -29,28 +33,38 @@ pub fn run(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> 
     let failed = |e: crate::load::netlink::NetlinkError| Refusal::new(Stage::Kernel, e.to_string(), "");
     let changes = Changes::open().map_err(failed)?;
     let mut names = Kept::open(args)?;
-    names.write(true)?;
-    let log = Log { priorities: std::env::var_os("JOURNAL_STREAM").is_some() };
+    names.write_anew()?;
+    let log = Log::open(args)?;
     let applied = up::up(context, args)?;
     log.line(INFO, applied.text.trim_end());
     let mut service = Service {
-        ears: Some(Ears::open(context, args)?),
+        ears: None,
+        deaf: None,
+        again: None,
         notify: Notify::from_environment(),
         device,
         log,
         names,
         events: 0,
         lost: 0,
+        untold: 0,
         next: None,
     };
     let down = args.get_flag("down-on-exit");
     if !args.get_flag("no-confine") {
-        let metrics = if args.contains_id("metrics-file") || args.contains_id("names") { METRICS } else { 0 };
-        let text = context.confine(RUN | metrics | if down { DOWN } else { 0 })?;
+        let if_asked = |options: &[&str], task| match options.iter().any(|option| args.contains_id(option)) {
+            true => task,
+            false => 0,
+        };
+        let files = if_asked(&["metrics-file", "names"], METRICS) | if_asked(&["events"], GROWS);
+        let text = context.confine(RUN | files | if down { DOWN } else { 0 })?;
         service.log.line(INFO, &text);
+        // What root may do without capabilities is less: better it is refused now than missed later.
+        service.names.write_anew()?;
+        service.log.reopen()?;
     }
     // Who is told that it is ready may send at once: that is heard.
-    service.listen(context)?;
+    service.listen(context, args)?;
     service.beat(context, args);
     service.notify.say("READY=1");
     let ending = service.serve(context, args, &signals, &changes);
@@ -61,57 +75,26 @@ pub fn run(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> 
         let answer = up::down(context, args)?;
         service.log.line(INFO, answer.text.trim_end());
     }
-    let Service { device, events, lost, .. } = service;
+    let Service { device, events, lost, untold, .. } = service;
     let json = json!({"schema": "detour.run/1", "device": device, "signal": ending.as_str(),
-        "events": events, "lost": lost, "down": down});
+        "events": events, "lost": lost, "dns_passed_over": untold, "down": down});
     Ok(Answer::done(String::new(), json))
 }
 
-const ERROR: u8 = 3;
-const WARNING: u8 = 4;
-const INFO: u8 = 6;
-
-/// stderr; where that is the journal, each line says how important it is (sd-daemon(3)).
-struct Log {
-    priorities: bool,
-}
-
-impl Log {
-    fn line(&self, priority: u8, text: &str) {
-        for line in text.lines() {
-            match self.priorities {
-                true => eprintln!("<{priority}>{line}"),
-                false => eprintln!("{line}"),
-            }
-        }
-    }
-}
-
-/// What listens to one instance; another one has other maps.
-struct Ears {
-    listener: Listener,
-    lease: Lease,
-}
-
-impl Ears {
-    fn open(context: &mut Context, args: &ArgMatches) -> Result<Ears, Refusal> {
-        // `up` holds the lock for as long as a command lives; this one lives on.
-        context.unlock();
-        let (_, look) = look::open(context, args)?;
-        context.unlock();
-        let (listener, symbols) = Listener::open(look.dir(), *look.cfg())?;
-        Ok(Ears { listener, lease: Lease { symbols: Some(symbols), until: None } })
-    }
-}
-
 struct Service {
-    ears: Option<Ears>,
+    /// None while somebody else reads the events, or nothing is up.
+    ears: Option<Listener>,
+    /// Why, as it was said.
+    deaf: Option<String>,
+    /// When that is looked at again.
+    again: Option<Instant>,
     notify: Notify,
     device: String,
     log: Log,
     names: Kept,
     events: u64,
     lost: u64,
+    untold: u64,
     /// When the metrics are due, and the sign of life.
     next: Option<Instant>,
 }
@@ -126,13 +109,17 @@ impl Service {
         changes: &Changes,
     ) -> Result<Signal, Refusal> {
         loop {
-            self.listen(context)?;
+            self.listen(context, args)?;
             self.wait(signals, changes);
             self.hear(context.json);
             match signals.pending() {
                 None => {}
                 Some(Signal::SIGHUP) => {
                     self.notify.reloading();
+                    // Whoever moved the old one away asks for a new one by this signal.
+                    if let Err(refusal) = self.log.reopen() {
+                        self.log.line(ERROR, &refusal.to_string());
+                    }
                     if let Some(signal) = self.apply(context, args, "SIGHUP")? {
                         return Ok(signal);
                     }
@@ -149,8 +136,16 @@ impl Service {
         }
     }
 
-    /// The programs tell, for a while more.
-    fn listen(&mut self, context: &mut Context) -> Result<(), Refusal> {
+    /// The programs tell, for a while more. Others may have loaded anew, taken all down, or be the one reader.
+    fn listen(&mut self, context: &mut Context, args: &ArgMatches) -> Result<(), Refusal> {
+        if self.ears.as_mut().is_some_and(|ears| !ears.is_current()) {
+            self.hear(context.json);
+            (self.ears, self.again) = (None, None);
+        }
+        if self.ears.is_none() && self.again.is_none_or(|again| again <= Instant::now()) {
+            self.again = Instant::now().checked_add(AGAIN);
+            self.open_ears(context, args);
+        }
         let told = KINDS.iter().map(|(what, ..)| *what).filter(|what| match what {
             What::Packet => false,
             What::Dns => self.names.wanted(),
@@ -158,13 +153,34 @@ impl Service {
         });
         let wanted = told.fold(0, |bits, what| bits | what.bit());
         match &mut self.ears {
-            Some(ears) => ears.lease.renew(&ears.listener, wanted, context),
+            Some(ears) => ears.renew(wanted, context.socket()?),
             None => Ok(()),
         }
     }
 
+    /// Opens what there is to hear; why not is said once.
+    fn open_ears(&mut self, context: &mut Context, args: &ArgMatches) {
+        // `up` holds the lock for as long as a command lives; this one lives on.
+        context.unlock();
+        let look = look::open(context, args);
+        context.unlock();
+        match look.and_then(|(_, look)| Listener::open(&look)) {
+            Ok(ears) => {
+                if self.deaf.take().is_some() {
+                    self.log.line(INFO, "events are heard again");
+                }
+                self.ears = Some(ears);
+            }
+            Err(refusal) if self.deaf.as_ref() != Some(&refusal.what) => {
+                self.log.line(WARNING, &format!("no events are heard: {}", refusal.what));
+                self.deaf = Some(refusal.what);
+            }
+            Err(_) => {}
+        }
+    }
+
     fn wait(&self, signals: &Signals, changes: &Changes) {
-        let ring = self.ears.as_ref().map(|ears| ears.listener.as_fd());
+        let ring = self.ears.as_ref().map(AsFd::as_fd);
         let all = [ring, signals.fd(), Some(changes.as_fd())];
         let mut ready: Vec<PollFd> =
             all.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
@@ -176,25 +192,31 @@ impl Service {
 
     fn hear(&mut self, json: bool) {
         let Some(ears) = &mut self.ears else { return };
-        for mut event in ears.listener.heard() {
+        for mut event in ears.heard() {
             self.names.hear(&mut event);
             if event.what == What::Dns {
                 continue;
             }
             self.events = self.events.saturating_add(1);
-            match json {
-                true => drop(say(true, &self.device, &event)),
-                false => {
+            let text = line(json, &self.device, &event);
+            match (self.log.has_file(), json) {
+                (true, _) => self.log.event(&text),
+                (false, true) => drop(say(&text)),
+                (false, false) => {
                     let refused = matches!(event.what, What::Refused | What::Full);
-                    let line = ui::events::text(&event, crate::cmd::events::since_1970());
-                    self.log.line(if refused { WARNING } else { INFO }, line.trim_end());
+                    self.log.line(if refused { WARNING } else { INFO }, text.trim_end());
                 }
             }
         }
-        let lost = ears.listener.lost();
-        if lost > self.lost {
-            self.log.line(WARNING, &format!("{} events were lost", lost.saturating_sub(self.lost)));
-            self.lost = lost;
+        let (lost, untold) = ears.missed();
+        if lost > 0 {
+            self.log.line(WARNING, &format!("{lost} events were lost"));
+            self.lost = self.lost.saturating_add(lost);
+        }
+        if untold > 0 {
+            self.log
+                .line(WARNING, &format!("{untold} DNS answers were passed over to leave room for events"));
+            self.untold = self.untold.saturating_add(untold);
         }
         self.keep_names(false);
     }
@@ -222,14 +244,6 @@ impl Service {
                 if change != "none" || why == "SIGHUP" {
                     self.log.line(INFO, &format!("{why}: {}", answer.text.trim_end()));
                 }
-                if change == "loaded" {
-                    // Other maps: the old ones are nobody's any more.
-                    self.ears = None;
-                    match Ears::open(context, args) {
-                        Ok(ears) => self.ears = Some(ears),
-                        Err(refusal) => self.log.line(ERROR, &refusal.to_string()),
-                    }
-                }
                 Ok(None)
             }
             Err(refusal) if context.outgrown() => Err(refusal.about(&format!("{}: {why}", self.device))),
@@ -252,14 +266,14 @@ impl Service {
         let every = self.notify.watchdog.map_or(PERIOD, |watchdog| watchdog.min(PERIOD));
         self.next = Instant::now().checked_add(every);
         if self.notify.watchdog.is_some() {
-            self.notify.say("WATCHDOG=1");
+            self.notify.lives();
         }
         let Some(path) = args.get_one::<String>("metrics-file") else { return };
         context.unlock();
         let all = look::all(context, Some(&self.device));
         context.unlock();
         let written = all.and_then(|(all, _)| {
-            metrics::replace(path, &ui::metrics::text(&all))
+            replace(path, &ui::metrics::text(&all))
                 .map_err(|e| Refusal::new(Stage::Usage, format!("{}: {e}", path.escape_debug()), ""))
         });
         if let Err(refusal) = written {
@@ -271,7 +285,7 @@ impl Service {
         self.hear(context.json);
         self.keep_names(true);
         match self.ears.take() {
-            Some(mut ears) => ears.lease.end(&ears.listener, context),
+            Some(mut ears) => ears.end(context.socket()?),
             None => Ok(()),
         }
     }

@@ -144,6 +144,10 @@ pub fn running(args: &ArgMatches, facts: &mut Facts) -> Result<Option<Running>, 
     let Some(instance) = repaired.instance(UP).filter(|i| repaired.is_whole(i)) else { return Ok(None) };
     let dir = instance.dir(&facts.home(UP));
     let mut running = Running::gather(&dir, &mut facts.reads)?;
+    #[cfg(feature = "operate")]
+    if let Some(cgroup) = args.try_get_one::<String>("original-dst").ok().flatten() {
+        running.cgroup = crate::dnat::answers::number(facts, cgroup);
+    }
     let object = objects::dnat(args)?.object;
     if instance.record.as_ref().is_some_and(|record| record.object_sha256 != object.sha256) {
         running.kept = kept::gather(&object, &dir, &instance.pins, &mut facts.reads)?;

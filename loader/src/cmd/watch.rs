@@ -23,6 +23,23 @@ use std::time::{Duration, Instant};
 /// Characters in a line where nobody says how many there are.
 const WIDTH: usize = 80;
 
+/// What a job is told, and whatever else would end the program with its screen in place: each of these ends it as `q` does.
+const HELD: [Signal; 13] = [
+    Signal::SIGWINCH,
+    Signal::SIGTSTP,
+    Signal::SIGCONT,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+    Signal::SIGVTALRM,
+    Signal::SIGPROF,
+    Signal::SIGXCPU,
+    Signal::SIGIO,
+    Signal::SIGPWR,
+    Signal::SIGSTKFLT,
+];
+
 /// Shows frames, or prints one.
 pub fn watch(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
     let named = |word: &String| VIEWS.iter().find(|(_, name)| name == word).map(|(view, _)| *view);
@@ -38,6 +55,10 @@ fn once(context: &mut Context, args: &ArgMatches, mut state: State) -> Result<An
     let mut watching = Watching::new(args)?;
     watching.open(context, args)?;
     watching.read()?;
+    if let Some(interval) = args.get_one::<Duration>("interval") {
+        std::thread::sleep(*interval);
+        watching.read()?;
+    }
     if state.view == View::Asked {
         // What the rules allow a filter of rows to say is said by `asked`.
         selection::for_asked(args)?;
@@ -53,7 +74,7 @@ fn once(context: &mut Context, args: &ArgMatches, mut state: State) -> Result<An
 fn json_of(watching: &Watching, state: &State) -> serde_json::Value {
     let Some(reading) = &watching.reading else { return json!({"schema": "detour.watch/1"}) };
     let (device, generation) = (&watching.device, reading.rules.generation);
-    let now = crate::cmd::events::since_1970();
+    let now = crate::dnat::clock::since_1970();
     let mut reading = reading.clone();
     reading.flows.retain(|flow| state.flows.has_flow(flow));
     reading.others.retain(|_| state.flows.is_everything());
@@ -79,7 +100,7 @@ fn live(context: &mut Context, args: &ArgMatches, mut state: State) -> Result<An
     let mut watching = Watching::new(args)?;
     // What cannot be watched at all is refused before the screen is taken; what goes later is shown on it.
     watching.open(context, args)?;
-    let signals = Signals::hold_with(&[Signal::SIGWINCH, Signal::SIGTSTP, Signal::SIGCONT, Signal::SIGQUIT]);
+    let signals = Signals::hold_with(&HELD);
     let terminal = Terminal::open()?;
     context.confine(WATCH)?;
     let lost = |e: std::io::Error| Refusal::new(Stage::Kernel, format!("the terminal: {e}"), "");
@@ -97,8 +118,7 @@ fn live(context: &mut Context, args: &ArgMatches, mut state: State) -> Result<An
         let (height, width) = terminal.size();
         let lines = frame(&watching.scene(), &mut state, &Screen { width, height: Some(height), glyphs });
         terminal.write(&paint(&lines, &context.paper)).map_err(lost)?;
-        wait(&terminal, &watching, &signals, next.saturating_duration_since(Instant::now()));
-        watching.hear();
+        wait(&terminal, &mut watching, &signals, next);
         let mut wish = Wish::Draw;
         while let Some(signal) = signals.pending() {
             wish = match signal {
@@ -134,14 +154,21 @@ fn live(context: &mut Context, args: &ArgMatches, mut state: State) -> Result<An
     Ok(Answer::done(String::new(), serde_json::Value::Null))
 }
 
-/// Until a key, a signal, an answer to listen to, or the next reading.
-fn wait(terminal: &Terminal, watching: &Watching, signals: &Signals, due: Duration) {
-    let all = [Some(terminal.as_fd()), signals.fd(), watching.fd()];
-    let mut ready: Vec<PollFd> =
-        all.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-    let due = PollTimeout::try_from(due.saturating_add(Duration::from_millis(1))).unwrap_or(PollTimeout::MAX);
-    // Interrupted or not: all is looked at.
-    let _ = poll(&mut ready, due);
+/// Until a key, a signal, or the next reading, which is when names that were heard meanwhile are shown.
+fn wait(terminal: &Terminal, watching: &mut Watching, signals: &Signals, next: Instant) {
+    loop {
+        let all = [Some(terminal.as_fd()), signals.fd(), watching.fd()];
+        let mut ready: Vec<PollFd> =
+            all.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        let due = next.saturating_duration_since(Instant::now()).saturating_add(Duration::from_millis(1));
+        // Interrupted or not: all is looked at.
+        let _ = poll(&mut ready, PollTimeout::try_from(due).unwrap_or(PollTimeout::MAX));
+        let woken = ready.iter().take(2).any(|fd| fd.any().unwrap_or(true));
+        watching.hear();
+        if woken || next <= Instant::now() {
+            return;
+        }
+    }
 }
 
 /// Whether there is something to read, or the terminal is gone.

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! What `watch` reads of an instance, time and again, while others change it; and the names that it hears meanwhile.
-use crate::cmd::events::Lease;
 use crate::cmd::{look, names, Context};
 use crate::dnat::events::What;
 use crate::dnat::listener::Listener;
@@ -41,7 +40,7 @@ struct Pins {
     /// Inode of its record: another instance has another one.
     record: u64,
     asked: Instant,
-    ears: Option<(Listener, Lease)>,
+    ears: Option<Listener>,
 }
 
 impl Watching {
@@ -115,21 +114,21 @@ impl Watching {
     pub fn listen(&mut self, context: &mut Context) -> Result<(), Refusal> {
         let Some(pins) = &mut self.pins else { return Ok(()) };
         if pins.ears.is_none() {
-            pins.ears = match Listener::open(pins.look.dir(), *pins.look.cfg()) {
-                Ok((listener, symbols)) => Some((listener, Lease { symbols: Some(symbols), until: None })),
+            pins.ears = match Listener::open(&pins.look) {
+                Ok(listener) => Some(listener),
                 Err(refusal) if refusal.stage == Stage::InTheWay => None,
                 Err(refusal) => return Err(refusal),
             };
         }
         match &mut pins.ears {
-            Some((listener, lease)) => lease.renew(listener, What::Dns.bit(), context),
+            Some(listener) => listener.renew(What::Dns.bit(), context.socket()?),
             None => Ok(()),
         }
     }
 
     /// Learns what was told.
     pub fn hear(&mut self) {
-        let Some((listener, _)) = self.pins.as_mut().and_then(|pins| pins.ears.as_mut()) else { return };
+        let Some(listener) = self.pins.as_mut().and_then(|pins| pins.ears.as_mut()) else { return };
         for event in listener.heard() {
             self.names.hear(&event);
         }
@@ -137,13 +136,13 @@ impl Watching {
 
     /// Readable when there is something to hear.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.pins.as_ref().and_then(|pins| pins.ears.as_ref()).map(|(listener, _)| listener.as_fd())
+        self.pins.as_ref().and_then(|pins| pins.ears.as_ref()).map(AsFd::as_fd)
     }
 
     /// Nobody listens any more.
     pub fn end(&mut self, context: &mut Context) -> Result<(), Refusal> {
         match self.pins.as_mut().and_then(|pins| pins.ears.as_mut()) {
-            Some((listener, lease)) => lease.end(listener, context),
+            Some(listener) => listener.end(context.socket()?),
             None => Ok(()),
         }
     }

@@ -301,6 +301,8 @@ shared_struct! {
         lost: u64 = 0,
         /// Tick of the newest `EVENT_FULL`.
         full: u32 = 8,
+        /// DNS answers that were not told, to leave room for the rest.
+        dns: u32 = 12,
     }
 }
 

@@ -8,6 +8,7 @@ use crate::load::facts::Facts;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::sockopt::Beside;
 use crate::object::Object;
+use std::os::unix::fs::MetadataExt;
 
 /// The program's name.
 pub const PROGRAM: &str = "detour_orig";
@@ -45,7 +46,19 @@ pub fn creation(control: &Control) -> Creation {
 /// # Errors
 /// There is no such cgroup.
 pub fn beside(control: &Control, facts: &Facts, cgroup: &str) -> Result<Beside, Refusal> {
-    let cgroup = match cgroup {
+    let (cgroup, program) = (folder(facts, cgroup)?, PROGRAM.to_owned());
+    Ok(Beside { object: object(control, facts)?, creation: creation(control), program, cgroup })
+}
+
+/// The number of that cgroup, which is its folder's inode; the read is noted. None where there is none.
+pub fn number(facts: &mut Facts, cgroup: &str) -> Option<u64> {
+    let folder = folder(facts, cgroup).ok()?;
+    facts.reads.push(format!("stat({folder})"));
+    std::fs::metadata(folder).ok().map(|folder| folder.ino())
+}
+
+fn folder(facts: &Facts, cgroup: &str) -> Result<String, Refusal> {
+    Ok(match cgroup {
         "" => facts.cgroup2.clone().ok_or_else(|| {
             let hint =
                 "mount -t cgroup2 cgroup2 /sys/fs/cgroup, or name a folder of one: --original-dst=CGROUP";
@@ -56,9 +69,7 @@ pub fn beside(control: &Control, facts: &Facts, cgroup: &str) -> Result<Beside, 
             let what = format!("--original-dst={}: a cgroup's folder begins with /", path.escape_debug());
             return Err(Refusal::new(Stage::Usage, what, "such as /sys/fs/cgroup/system.slice"));
         }
-    };
-    let program = PROGRAM.to_owned();
-    Ok(Beside { object: object(control, facts)?, creation: creation(control), program, cgroup })
+    })
 }
 
 /// What a person should know of it here.

@@ -2,9 +2,14 @@
 //! Ticks of the programs <-> time that people know.
 
 use std::num::NonZero;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::abi::Cfg;
+
+/// The present.
+pub fn since_1970() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO)
+}
 
 /// Converts between the programs' ticks and time. A tick is 2^`tick_shift` jiffies, about a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

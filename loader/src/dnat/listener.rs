@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! The ring buffer of a running instance -> events, for one reader at a time; and the steps that begin and end the telling.
+//! The ring buffer of a running instance -> events, for one reader at a time, who says anew and anew that it listens.
 use super::abi::{Cfg, EventControl, EventState};
 use super::clock::{ticks, Clock};
 use super::events::{event, Event};
+use super::look::Look;
 use super::wire::{elements, Shared};
+use crate::load::exec;
+use crate::load::explain::explain;
 use crate::load::gather::open_map;
-use crate::load::home::map_pin;
+use crate::load::holder::holder;
+use crate::load::home::{map_pin, RECORD_PIN};
+use crate::load::netlink::Socket;
 use crate::load::plan::Plan;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::step::Step;
@@ -17,7 +22,8 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::time::{clock_gettime, ClockId};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
 
 /// For so long the programs tell; a reader says so anew every third of it, and one that was killed costs nothing after it.
 pub const LEASE: Duration = Duration::from_secs(15);
@@ -26,36 +32,96 @@ pub const LEASE: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct Listener {
     ring: Ring,
+    /// Id of the ring buffer.
+    id: Option<u32>,
     state: Map,
     cfg: Cfg,
-    before: u64,
+    before: EventState,
+    dir: String,
+    /// Inode of the record's pin.
+    record: u64,
+    /// Holds `%event_control`.
+    symbols: Option<Symbols>,
+    /// When the programs have to be told again.
+    due: Option<Instant>,
     _lock: Flock<File>,
 }
 
 impl Listener {
-    /// Opens the pins in `dir`, and with them the map `%event_control`, which the steps of [`lease`] write.
-    pub fn open(dir: &str, cfg: Cfg) -> Result<(Listener, Symbols), Refusal> {
+    /// Opens what the programs of an instance tell; nothing is told before [`Listener::renew`].
+    ///
+    /// # Errors
+    /// [`Stage::InTheWay`] where there is another reader, who is named.
+    pub fn open(look: &Look) -> Result<Listener, Refusal> {
+        let (dir, cfg) = (look.dir(), *look.cfg());
         let failed = |e: std::io::Error| Refusal::new(Stage::Kernel, format!("the ring buffer: {e}"), "");
         // The device's folder stays when programs are replaced, and the instance's does not.
         let folder = dir.rsplit_once('/').map_or(dir, |(device, _)| device);
         let folder = File::open(folder).map_err(failed)?;
         let lock =
-            Flock::lock(folder, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+            Flock::lock(folder, FlockArg::LockExclusiveNonblock).map_err(|(folder, errno)| match errno {
                 Errno::EWOULDBLOCK => {
-                    let what = "somebody else already reads the events of this device";
-                    Refusal::new(Stage::InTheWay, what, "one reader at a time: 'events', 'run'")
+                    let what = format!("{} already reads the events of this device", holder(&folder));
+                    Refusal::new(Stage::InTheWay, what, "one reader at a time: 'events', 'run' or 'watch'")
                 }
                 errno => failed(errno.into()),
             })?;
         let map = |name: &str| open_map(&format!("{dir}/{}", map_pin(name)));
-        let ring = Ring::map(map("events")?).map_err(failed)?;
+        let record = record(dir).map_err(failed)?;
+        let (events, state) = (map("events")?, map("event_state")?);
+        let id = events.id();
+        let ring = Ring::map(events).map_err(failed)?;
         let mut symbols = Symbols::default();
         symbols.set_handle("%event_control", Handle::Map(map("event_control")?));
-        let mut listener = Listener { ring, state: map("event_state")?, cfg, before: 0, _lock: lock };
-        listener.before = listener.lost_ever();
+        let (dir, symbols, before) = (dir.to_owned(), Some(symbols), EventState::default());
+        let mut listener =
+            Listener { ring, id, state, cfg, before, dir, record, symbols, due: None, _lock: lock };
+        listener.before = listener.state();
         // What an earlier reader left behind is old.
         while listener.ring.take().is_some() {}
-        Ok((listener, symbols))
+        Ok(listener)
+    }
+
+    /// Whether what it listens to is still what its folder holds: others may have loaded anew meanwhile. An upgrade keeps
+    /// the ring buffer.
+    pub fn is_current(&mut self) -> bool {
+        let Ok(record) = record(&self.dir) else { return false };
+        if record != self.record {
+            let now = open_map(&format!("{}/{}", self.dir, map_pin("events")));
+            if self.id.is_none() || now.map_or(None, |map| map.id()) != self.id {
+                return false;
+            }
+            self.record = record;
+        }
+        true
+    }
+
+    /// The programs tell what is `wanted` for a while more; asked for again when a third of that is over.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn renew(&mut self, wanted: u32, socket: &mut Socket) -> Result<(), Refusal> {
+        if self.due.is_some_and(|due| due > Instant::now()) {
+            return Ok(());
+        }
+        self.due = Instant::now().checked_add(LEASE / 3);
+        self.tell(wanted, socket)
+    }
+
+    /// Nobody listens any more.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn end(&mut self, socket: &mut Socket) -> Result<(), Refusal> {
+        self.tell(0, socket)
+    }
+
+    fn tell(&mut self, wanted: u32, socket: &mut Socket) -> Result<(), Refusal> {
+        let plan = self.lease(wanted);
+        let symbols = self.symbols.take().unwrap_or_default();
+        let done = exec::run_with(symbols, &plan, socket, &mut |_| {});
+        self.symbols = Some(done.map_err(|failure| explain(&plan, &failure, None, false))?);
+        Ok(())
     }
 
     /// What has been told since it was asked last.
@@ -69,16 +135,33 @@ impl Listener {
 
     /// Events that found no room since this listener was opened.
     pub fn lost(&self) -> u64 {
-        self.lost_ever().saturating_sub(self.before)
+        self.state().lost.saturating_sub(self.before.lost)
     }
 
-    fn lost_ever(&self) -> u64 {
+    /// DNS answers that were not told since then, to leave room for other events.
+    pub fn untold(&self) -> u64 {
+        self.state().dns.wrapping_sub(self.before.dns).into()
+    }
+
+    /// Both, of the time since this was asked last.
+    pub fn missed(&mut self) -> (u64, u64) {
+        let (before, now) = (self.before, self.state());
+        self.before = now;
+        (now.lost.saturating_sub(before.lost), now.dns.wrapping_sub(before.dns).into())
+    }
+
+    /// The sums of all CPUs.
+    fn state(&self) -> EventState {
         let value = self.state.lookup(&[0; 4]).ok().flatten().unwrap_or_default();
-        elements(&value).fold(0_u64, |sum, one: EventState| sum.saturating_add(one.lost))
+        elements(&value).fold(EventState::default(), |sum, one: EventState| EventState {
+            lost: sum.lost.saturating_add(one.lost),
+            dns: sum.dns.wrapping_add(one.dns),
+            full: 0,
+        })
     }
 
     /// The steps after which the programs tell what is `wanted` for [`LEASE`]; of nothing, never.
-    pub fn lease(&self, wanted: u32) -> Plan {
+    fn lease(&self, wanted: u32) -> Plan {
         let seconds = u32::try_from(LEASE.as_secs()).unwrap_or(u32::MAX);
         let length = ticks(seconds, self.cfg.hz, self.cfg.tick_shift);
         let until = self.clock().tick().wrapping_add(length);
@@ -90,6 +173,11 @@ impl Listener {
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
         Clock::new(&self.cfg, now)
     }
+}
+
+/// The inode of the record's pin: another instance has another one.
+fn record(dir: &str) -> std::io::Result<u64> {
+    std::fs::metadata(format!("{dir}/{RECORD_PIN}")).map(|pin| pin.ino())
 }
 
 impl AsFd for Listener {

@@ -71,7 +71,7 @@ impl Names {
     }
 
     /// Adds the lines of a hosts file (hosts(5)): an address, its name, others that are passed over. What is none is passed over,
-    /// too. Where the comment is `client ADDRESS`, the name is what that client looked up.
+    /// too. Where the comment is `client ADDRESS`, the name is what that client looked up; any other comment is none of ours.
     pub fn read(&mut self, hosts: &str) {
         for line in hosts.lines() {
             let (line, comment) = line.split_once('#').unwrap_or((line, ""));
@@ -79,9 +79,9 @@ impl Names {
             let address = words.next().and_then(|word| word.parse::<IpAddr>().ok());
             let (Some(address), Some(name)) = (address, words.next()) else { continue };
             let address = address.to_canonical();
-            match comment.trim().strip_prefix(CLIENT).map(|client| client.trim().parse::<IpAddr>()) {
-                Some(Ok(client)) => drop(self.learn(client.to_canonical(), address, name)),
-                Some(Err(_)) => {}
+            let client = comment.trim().strip_prefix(CLIENT);
+            match client.and_then(|client| client.trim().parse::<IpAddr>().ok()) {
+                Some(client) => drop(self.learn(client.to_canonical(), address, name)),
                 // The first one is the official one.
                 None => drop(self.everybody.entry(address).or_insert_with(|| name.to_owned())),
             }
@@ -141,7 +141,7 @@ mod tests {
         names.read(
             "127.0.0.1 localhost loopback\n\n# comment\n192.0.2.1\tweb.example www # the web server\n\
              192.0.2.1 second.example\n2001:db8::1 six.example # client fd00::51\nfe80::1%eth0 scoped\n192.0.2.7\n\
-             192.0.2.1 mine.example # client 10.0.0.1\n192.0.2.8 nobodys.example # client x\n",
+             192.0.2.1 mine.example # client 10.0.0.1\n192.0.2.8 printer.example # client side\n",
         );
         let of = |client: &str, address: &str| names.of(client.parse().unwrap(), address.parse().unwrap());
         assert_eq!(
@@ -152,7 +152,10 @@ mod tests {
             (of("fd00::51", "2001:db8::1"), of("fd00::52", "2001:db8::1")),
             (Some("six.example"), None)
         );
-        assert_eq!((of("10.0.0.1", "127.0.0.1"), of("10.0.0.1", "192.0.2.8")), (Some("localhost"), None));
+        assert_eq!(
+            (of("10.0.0.1", "127.0.0.1"), of("10.0.0.1", "192.0.2.8")),
+            (Some("localhost"), Some("printer.example"))
+        );
         let expect =
             "2001:db8::1\tsix.example\t# client fd00::51\n192.0.2.1\tmine.example\t# client 10.0.0.1\n";
         assert_eq!(names.hosts(), expect);

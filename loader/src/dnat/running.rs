@@ -28,6 +28,8 @@ pub struct Running {
     pub locals: Vec<Element>,
     /// The maps that other programs would go on with; asked only where the wanted ones are others.
     pub kept: Vec<Kept>,
+    /// The number of the cgroup that `--original-dst` names; asked only where it is given.
+    pub cgroup: Option<u64>,
 }
 
 impl Running {
@@ -51,7 +53,7 @@ impl Running {
             locals.extend(entries(&open_map(&pin(name, "MAP_GET_NEXT_KEY, MAP_LOOKUP_ELEM"))?)?);
         }
         locals.sort();
-        Ok(Running { rodata, active, rules, generation, locals, kept: Vec::new() })
+        Ok(Running { rodata, active, rules, generation, locals, kept: Vec::new(), cgroup: None })
     }
 
     /// For a file of facts.
@@ -60,7 +62,7 @@ impl Running {
         let locals: Vec<Value> = self.locals.iter().map(|(k, v)| json!([blob(k), blob(v)])).collect();
         let kept: Vec<Value> = self.kept.iter().map(kept::json).collect();
         json!({"rodata": blob(&self.rodata), "active": self.active, "rules": blob(&self.rules),
-            "generation": self.generation, "locals": locals, "kept": kept})
+            "generation": self.generation, "locals": locals, "kept": kept, "cgroup": self.cgroup})
     }
 
     /// The reverse of [`Running::json`].
@@ -79,6 +81,7 @@ impl Running {
             generation,
             locals: value.get("locals")?.as_array()?.iter().map(pair).collect::<Option<_>>()?,
             kept: value.get("kept")?.as_array()?.iter().map(kept::read).collect::<Option<_>>()?,
+            cgroup: value.get("cgroup").and_then(Value::as_u64),
         })
     }
 }

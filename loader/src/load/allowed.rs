@@ -16,17 +16,20 @@ pub const WATCH: Task = 4;
 pub const METRICS: Task = 8;
 /// `run --down-on-exit`: detaches and unpins at the end.
 pub const DOWN: Task = 16;
+/// `run --events`: a file grows, and is opened anew.
+pub const GROWS: Task = 32;
 
 const ALL: Task = EVENTS | RUN | WATCH;
 const SEE: Task = RUN | WATCH;
 
 /// The names of the tasks, as they are printed.
-pub const TASKS: [(Task, &str); 5] = [
+pub const TASKS: [(Task, &str); 6] = [
     (EVENTS, "events"),
     (RUN, "run"),
     (WATCH, "watch"),
     (METRICS, "run --metrics-file` or `--names"),
     (DOWN, "run --down-on-exit"),
+    (GROWS, "run --events"),
 ];
 
 /// What an argument may be.
@@ -38,8 +41,10 @@ pub enum Only {
     OneOf(u8, &'static [(&'static str, u64)]),
     /// None of these bits in it.
     Without(u8, &'static str, u64),
+    /// One of these in the argument with this number, and argument 0 is the process itself.
+    Itself(u8, &'static [(&'static str, u64)]),
 }
-use Only::{Any, OneOf, Without};
+use Only::{Any, Itself, OneOf, Without};
 
 /// A line of the table.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +82,14 @@ macro_rules! table {
 }
 
 const ELEMENTS: &[(&str, u64)] = &[command(&commands::MAP_LOOKUP_ELEM), command(&commands::MAP_UPDATE_ELEM)];
+/// Who looks, and says that it listens.
+const READ: &[(&str, u64)] = &[
+    command(&commands::MAP_LOOKUP_ELEM),
+    command(&commands::MAP_UPDATE_ELEM),
+    command(&commands::MAP_GET_NEXT_KEY),
+    command(&commands::OBJ_GET),
+    command(&commands::OBJ_GET_INFO_BY_FD),
+];
 /// Nothing here creates, loads, attaches or pins.
 const PINNED: &[(&str, u64)] = &[
     command(&commands::MAP_LOOKUP_ELEM),
@@ -107,6 +120,10 @@ const NEW: u64 = (libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXE
 const LARGE: u64 = 0o100_000;
 #[cfg(target_arch = "aarch64")]
 const LARGE: u64 = 0o400_000;
+/// A file that grows, likewise.
+const GROWING: &[(&str, u64)] =
+    &[("O_WRONLY|O_CREAT|O_APPEND|O_CLOEXEC", GROW), ("the same and O_LARGEFILE", GROW | LARGE)];
+const GROW: u64 = (libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_CLOEXEC) as u64;
 const DESCRIPTOR: &[(&str, u64)] = &[
     ("F_GETFD", libc::F_GETFD as u64),
     ("F_SETFD", libc::F_SETFD as u64),
@@ -144,7 +161,8 @@ pub const TABLE: &[Allowed] = table! {
     new SYS_ppoll "ppoll" Any, ALL, "the same where there is no poll";
     new SYS_restart_syscall "restart_syscall" Any, ALL, "waiting goes on after SIGSTOP and SIGCONT";
     new SYS_bpf "bpf" OneOf(0, ELEMENTS), EVENTS, "how many events were lost; the word that says who listens";
-    new SYS_bpf "bpf" OneOf(0, PINNED), SEE, "elements of maps; pins are opened, what they are is asked";
+    new SYS_bpf "bpf" OneOf(0, PINNED), RUN, "elements of maps; pins are opened, what they are is asked";
+    new SYS_bpf "bpf" OneOf(0, READ), WATCH, "elements of maps, the word that says who listens; pins are opened";
     new SYS_rt_sigprocmask "rt_sigprocmask" Any, ALL, "a signal waits until a step is done";
     new SYS_signalfd4 "signalfd4" Any, ALL, "has a signal come that waits";
     new SYS_clock_gettime "clock_gettime" Any, ALL, "the time, where the vDSO does not tell it";
@@ -159,8 +177,8 @@ pub const TABLE: &[Allowed] = table! {
     new SYS_sigaltstack "sigaltstack" Any, ALL, "end of the Rust library";
     new SYS_getpid "getpid" Any, ALL, "abort(3) after a panic; who is to be stopped by Ctrl-Z";
     new SYS_gettid "gettid" Any, ALL, "abort(3); a panic says whose it is";
-    new SYS_tgkill "tgkill" OneOf(2, ABORT), ALL, "abort(3)";
-    new SYS_tkill "tkill" OneOf(1, ABORT), ALL, "abort(3) of musl";
+    new SYS_tgkill "tgkill" Itself(2, ABORT), ALL, "abort(3)";
+    new SYS_tkill "tkill" Itself(1, ABORT), ALL, "abort(3) of musl";
     new SYS_exit_group "exit_group" Any, ALL, "the end";
     new SYS_openat "openat" READ_ONLY, SEE, "rules, our folders, /proc and /sys: for reading only";
     old SYS_open "open" READ_ONLY_OLD, SEE, "the same by musl";
@@ -181,9 +199,11 @@ pub const TABLE: &[Allowed] = table! {
     new SYS_recvfrom "recvfrom" Any, SEE, "answers of rtnetlink; that devices or addresses have changed";
     new SYS_getsockopt "getsockopt" OneOf(2, COOKIE), SEE, "the namespace's number";
     new SYS_ioctl "ioctl" OneOf(1, TERMINAL), WATCH, "size of the terminal; how it reads keys, and as it was before";
-    new SYS_kill "kill" OneOf(1, STOP), WATCH, "Ctrl-Z";
+    new SYS_kill "kill" Itself(1, STOP), WATCH, "Ctrl-Z";
     new SYS_openat "openat" OneOf(2, NEW_FILE), METRICS, "the new file beside the old one";
     old SYS_open "open" OneOf(1, NEW_FILE), METRICS, "the same by musl";
+    new SYS_openat "openat" OneOf(2, GROWING), GROWS, "events at the end of a file, or of a new one";
+    old SYS_open "open" OneOf(1, GROWING), GROWS, "the same by musl";
     old SYS_rename "rename" Any, METRICS, "the new file takes the old one's name";
     new SYS_renameat "renameat" Any, METRICS, "the same where there is no rename";
     old SYS_unlink "unlink" Any, METRICS | DOWN, "a file that could not be written; our pins";

@@ -72,15 +72,20 @@ pub fn filter(task: Task) -> Result<BpfProgram, seccompiler::BackendError> {
     let mut any = BTreeSet::new();
     for line in lines(task) {
         let Some(number) = line.number else { continue };
-        let condition = |at: u8, op: SeccompCmpOp, value: u64| {
-            SeccompRule::new(vec![SeccompCondition::new(at, SeccompCmpArgLen::Dword, op, value)?])
-        };
+        let one = |at, op, value| SeccompCondition::new(at, SeccompCmpArgLen::Dword, op, value);
+        let condition = |at: u8, op: SeccompCmpOp, value: u64| SeccompRule::new(vec![one(at, op, value)?]);
         let rules = rules.entry(number).or_default();
         match line.only {
             Only::Any => drop(any.insert(number)),
             Only::OneOf(at, values) => {
                 for (_, value) in values {
                     rules.push(condition(at, SeccompCmpOp::Eq, *value)?);
+                }
+            }
+            Only::Itself(at, values) => {
+                for (_, value) in values {
+                    let own = one(0, SeccompCmpOp::Eq, std::process::id().into())?;
+                    rules.push(SeccompRule::new(vec![own, one(at, SeccompCmpOp::Eq, *value)?])?);
                 }
             }
             Only::Without(at, _, bits) => rules.push(condition(at, SeccompCmpOp::MaskedEq(bits), 0)?),
@@ -170,6 +175,9 @@ mod tests {
             let looks = ["OBJ_GET", "OBJ_GET_INFO_BY_FD", "PROG_QUERY"].contains(&command.name);
             let answer = confined(RUN).permits(&bpf(command));
             assert_eq!(answer.is_ok(), element || looks, "{}", command.name);
+            let changes = ["PROG_QUERY", "MAP_DELETE_ELEM"].contains(&command.name);
+            let answer = confined(WATCH).permits(&bpf(command));
+            assert_eq!(answer.is_ok(), (element || looks) && !changes, "{}", command.name);
         }
         let refusal = confined(RUN).permits(&bpf(&commands::PROG_LOAD)).unwrap_err();
         assert!(refusal.what.contains("PROG_LOAD") && refusal.stage == Stage::Permission);

@@ -202,6 +202,11 @@ fn undo(
             ));
             break;
         }
+        if matches!(&step.effect, Effect::Bpf(bpf) if *bpf.command == commands::PROG_TEST_RUN) {
+            // A flow that was ended does not come back, and other rules would decide what follows.
+            left.push("flows that had ended before; what was in force then stays".to_string());
+            break;
+        }
         let Some(effect) = &step.undo else { continue };
         let error = perform(&effect.clone().into(), symbols, socket).err().map(into_io);
         watch(Report::Undone(i.saturating_add(1), effect, error.as_ref()));

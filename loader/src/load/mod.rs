@@ -37,7 +37,11 @@ pub mod explain;
 pub mod facts;
 pub mod facts_json;
 pub mod field;
+#[cfg(feature = "operate")]
+pub mod file;
 pub mod gather;
+#[cfg(feature = "operate")]
+pub mod holder;
 pub mod home;
 pub mod kept;
 pub mod memory;

@@ -88,6 +88,12 @@ pub(super) fn run() -> Command {
             ValueParser::string(),
             "Keep here which names clients look up, in hosts format",
         ))
+        .arg(option(
+            "events",
+            "FILE",
+            ValueParser::string(),
+            "Append events to this file, not to stderr; SIGHUP opens it anew",
+        ))
         .arg(flag("down-on-exit", "Detach and unpin at the end"))
         .arg(flag(
             "no-confine",

@@ -121,9 +121,9 @@ pub(super) fn watch() -> Command {
         )
         .arg(dev())
         .arg(selection())
-        .arg(flag("once", "Print one frame and end; the only way without a terminal"))
+        .arg(flag("once", "Print one frame and end; the only way without a terminal. Rates need --interval: two readings"))
         .arg(option("width", "N", clap::value_parser!(u16).range(1..), "Characters in a line of --once").requires("once"))
-        .arg(option("interval", "SECONDS", ValueParser::from(seconds), "Read so often (1)").conflicts_with("once"))
+        .arg(option("interval", "SECONDS", ValueParser::from(seconds), "Read so often (1)"))
         .arg(option("view", "VIEW", views, "What to begin with (asked)"))
         .arg(names())
 }

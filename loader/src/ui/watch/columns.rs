@@ -11,19 +11,24 @@ pub struct Column {
     pub right: bool,
     /// Columns with a higher one are left out before this one; 0 stays.
     pub rank: u8,
+    /// Cells that are longer than a quarter of the screen are cut, so that one long one hides no other columns.
+    pub shrinks: bool,
     /// One a row.
     pub cells: Vec<String>,
 }
 
+/// Characters that are left of a cell in any case.
+const LEAST: usize = 16;
+
 impl Column {
     /// Words.
     pub fn left(head: &'static str, rank: u8, cells: impl Iterator<Item = String>) -> Column {
-        Column { head, right: false, rank, cells: cells.collect() }
+        Column { head, right: false, rank, shrinks: false, cells: cells.collect() }
     }
 
     /// Numbers.
     pub fn right(head: &'static str, rank: u8, cells: impl Iterator<Item = String>) -> Column {
-        Column { head, right: true, rank, cells: cells.collect() }
+        Column { head, right: true, rank, shrinks: false, cells: cells.collect() }
     }
 
     fn width(&self) -> usize {
@@ -34,6 +39,10 @@ impl Column {
 
 /// The head and the rows. Widths are those of all cells, so that nothing moves while one scrolls.
 pub fn lines(mut columns: Vec<Column>, width: usize, glyphs: Glyphs) -> (String, Vec<String>) {
+    for column in columns.iter_mut().filter(|column| column.shrinks) {
+        let most = LEAST.max(width.checked_div(4).unwrap_or(0));
+        column.cells.iter_mut().for_each(|cell| *cell = cut(cell, most, glyphs));
+    }
     let total = |columns: &[Column]| {
         let gaps = columns.len().saturating_sub(1).saturating_mul(2);
         columns.iter().fold(gaps, |sum, column| sum.saturating_add(column.width()))
@@ -84,5 +93,16 @@ mod tests {
         assert_eq!(at(9), is("WHO     N", "client  7"));
         assert_eq!(at(5), is("WHO ~", "clie~"));
         assert_eq!(at(0), is("", ""));
+    }
+
+    #[test]
+    fn a_long_cell_hides_no_columns() {
+        let name =
+            |cell: &str| Column { shrinks: true, ..Column::left("NAME", 2, [cell.to_owned()].into_iter()) };
+        let more = || Column::left("MORE", 3, ["x".to_owned()].into_iter());
+        let at = |cell: &str, width| lines(vec![more(), name(cell)], width, Glyphs::Ascii).1[0].clone();
+        assert_eq!(at("a.name.of.more.than.20.characters", 40), "x     a.name.of.more.~");
+        assert_eq!(at("a.name.of.more.than.20.characters", 80), "x     a.name.of.more.than~");
+        assert_eq!(at("sixteen.letters.", 40), "x     sixteen.letters.");
     }
 }

@@ -120,7 +120,8 @@ pub const NAME: usize = 44;
 
 fn names<'a>(names: impl Iterator<Item = Option<&'a str>> + Clone) -> Option<Column> {
     let any = names.clone().any(|name| name.is_some());
-    any.then(|| Column::left("NAME", 2, names.map(|name| name.map_or("-".to_owned(), escape))))
+    let cells = names.map(|name| name.map_or("-".to_owned(), escape));
+    any.then(|| Column { shrinks: true, ..Column::left("NAME", 2, cells) })
 }
 
 fn number(value: Option<u64>) -> String {
