@@ -552,6 +552,7 @@ complete -c detour -n "__fish_detour_using_subcommand run" -l signature -d 'Wher
 complete -c detour -n "__fish_detour_using_subcommand run" -l original-dst -d 'Let getsockopt(SO_ORIGINAL_DST) of servers in this cgroup say what their clients asked for; without CGROUP, in all' -r
 complete -c detour -n "__fish_detour_using_subcommand run" -l metrics-file -d 'Replace this file every 15 s, for Prometheus' -r
 complete -c detour -n "__fish_detour_using_subcommand run" -l names -d 'Keep here which names clients look up, in hosts format' -r
+complete -c detour -n "__fish_detour_using_subcommand run" -l events -d 'Append events to this file, not to stderr; SIGHUP opens it anew' -r
 complete -c detour -n "__fish_detour_using_subcommand run" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand run" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
@@ -638,7 +639,7 @@ complete -c detour -n "__fish_detour_using_subcommand watch" -s n -l netns -d 'W
 complete -c detour -n "__fish_detour_using_subcommand watch" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c detour -n "__fish_detour_using_subcommand watch" -l once -d 'Print one frame and end; the only way without a terminal'
+complete -c detour -n "__fish_detour_using_subcommand watch" -l once -d 'Print one frame and end; the only way without a terminal. Rates need --interval: two readings'
 complete -c detour -n "__fish_detour_using_subcommand watch" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
 complete -c detour -n "__fish_detour_using_subcommand watch" -s p -l pretty -d 'Indented JSON'
 complete -c detour -n "__fish_detour_using_subcommand watch" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'

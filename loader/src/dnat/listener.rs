@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 
 /// For so long the programs tell; a reader says so anew every third of it, and one that was killed costs nothing after it.
 pub const LEASE: Duration = Duration::from_secs(15);
+/// How often it says so.
+const RENEW: Duration = Duration::from_secs(LEASE.as_secs() / 3);
 
 /// The one reader.
 #[derive(Debug)]
@@ -104,7 +106,7 @@ impl Listener {
         if self.due.is_some_and(|due| due > Instant::now()) {
             return Ok(());
         }
-        self.due = Instant::now().checked_add(LEASE / 3);
+        self.due = Instant::now().checked_add(RENEW);
         self.tell(wanted, socket)
     }
 
