@@ -1,85 +1,101 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! A server on the same segment as its clients: it sees the gateway as its client, and clients see whom they asked, as
 //! with nftables' dnat and masquerade.
-use e2e::bench::{at, client, Hook, FAR};
 use e2e::detour::{code, json, run, up};
-use e2e::lab::{Lab, CLIENT, GATEWAY, NEIGHBOUR};
+use e2e::family::Family;
+use e2e::lab::{Lab, GATEWAY, NEIGHBOUR};
 use e2e::netns::Netns;
-use e2e::packet::{Inner, Packet, ACK, SYN};
+use e2e::packet::{Inner, Packet, ACK, FIN, SYN};
 use e2e::serve::Server;
+use e2e::six::bad_checksums;
 use e2e::talk;
 use e2e::testrun::{Program, Sums, REDIRECT};
 use e2e::tools;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Nobody's, one for each `n`.
+fn far(family: Family, n: u8, port: u16) -> SocketAddr {
+    let six = Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, n.into());
+    SocketAddr::new(family.pick(Ipv4Addr::new(1, 2, 3, n).into(), six.into()), port)
+}
 
 /// What the client hears of everything, and as whom the server sees it.
-fn conversations(lab: &Lab, server: &Netns) -> Vec<String> {
-    let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
-    let _web = Server::http(server, any(80), &"page ".repeat(20_000));
-    let _echo = Server::udp(server, any(53));
+fn conversations(lab: &Lab, family: Family, server: &Netns) -> Vec<String> {
+    let _web = Server::http(server, family.any(80), &"page ".repeat(20_000));
+    let _echo = Server::udp(server, family.any(53));
+    let neighbour = |port| SocketAddr::new(family.neighbour(), port);
     let mut told = Vec::new();
     for n in 1..=3 {
-        let far = SocketAddr::from(([1, 2, 3, n], 80));
+        let far = far(family, n, 80);
         // The same port each time: to the server these are three connections of one client.
         let mut stream = talk::dial(&lab.client, 4000, far).unwrap();
         let body = talk::get(&mut stream, "example.org").unwrap();
         let peer: SocketAddr = body.rsplit(' ').next().unwrap().parse().unwrap();
-        told.push(format!(
-            "{} bytes from {far}, asked by {}",
-            body.len() - peer.to_string().len(),
-            peer.ip()
-        ));
+        let length = body.len() - peer.to_string().len();
+        told.push(format!("{length} bytes from {far}, asked by {}", peer.ip()));
     }
-    let socket = talk::udp(&lab.client, 4001);
+    let socket = talk::udp_for(&lab.client, family, 4001);
     for (n, length) in [(1, 1), (2, 100), (3, 4000), (1, 20_000)] {
-        let text = "x".repeat(length);
-        let (answer, from) = talk::ask(&socket, ([1, 2, 3, n], 53).into(), &text).unwrap();
+        let (answer, from) = talk::ask(&socket, far(family, n, 53), &"x".repeat(length)).unwrap();
         let (echoed, peer) = answer.rsplit_once(' ').unwrap();
         let peer: SocketAddr = peer.parse().unwrap();
         told.push(format!("{} bytes from {from}, asked by {}", echoed.len(), peer.ip()));
     }
-    told.push(format!("ping {:?}", talk::ping(&lab.client, 9, [1, 2, 3, 4]).unwrap()));
-    let closed = talk::udp(&lab.client, 4002);
-    closed.connect((Ipv4Addr::new(1, 2, 3, 4), 9)).unwrap();
-    closed.send(b"?").unwrap();
-    told.push(format!("udp: {:?}", closed.recv(&mut [0; 10]).unwrap_err().kind()));
-    let refused = talk::dial(&lab.client, 4003, ([1, 2, 3, 4], 81).into()).unwrap_err();
+    told.push(format!("ping {:?}", talk::ping(&lab.client, 9, far(family, 4, 0).ip()).unwrap()));
+    let closed = talk::udp_for(&lab.client, family, 4002);
+    closed.connect(far(family, 4, 9)).unwrap();
+    closed.set_read_timeout(Some(talk::PATIENCE / 5)).unwrap();
+    // A busy kernel may keep an ICMP error to itself (icmp_xmit_lock() in net/ipv4/icmp.c); the next one tells the same.
+    let mut refusals = (0..5).map(|_| {
+        closed.send(b"?").unwrap();
+        closed.recv(&mut [0; 10]).unwrap_err()
+    });
+    let refusal = refusals.find(|error| !talk::silence(error)).expect("a refusal");
+    told.push(format!("udp: {:?}", refusal.kind()));
+    let refused = talk::dial(&lab.client, 4003, far(family, 4, 81)).unwrap_err();
     told.push(format!("tcp: {:?}", refused.kind()));
     // The gateway itself talks to the server all the while.
-    let own = talk::udp(&lab.gateway, 4001);
-    let (answer, _) = talk::ask(&own, (NEIGHBOUR, 53).into(), "own").unwrap();
+    let own = talk::udp_for(&lab.gateway, family, 4001);
+    let (answer, _) = talk::ask(&own, neighbour(53), "own").unwrap();
     // Its port may become another one where conntrack has given the client's flow that port.
-    told.push(answer.split(':').next().unwrap().to_string());
-    told.push(talk::curl(&lab.client, &format!("http://{NEIGHBOUR}/")).len().to_string());
+    told.push(answer.rsplit_once(':').unwrap().0.to_string());
+    told.push(talk::curl(&lab.client, &format!("http://{}/", neighbour(80))).len().to_string());
     told
 }
 
 #[test]
 fn clients_and_servers_of_one_segment() {
-    for offload in [true, false] {
+    for (family, offload) in Family::BOTH.into_iter().flat_map(|family| [(family, true), (family, false)]) {
+        let neighbour = family.neighbour();
+        let (ip, net) = family.pick(("ip", "1.2.3.0/24"), ("ip6", "2001:db8:9::/64"));
         let (theirs, server) = Lab::segment(offload);
-        theirs.gateway.sysctl("net/ipv4/ip_forward", "1");
-        theirs.nft(&format!("meta l4proto {{ tcp, udp, icmp }} ip daddr 1.2.3.0/24 dnat to {NEIGHBOUR}"));
+        theirs.gateway.sysctl(family.pick("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"), "1");
+        let rule =
+            format!("meta l4proto {{ tcp, udp, icmp, ipv6-icmp }} {ip} daddr {net} dnat to {neighbour}");
+        theirs.nft_for(family, &rule);
         let masquerade = format!(
-            "table ip m {{ chain c {{ type nat hook postrouting priority srcnat;\n ip daddr {NEIGHBOUR} ct status dnat masquerade\n }}\n }}"
+            "table {ip} m {{ chain c {{ type nat hook postrouting priority srcnat;\n {ip} daddr {neighbour} ct status dnat masquerade\n }}\n }}"
         );
         theirs.gateway.run("nft", &[&masquerade]);
-        let theirs = conversations(&theirs, &server);
+        let theirs = conversations(&theirs, family, &server);
         let (ours, server) = Lab::segment(offload);
         // No forwarding is needed for what goes back where it came from.
-        let rule =
-            format!("meta l4proto {{ tcp, udp, icmp }} ip daddr 1.2.3.0/24 dnat to {NEIGHBOUR} masquerade");
-        up(&ours.gateway, "br0", &["--rule", &rule]);
-        let told = conversations(&ours, &server);
+        up(&ours.gateway, "br0", &["--rule", &format!("{rule} masquerade")]);
+        let told = conversations(&ours, family, &server);
         assert_eq!(told, theirs, "offload {offload}");
         let flows = json(&ours.gateway, &["flows", "br0"]);
         let flows = flows["flows"].as_array().unwrap();
         assert!(flows.iter().any(|f| f["state"] == "confirmed" || f["state"] == "closing"), "{flows:?}");
         // The server sees the gateway as its client.
         let udp = flows.iter().find(|f| f["protocol"] == "udp" && f["server"]["port"] == 53).unwrap();
-        let client = format!("{GATEWAY}:{}", udp["client_port_at_server"]);
-        let orig = json(&ours.gateway, &["orig", "udp", &client, &format!("{NEIGHBOUR}:53")]);
+        let port = udp["client_port_at_server"].as_u64().unwrap() as u16;
+        let [client, server_end] = [(family.gateway(), port), (neighbour, 53)];
+        let [client, server_end] = [client, server_end].map(|end| SocketAddr::from(end).to_string());
+        let orig = json(&ours.gateway, &["orig", "udp", &client, &server_end]);
         assert_eq!((&orig["original"], &orig["flow"]["client"]), (&udp["original"], &udp["client"]));
+        for ns in [&ours.client, &server] {
+            assert_eq!(bad_checksums(ns), Vec::<String>::new(), "{family:?}, offload {offload}");
+        }
     }
 }
 
@@ -93,67 +109,108 @@ fn without_it_the_client_hears_nothing() {
     talk::dial_for(&lab.client, 0, ([1, 2, 3, 4], 80).into(), talk::SILENCE).unwrap_err();
 }
 
-#[test]
-fn both_ends_are_rewritten_at_once() {
+/// The program at ingress of a segment whose rules are `rule`, each way of summing, and a client port for each.
+fn scenes(family: Family, rule: &str, scene: impl Fn(&Program<'_>, Sums, u16)) {
     let (lab, _server) = Lab::segment(true);
-    up(&lab.gateway, "br0", &["--rule", &format!("dnat to {NEIGHBOUR} masquerade")]);
+    up(&lab.gateway, "br0", &["--rule", &format!("{rule} to {} masquerade", family.neighbour())]);
     let id = tools::filters(&lab.gateway, "br0", "ingress")[0]["options"]["prog"]["id"].as_u64().unwrap();
     let program = Program::by_id(&lab.gateway, id);
-    for (n, sums) in [Sums::None, Sums::Complete].into_iter().enumerate() {
-        let hook = Hook { program: &program, sums };
-        let becomes = |packet: &Packet, expected: &Packet| {
-            let outcome = hook.program.run(&packet.frame(), sums);
-            assert_eq!(
-                (outcome.verdict, Packet::read(&outcome.frame)),
-                (REDIRECT, Ok(expected.clone())),
-                "{packet}"
-            );
-        };
-        let port = 4000 + n as u16;
-        let pairs = [
-            (
-                Packet::tcp(client(port), at(FAR, 80), SYN),
-                Packet::tcp(at(FAR, 80), client(port), SYN | ACK),
-                80,
-            ),
-            (
-                Packet::udp(client(port), at(FAR, 53)).payload(b"odd"),
-                Packet::udp(at(FAR, 53), client(port)).unsummed(),
-                53,
-            ),
-        ];
-        // The port that the gateway gives: one that its own clients do not use.
-        let given = |asked: &Packet| {
-            let seen = Packet::read(&hook.program.run(&asked.frame(), sums).frame).unwrap();
-            match seen.inner {
-                Inner::Tcp { sport, .. } | Inner::Udp { sport, .. } => sport,
-                Inner::Icmp { rest, .. } => u16::from_be_bytes([rest[0], rest[1]]),
-                Inner::Other(_) => panic!("{seen}"),
-            }
-        };
-        for (asked, answer, service) in pairs {
-            let own = given(&asked);
-            assert!(own >= 61000, "{own}");
-            becomes(&asked, &asked.clone().between(at(GATEWAY, own), at(NEIGHBOUR, service)));
-            becomes(&answer.clone().between(at(NEIGHBOUR, service), at(GATEWAY, own)), &answer);
+    scene(&program, Sums::None, 4000);
+    scene(&program, Sums::Complete, 4001);
+}
+
+#[test]
+fn both_ends_are_rewritten_at_once() {
+    for family in Family::BOTH {
+        scenes(family, "dnat", |program, sums, port| both_ends(family, program, sums, port));
+    }
+}
+
+fn both_ends(family: Family, program: &Program<'_>, sums: Sums, port: u16) {
+    let becomes = |packet: &Packet, expected: &Packet| {
+        let outcome = program.run(&packet.frame(), sums);
+        let read = Packet::read(&outcome.frame);
+        assert_eq!((outcome.verdict, read), (REDIRECT, Ok(expected.clone())), "{packet} {sums:?}");
+    };
+    // The port that the gateway gives: one that its own clients do not use.
+    let given = |asked: &Packet| {
+        let seen = Packet::read(&program.run(&asked.frame(), sums).frame).unwrap();
+        match seen.inner {
+            Inner::Tcp { sport, .. } | Inner::Udp { sport, .. } => sport,
+            Inner::Icmp { rest, .. } => u16::from_be_bytes([rest[0], rest[1]]),
+            Inner::Other(_) => panic!("{seen}"),
         }
-        let echo = |src, dst, kind, id| Packet::icmp(src, dst, kind, id, 1).payload(b"ping");
-        let id = given(&echo(CLIENT, FAR, 8, port));
-        becomes(&echo(CLIENT, FAR, 8, port), &echo(GATEWAY, NEIGHBOUR, 8, id));
-        becomes(&echo(NEIGHBOUR, GATEWAY, 0, id), &echo(FAR, CLIENT, 0, port));
-        // The server refuses: quoted is what the client had sent.
-        let asked = Packet::udp(client(port), at(FAR, 53)).payload(b"odd");
-        let own = given(&asked);
-        let seen = asked.clone().between(at(GATEWAY, own), at(NEIGHBOUR, 53));
-        let unreachable = |src: Ipv4Addr, dst: Ipv4Addr, about: &Packet| {
-            let inner = Inner::Icmp { kind: 3, code: 3, rest: [0; 4] };
-            Packet { inner, payload: about.ip(), ..Packet::other(src.into(), dst.into(), 1) }
+    };
+    let (client, gateway, far, neighbour) =
+        (family.client(), family.gateway(), family.far(), family.neighbour());
+    let (ours, own) = (SocketAddr::new(client, port), |own| SocketAddr::new(gateway, own));
+    let (asked, served) = (|port| SocketAddr::new(far, port), |port| SocketAddr::new(neighbour, port));
+    let tcp = |flags| Packet::tcp(ours, asked(80), flags);
+    let at_server = given(&tcp(SYN));
+    assert!(at_server >= 61000, "{at_server}");
+    for flags in [SYN, ACK, FIN | ACK] {
+        let data = tcp(flags).payload(b"odd").acknowledging(9);
+        becomes(&data, &data.clone().between(own(at_server), served(80)));
+        let answer = Packet::tcp(asked(80), ours, flags | ACK).payload(&[7; 1400]);
+        becomes(&answer.clone().between(served(80), own(at_server)), &answer);
+    }
+    let udp = Packet::udp(ours, asked(53)).payload(b"odd");
+    let at_server = given(&udp);
+    assert!(at_server >= 61000, "{at_server}");
+    let seen = udp.clone().between(own(at_server), served(53));
+    becomes(&udp, &seen);
+    let answer = Packet::udp(asked(53), ours).payload(b"late");
+    let sent = answer.clone().between(served(53), own(at_server));
+    becomes(&sent, &answer);
+    let unsummed = answer.clone().unsummed();
+    becomes(&unsummed.clone().between(served(53), own(at_server)), &unsummed);
+    let echo = |src: IpAddr, dst: IpAddr, kind, id: u16| {
+        let mut packet = Packet::echo(src, dst, id, 1).payload(b"ping");
+        let Inner::Icmp { kind: k, .. } = &mut packet.inner else { panic!() };
+        *k = kind;
+        packet
+    };
+    let (ask, reply) = family.pick((8, 0), (128, 129));
+    let id = given(&echo(client, far, ask, port));
+    becomes(&echo(client, far, ask, port), &echo(gateway, neighbour, ask, id));
+    becomes(&echo(neighbour, gateway, reply, id), &echo(far, client, reply, port));
+    // The server refuses: quoted is what the client had sent. And the client refuses an answer. Both for a packet that is too
+    // big, too, of which the size stays.
+    let errors = family.pick([(3, 3, [0; 4]), (3, 4, [0, 0, 5, 0])], [(1, 4, [0; 4]), (2, 0, [0, 0, 5, 0])]);
+    for (kind, code, rest) in errors {
+        let error = |src: IpAddr, dst: IpAddr, about: &Packet| {
+            let inner = Inner::Icmp { kind, code, rest };
+            Packet { inner, payload: about.ip(), ..Packet::other(src, dst, family.pick(1, 58)) }
         };
-        becomes(&unreachable(NEIGHBOUR, GATEWAY, &seen), &unreachable(FAR, CLIENT, &asked));
-        // And the client refuses an answer.
-        let answer = Packet::udp(at(FAR, 53), client(port)).payload(b"late");
-        let sent = answer.clone().between(at(NEIGHBOUR, 53), at(GATEWAY, own));
-        becomes(&unreachable(CLIENT, FAR, &answer), &unreachable(GATEWAY, NEIGHBOUR, &sent));
+        becomes(&error(neighbour, gateway, &seen), &error(far, client, &udp));
+        becomes(&error(client, far, &answer), &error(gateway, neighbour, &sent));
+    }
+}
+
+/// The later fragments of a datagram take both ends of the first.
+#[test]
+fn fragments_take_both_ends() {
+    for family in Family::BOTH {
+        scenes(family, "udp dnat", |program, sums, port| {
+            let end = |ip, port| SocketAddr::new(ip, port);
+            let asked = Packet::udp(end(family.client(), port), end(family.far(), 53)).payload(&[3; 3000]);
+            let asked = Packet { id: port, ..asked };
+            let pieces = asked.fragments(1232);
+            let first = Packet::read(&program.run(&pieces[0].frame(), sums).frame).unwrap();
+            // Behind the fragment header in IPv6.
+            let at = family.pick(0, 8);
+            let own = u16::from_be_bytes([first.payload[at], first.payload[at + 1]]);
+            assert!(own >= 61000, "{own}");
+            let seen = asked.clone().between(end(family.gateway(), own), end(family.neighbour(), 53));
+            for (piece, expected) in pieces.iter().zip(seen.fragments(1232)) {
+                let outcome = program.run(&piece.frame(), sums);
+                assert_eq!(
+                    (outcome.verdict, outcome.frame),
+                    (REDIRECT, expected.frame()),
+                    "{sums:?} {piece}"
+                );
+            }
+        });
     }
 }
 
