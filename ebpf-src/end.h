@@ -12,9 +12,6 @@ enum ended {
 	ENDED_MOVING = 2, /* it is being confirmed or reopened, longer than we wait */
 };
 
-/* Looks at a flow that another CPU is moving to its confirmed slot, or ends: that takes a microsecond. */
-#define END_LOOKS 64
-
 #endif
 
 /* One look at the flow whose forward key is the frame's payload. One CPU wins the slot, under its lock. A flow that

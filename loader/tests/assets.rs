@@ -74,15 +74,15 @@ fn leaves<'a>(command: &'a Command, path: &str, found: &mut Vec<(String, &'a Com
 
 const TAIL: &str = r".SH CAPABILITIES
 .BR up ,
-.BR run ,
-.B flush
+.B run
 and
 .B load
 need CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; the other commands that read or change state CAP_BPF and CAP_NET_ADMIN;
 .B \-n
-and
+CAP_SYS_ADMIN as well, and
 .B demo
-CAP_SYS_ADMIN.
+that and the first three.
+Before Linux 5.11 what creates needs CAP_SYS_RESOURCE too, unless the limit of locked memory is infinite.
 From Linux 5.19 on, only what creates needs CAP_BPF, and only what attaches or detaches needs CAP_NET_ADMIN.
 .B run
 and

@@ -127,6 +127,25 @@ fn every_call_of_down() {
     all("down", true);
 }
 
+/// An update says ENOENT only of what has to be there already; nobody asks for that, so it is no answer that may be ignored.
+#[test]
+fn an_update_that_found_nothing() {
+    const MAP_UPDATE_ELEM: i128 = 2;
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    let before = Snapshot::take(ns);
+    let (_, calls) = strace::trace(ns, &detour::command(&["up", DEVICE]), "bpf", None);
+    down(ns);
+    let updates = calls.iter().enumerate().filter(|(_, call)| call.bpf() == Some(MAP_UPDATE_ELEM));
+    let updates: Vec<usize> = updates.map(|(at, _)| at + 1).collect();
+    assert!(updates.len() > 2, "{updates:?}");
+    for nth in updates {
+        let output = broken(ns, "up", "bpf", &Fault::error("bpf", nth, "ENOENT"));
+        assert_eq!(output.status.code(), Some(code::KERNEL), "update {nth}: {output:?}");
+        before.holds(ns, &format!("ENOENT of update {nth}"));
+    }
+}
+
 /// What a reload changes: the rules in force, and what each address is to the programs.
 fn in_force(ns: &Netns) -> (Value, Vec<String>) {
     let status = detour::json(ns, &["status", DEVICE]);

@@ -6,6 +6,7 @@ use e2e::detour::{self, code, Run};
 use e2e::lab::{ip, Lab};
 use e2e::netns::Netns;
 use e2e::tools::{self, Scratch};
+use std::os::fd::AsFd;
 use std::process::Command;
 
 const DEVICE: &str = "eth0";
@@ -141,6 +142,48 @@ fn order_and_qdisc() {
     told(ns, &["egress detour_out … no filter is there", "ingress detour_in … no filter is there"]);
     detour::run(ns, &["down", DEVICE]).done();
     told(ns, &["instance … nothing of ours is there"]);
+}
+
+#[test]
+fn a_program_before_all_filters() {
+    let lab = up();
+    let ns = &lab.gateway;
+    // XDP_PASS.
+    let insns = [0xb7, 0, 0, 0, 2, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0];
+    let of_xdp =
+        [("prog_type", Attr::Num(6)), ("insns", Attr::Bytes(&insns)), ("license", Attr::Text("GPL"))];
+    ns.within(|| {
+        let program = call(&commands::PROG_LOAD, &of_xdp).map_err(|(e, _)| e).unwrap().fd.unwrap();
+        let at = [("pathname", Attr::Text("/sys/fs/bpf/first")), ("bpf_fd", Attr::Fd(program.as_fd()))];
+        call(&commands::OBJ_PIN, &at).map_err(|(e, _)| e).unwrap();
+    });
+    ns.run("ip", &["link", "set", "dev", DEVICE, "xdpgeneric", "pinned", "/sys/fs/bpf/first"]);
+    told(ns, &["device  no XDP program … XDP program"]);
+    ns.run("ip", &["link", "set", "dev", DEVICE, "xdpgeneric", "off"]);
+    verify(ns, &[]).done();
+}
+
+/// What runs keeps the flags that it was started with: the next `up` says so, and it is no difference.
+#[test]
+fn a_machine_that_has_changed() {
+    let lab = up();
+    let ns = &lab.gateway;
+    ns.run("ip", &["link", "add", "other", "type", "veth", "peer", "name", "far"]);
+    ns.run("ip", &["addr", "add", "10.9.0.1/24", "dev", "other"]);
+    let rules = [
+        "up",
+        DEVICE,
+        "--rule",
+        "tcp dport 80 redirect to :8080",
+        "--rule",
+        "ip saddr != 10.0.0.0/8 udp drop",
+    ];
+    let run = detour::run(ns, &rules).done();
+    assert!(run.stdout.contains("--fresh follows"), "{}", run.stdout);
+    verify(ns, &[]).done();
+    let run = detour::run(ns, &[&rules[..], &["--fresh"]].concat()).done();
+    assert!(!run.stdout.contains("--fresh follows"), "{}", run.stdout);
+    verify(ns, &[]).done();
 }
 
 #[test]

@@ -145,6 +145,7 @@ impl Policy {
             let entries = u64::from(map.max_entries);
             tell(self.counted(Subject::Entries, entries), &about, format!("has {entries} entries"));
             let size = u64::from(map.key_size).saturating_add(map.value_size.into());
+            let size = if ["ringbuf", "user_ringbuf"].contains(&kind.as_str()) { 1 } else { size };
             bytes = bytes.saturating_add(entries.saturating_mul(size));
         }
         tell(self.counted(Subject::Bytes, bytes), "object", format!("has maps of {bytes} bytes"));

@@ -62,7 +62,9 @@ pub fn in_place(
     same_options(object, running, pickup, facts)?;
     if instance.record.as_ref().is_some_and(|r| r.object_sha256 == object.sha256) {
         let steps = [repair.steps, reload.steps].concat();
-        return Ok((Change::Rules, Plan { steps, notes: [repair.notes, reload.notes].concat() }));
+        let notes =
+            [repair.notes, reload.notes, grown_old(object, running, pickup).into_iter().collect()].concat();
+        return Ok((Change::Rules, Plan { steps, notes }));
     }
     room_for_locals(&mut config, &running.kept);
     config.creation.kept = running.kept.clone();
@@ -142,18 +144,31 @@ fn same_options(object: &Object, running: &Running, pickup: bool, facts: &Facts)
     }
 }
 
+/// Where what runs was started on a machine of other addresses or forwarding, which some of its flags follow from.
+fn grown_old(object: &Object, running: &Running, pickup: bool) -> Option<String> {
+    let rodata = object.maps.iter().find(|m| m.name == ".rodata").and_then(|m| m.contents.as_deref());
+    let (wanted, is) = (cfg(object, rodata?)?, cfg(object, &running.rodata)?);
+    let older = (wanted.flags ^ is.flags) & of_the_machine(pickup) != 0;
+    let what = "addresses of other devices or forwarding were others when it was started, and it takes mid-stream packets and\
+        \x20SYN-ACKs as it did then: --fresh follows, with empty maps";
+    older.then(|| what.to_string())
+}
+
+/// The flags that follow from the machine, unless they were asked for. What runs keeps those that it was started with.
+pub fn of_the_machine(pickup: bool) -> u32 {
+    let tracked = codes::CFG_SYN_TRACKED4 | codes::CFG_SYN_TRACKED6;
+    tracked | if pickup { 0 } else { codes::CFG_PICKUP4 | codes::CFG_PICKUP6 }
+}
+
 /// The configuration inside `.rodata`.
-fn cfg(object: &Object, rodata: &[u8]) -> Option<Cfg> {
+pub fn cfg(object: &Object, rodata: &[u8]) -> Option<Cfg> {
     let variable = object.variables.iter().find(|v| v.name == "cfg")?;
     Cfg::read(rodata.get(usize::try_from(variable.offset).ok()?..)?)
 }
 
-/// What of the configuration is other than wanted, each with both values. Flags that follow from the machine do not count
-/// unless they were asked for: what runs keeps those that it was started with.
+/// What of the configuration is other than wanted, each with both values.
 fn differences(wanted: &Cfg, is: &Cfg, pickup: bool) -> Vec<String> {
-    let tracked = codes::CFG_SYN_TRACKED4 | codes::CFG_SYN_TRACKED6;
-    let machine = tracked | if pickup { 0 } else { codes::CFG_PICKUP4 | codes::CFG_PICKUP6 };
-    let flags = |cfg: &Cfg| Cfg { flags: cfg.flags & !machine, ..*cfg };
+    let flags = |cfg: &Cfg| Cfg { flags: cfg.flags & !of_the_machine(pickup), ..*cfg };
     let (wanted, is) = (flags(wanted), flags(is));
     let (wanted_flags, is_flags) = (wanted.flags, is.flags);
     let (wanted, is) = (control::settings(&wanted), control::settings(&is));

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! `verify`: the objects in this program against its manifest; `verify --live DEV`: what the kernel runs against them.
 use crate::cmd::attach::UP;
+use crate::cmd::in_place::{cfg, of_the_machine};
 use crate::cmd::{check, objects, up, Answer, Context};
 use crate::dnat::{control, embedded, running::Running, verify as written};
 use crate::load::create::Creation;
 use crate::load::facts::{Bpffs, Facts, Instance};
-use crate::load::gather::ask_tcx;
+use crate::load::gather::{ask_tcx, xdp};
 use crate::load::record::{Record, RecordProgram, SCHEMA};
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::transcript::hex;
@@ -82,6 +83,7 @@ fn live(context: &mut Context, device: &str, args: &ArgMatches) -> Result<Vec<Su
     facts.bpffs.usable()?;
     let rules_given = args.contains_id("rules") || args.contains_id("rule");
     let rules = if rules_given { Some(check::rules(args)?) } else { None };
+    let xdp = xdp(device)?;
     let mut subjects = Vec::new();
     for instance in &facts.instances {
         let name = format!("{device} '{}'", instance.name);
@@ -96,7 +98,7 @@ fn live(context: &mut Context, device: &str, args: &ArgMatches) -> Result<Vec<Su
             Some(object) if instance.name == UP => of_up(&facts, instance, object, rules.as_deref(), args)?,
             Some(object) => of_load(&facts, instance, record, &object),
         };
-        subjects.push(Subject { name, checks });
+        subjects.push(Subject { name, checks: [checks, vec![before_tc(xdp)]].concat() });
     }
     if subjects.is_empty() {
         let fault = Some("nothing of ours is there".to_string());
@@ -104,6 +106,12 @@ fn live(context: &mut Context, device: &str, args: &ArgMatches) -> Result<Vec<Su
         subjects.push(Subject { name: device.to_string(), checks });
     }
     Ok(subjects)
+}
+
+/// What sees a frame before any filter does. (The ingress chains of nftables see it after them.)
+fn before_tc(xdp: Option<u32>) -> Check {
+    let fault = xdp.map(|id| format!("XDP program {id}"));
+    Check::new("device", "no XDP program sees what arrives before its filters", fault)
 }
 
 /// The object that the record names: one of those inside this program, or one given with `--object`, resolved for this
@@ -176,6 +184,7 @@ fn of_up(
     for setting in &control.settings {
         object.set(setting)?;
     }
+    keep_flags(&mut object, running.as_ref().ok(), up::options(args).pickup.is_some())?;
     let creation = up::creation(&control);
     let attached = instance.record.iter().flat_map(|r| &r.programs).map(|p| &p.name);
     let answers = answers(facts, instance, &control)?;
@@ -188,6 +197,17 @@ fn of_up(
     checks.extend(answers.into_iter().flatten());
     checks.extend(written::written(&dir, &control));
     Ok(checks)
+}
+
+/// Flags that follow from the machine stay what they were when it was started; the next `up` says so.
+fn keep_flags(object: &mut Object, running: Option<&Running>, pickup: bool) -> Result<(), Refusal> {
+    let rodata = object.maps.iter().find(|m| m.name == ".rodata").and_then(|m| m.contents.as_deref());
+    let wanted = rodata.and_then(|rodata| cfg(object, rodata));
+    let is = running.and_then(|running| cfg(object, &running.rodata));
+    let (Some(wanted), Some(is)) = (wanted, is) else { return Ok(()) };
+    let machine = of_the_machine(pickup);
+    let flags = wanted.flags & !machine | is.flags & machine;
+    Ok(object.set(&format!("cfg.flags={flags}"))?)
 }
 
 /// With `--original-dst`: its program and own data; the other maps are looked at already.

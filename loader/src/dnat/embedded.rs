@@ -26,10 +26,8 @@ pub fn object(name: &str) -> Result<&'static [u8], Refusal> {
         let hint = format!("there are: {}", names.join(", "));
         Refusal::new(Stage::Usage, format!("no object '@{}' in this program", name.escape_debug()), hint)
     })?;
-    let (file, digest) = (format!("{name}.bpf.o"), hex(&sha256(bytes)));
-    let listed =
-        MANIFEST.lines().filter_map(|line| line.split_once("  ")).any(|(d, f)| d == digest && f == file);
-    if !listed {
+    let file = format!("{name}.bpf.o");
+    if !listed(&file, bytes) {
         let what = format!("the object {file} in this program is not the one in its manifest");
         return Err(Refusal::new(
             Stage::Object,
@@ -40,12 +38,21 @@ pub fn object(name: &str) -> Result<&'static [u8], Refusal> {
     Ok(bytes)
 }
 
+/// Whether these are the bytes that the manifest has of this file.
+fn listed(file: &str, bytes: &[u8]) -> bool {
+    let digest = hex(&sha256(bytes));
+    MANIFEST.lines().filter_map(|line| line.split_once("  ")).any(|(d, f)| d == digest && f == file)
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
     fn every_object_is_the_one_in_the_manifest() {
-        for (name, _) in super::OBJECTS {
+        for (name, bytes) in super::OBJECTS {
             assert!(super::object(name).is_ok(), "{name}");
+            let mut other = bytes.to_vec();
+            other[bytes.len() / 2] ^= 1;
+            assert!(!super::listed(&format!("{name}.bpf.o"), &other), "{name}");
         }
         assert!(super::object("nothing").is_err());
     }

@@ -319,7 +319,7 @@ fn bpf(step: &Step, call: &Bpf, symbols: &mut Symbols) -> Result<Outcome, Cause>
         Err(error) => return Err(Cause::Verifier(error, hear(step, call, symbols))),
     };
     if let Some(Expect::Tag(tags)) = &step.expect {
-        let id = info(&answer, tags)?;
+        let id = info(answer.room("info"), tags)?;
         let symbol = symbol.unwrap_or_default();
         symbols.set_id(symbol, id);
         return Ok(Outcome::Symbol(symbol.to_string(), id));
@@ -428,8 +428,7 @@ fn bytes(call: &Bpf, name: &str, symbols: &Symbols) -> io::Result<Vec<u8>> {
 }
 
 /// The id in `struct bpf_prog_info` {type, id, tag[8]}, once the tag is as predicted.
-fn info(answer: &Answer, tags: &Tags) -> Result<u32, Cause> {
-    let info = answer.room("info");
+fn info(info: &[u8], tags: &Tags) -> Result<u32, Cause> {
     let id = info.get(4..8).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes);
     let tag: Option<[u8; 8]> = info.get(8..16).and_then(|b| b.try_into().ok());
     match (id, tag) {
@@ -444,5 +443,41 @@ fn info(answer: &Answer, tags: &Tags) -> Result<u32, Cause> {
             )))
         }
         _ => Err(Cause::Unexpected("the kernel's program record is too short".to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{check_echo, info};
+    use crate::load::tc::{BpfFilter, Filter, Place, INGRESS};
+    use crate::object::Tags;
+
+    const TAGS: Tags = Tags { sha1: [1; 8], sha256: [2; 8] };
+
+    #[test]
+    fn a_program_of_another_tag_is_not_the_one_that_was_planned() {
+        let told = |tag: u8| [&3_u32.to_ne_bytes()[..], &7_u32.to_ne_bytes(), &[tag; 8]].concat();
+        assert!(matches!(info(&told(1), &TAGS), Ok(7)) && matches!(info(&told(2), &TAGS), Ok(7)));
+        assert!(info(&told(3), &TAGS).is_err() && info(&told(1)[..15], &TAGS).is_err());
+    }
+
+    #[test]
+    fn a_filter_that_runs_another_program_is_not_the_one_that_was_made() {
+        let bpf = BpfFilter { name: None, id: Some(7), tag: Some([2; 8]), direct_action: true, flags_gen: 0 };
+        let told = |bpf: Option<BpfFilter>| {
+            let filter = Filter { place: Place::new(1, INGRESS, 1, 1), kind: "bpf".to_string(), bpf };
+            check_echo(Some(filter), 7, &TAGS)
+        };
+        assert_eq!(told(Some(bpf.clone())), Ok(()));
+        for (other, word) in [
+            (BpfFilter { id: Some(8), ..bpf.clone() }, "not 7"),
+            (BpfFilter { id: None, ..bpf.clone() }, "not 7"),
+            (BpfFilter { tag: Some([3; 8]), ..bpf.clone() }, "another tag"),
+            (BpfFilter { tag: None, ..bpf.clone() }, "another tag"),
+            (BpfFilter { direct_action: false, ..bpf }, "direct-action"),
+        ] {
+            assert!(told(Some(other.clone())).is_err_and(|e| e.contains(word)), "{other:?}");
+        }
+        assert!(told(None).is_err() && check_echo(None, 7, &TAGS).is_err());
     }
 }

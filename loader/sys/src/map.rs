@@ -89,7 +89,8 @@ impl Map {
         self.element(&commands::MAP_GET_NEXT_KEY, key, Some(vec![0; self.key]), 0)
     }
 
-    /// One element command; ENOENT is None. The returned buffer is the value (or next key) after the call.
+    /// One element command; where it looks for something, ENOENT is None. The returned buffer is the value (or next key)
+    /// after the call.
     fn element(
         &self,
         command: &'static Command,
@@ -116,7 +117,10 @@ impl Map {
         let (_, mut buffers, result) = bpf(command, Attr::encode(command, &arguments)?);
         match result {
             Ok(_) => Ok(Some(buffers.pop().map(|b| b.bytes).unwrap_or_default())),
-            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            // Not of an update: without BPF_EXIST nothing has to be there, and with it that is what was asked.
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) && command != &commands::MAP_UPDATE_ELEM => {
+                Ok(None)
+            }
             Err(e) => Err(e),
         }
     }
