@@ -5,7 +5,6 @@ use e2e::capture::Wire;
 use e2e::detour::up;
 use e2e::family::Family;
 use e2e::lab::{ip, Lab, CLIENT6, GATEWAY6, SERVER6};
-use e2e::netns::Netns;
 use e2e::packet::{Inner, Packet};
 use e2e::serve::Server;
 use e2e::six::{bad_checksums, FAR6};
@@ -31,13 +30,6 @@ fn both(nft: &str, rule: &str, scene: impl Fn(&Lab) -> Vec<String>) -> Vec<Strin
         }
     }
     told
-}
-
-/// A UDP socket at `port` that also waits for errors.
-fn udp6(ns: &Netns, port: u16) -> UdpSocket {
-    let socket = ns.within(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap());
-    socket.set_read_timeout(Some(talk::PATIENCE)).unwrap();
-    socket
 }
 
 /// The ICMPv6 errors among what passed, whose sums are all right: sender, type, code, and the quoted packet's ends.
@@ -73,7 +65,7 @@ fn pages_answers_and_pings_under_any_address() {
             told.push(format!("{} {}", stream.peer_addr().unwrap(), page.matches("page").count()));
         }
         told.push(talk::curl(&lab.client, &format!("http://[{FAR6}]/"))[..40].to_owned());
-        let socket = udp6(&lab.client, 4000);
+        let socket = talk::udp_for(&lab.client, Family::V6, 4000);
         for round in 0..3 {
             let mut answers = BTreeSet::new();
             for to in (1..=8).map(far).chain([GATEWAY6]) {
@@ -107,7 +99,7 @@ fn closed_ports_refuse() {
         let wire = Wire::tap(&lab.client, "eth0");
         let refused = talk::dial(&lab.client, 4001, (FAR6, 81).into()).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
-        let socket = udp6(&lab.client, 4000);
+        let socket = talk::udp_for(&lab.client, Family::V6, 4000);
         socket.connect((FAR6, 9)).unwrap();
         socket.send(b"anybody?").unwrap();
         assert_eq!(socket.recv(&mut [0; 10]).unwrap_err().kind(), ErrorKind::ConnectionRefused);
@@ -122,7 +114,7 @@ fn a_client_that_left_refuses_the_answer() {
     both(ALL, "redirect", |lab| {
         let server = lab.gateway.within(|| UdpSocket::bind((GATEWAY6, 53)).unwrap());
         server.set_read_timeout(Some(talk::PATIENCE)).unwrap();
-        let socket = udp6(&lab.client, 4000);
+        let socket = talk::udp_for(&lab.client, Family::V6, 4000);
         socket.send_to(b"quick", (FAR6, 53)).unwrap();
         drop(socket);
         let (_, client) = server.recv_from(&mut [0; 10]).unwrap();
@@ -140,7 +132,7 @@ fn traces_end_at_the_address_that_was_asked() {
         let _server = lab.server6();
         let wire = Wire::tap(&lab.client, "eth0");
         for hops in 1..=2 {
-            let socket = udp6(&lab.client, 5000);
+            let socket = talk::udp_for(&lab.client, Family::V6, 5000);
             nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::Ipv6Ttl, &hops).unwrap();
             socket.connect((FAR6, 33433 + hops as u16)).unwrap();
             socket.send(b"where?").unwrap();
@@ -210,7 +202,7 @@ fn a_udp_server_that_answers_from_another_address() {
         ip(&lab.gateway, "address add fd00::3/64 dev eth0 nodad");
         up(&lab.gateway, &lab.device, &["--rule", "udp dnat to fd00::2"]);
         let _echo = Server::udp(&lab.gateway, SocketAddr::from((Ipv6Addr::UNSPECIFIED, 53)));
-        let socket = udp6(&lab.client, 4000);
+        let socket = talk::udp_for(&lab.client, Family::V6, 4000);
         for to in [FAR6, "2001:db8::9".parse().unwrap(), FAR6] {
             let (_, from) = talk::ask(&socket, (to, 53).into(), "who?").unwrap();
             assert_eq!(from.ip(), to, "offload {offload}");

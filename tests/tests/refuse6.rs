@@ -3,6 +3,7 @@
 use e2e::bench::Bench;
 use e2e::capture::Wire;
 use e2e::detour::{json, up};
+use e2e::family::Family;
 use e2e::lab::{Lab, CLIENT6, GATEWAY6};
 use e2e::packet::{Inner, Packet, ACK, FIN, RST, SYN};
 use e2e::six::{
@@ -11,7 +12,7 @@ use e2e::six::{
 use e2e::talk;
 use e2e::testrun::{Sums, REDIRECT, SHOT};
 use std::cell::Cell;
-use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::process::Command;
 
 /// What nft calls each refusal, and the code of RFC 4443, 3.1 that goes out.
@@ -169,8 +170,7 @@ fn conversations(lab: &Lab, offload: bool) -> Vec<String> {
     }
     for port in [53, 54, 55, 56] {
         for length in [1, 33, 1400] {
-            let socket = lab.client.within(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 5000)).unwrap());
-            socket.set_read_timeout(Some(talk::PATIENCE)).unwrap();
+            let socket = talk::udp_for(&lab.client, Family::V6, 5000);
             socket.connect(to(port)).unwrap();
             socket.send(&vec![7; length]).unwrap();
             if [53, 55].contains(&port) {
