@@ -2,16 +2,20 @@
 //! A real use: INetSim on the gateway plays the Internet for a client that asks for random public addresses and ports.
 //!
 //! Nothing but `detour up` brings the client's packets to it, no iptables line anywhere. What a well-known service does
-//! not serve goes to INetSim's dummy service on port 1: the last rule.
+//! not serve goes to INetSim's dummy service on port 1: the last rule. Then the client scans 1,000 ports, of which INetSim
+//! answers 100 and a rule refuses the rest, while rules and programs change and whoever looks on is killed.
 use e2e::detour::{self, up};
 use e2e::lab::{Lab, CLIENT};
+use e2e::listen::Events;
 use e2e::netns::Netns;
+use e2e::service::Service;
 use e2e::talk;
 use e2e::tools::Scratch;
+use e2e::version::{compile, COUNTS};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 use std::collections::BTreeSet;
-use std::io::Read;
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -21,9 +25,14 @@ tcp dport 80 redirect          # web
 tcp dport 443 redirect
 tcp dport 25 redirect          # mail
 udp dport 53 redirect          # names
+ip daddr 198.51.100.7 tcp dport 30001-30100 redirect to :80
+ip daddr 198.51.100.7 tcp dport 30101-31000 reject with tcp reset
 tcp redirect to :1             # any other port: the dummy service
 udp redirect to :1
 ";
+
+/// One client has a sixteenth of the rows at most, and this one asks for more than a thousand things.
+const ROWS: [&str; 2] = ["--asked-max", "65536"];
 
 const CONFIGURATION: &str = "\
 start_service dns
@@ -63,8 +72,9 @@ impl Inetsim {
         command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
         let mut child = ns.within(|| command.spawn().unwrap());
         let start = Instant::now();
-        // It starts its services one after the other, this one last.
-        while ns.within(|| TcpStream::connect("127.0.0.1:1")).is_err() {
+        // Its services are processes of their own, which begin to listen in any order.
+        let listens = |port: u16| ns.within(|| TcpStream::connect(("127.0.0.1", port))).is_ok();
+        while ![1, 25, 80, 443].into_iter().all(listens) {
             let output = || std::fs::read_to_string(scratch.path("output")).unwrap();
             assert!(child.try_wait().unwrap().is_none(), "INetSim ended:\n{}", output());
             assert!(start.elapsed() < Duration::from_secs(30), "INetSim does not listen:\n{}", output());
@@ -117,7 +127,7 @@ const QUESTION: &[u8] =
 fn inetsim_plays_the_internet() {
     let lab = Lab::new();
     let scratch = Scratch::new();
-    up(&lab.gateway, &lab.device, &[&scratch.write("inetsim.rules", RULES)]);
+    up(&lab.gateway, &lab.device, &[&[scratch.write("inetsim.rules", RULES).as_str()], &ROWS[..]].concat());
     let _inetsim = Inetsim::start(&lab.gateway);
     let mut random = Random(2026);
     let mut asked = BTreeSet::new();
@@ -161,8 +171,86 @@ fn inetsim_plays_the_internet() {
         let row = row.unwrap_or_else(|| panic!("{proto} {ip}:{port} is not in {rows:?}"));
         assert_eq!(row["client"], CLIENT.to_string());
     }
+    scanned(&lab, &scratch);
     assert_eq!(lab.gateway.run("nft", &["list", "ruleset"]), "", "no other rewriting anywhere");
     detour::run(&lab.gateway, &["down", &lab.device]).done();
+}
+
+/// A connection that was there before answers after each change, and nothing that was asked is forgotten.
+fn scanned(lab: &Lab, scratch: &Scratch) {
+    let ns = &lab.gateway;
+    let to = Ipv4Addr::new(198, 51, 100, 7);
+    let mut mail = dial(lab, to, 25);
+    let mut line = [0; 256];
+    let length = mail.read(&mut line).unwrap();
+    assert!(line[..length].starts_with(b"220 "), "{}", String::from_utf8_lossy(&line[..length]));
+    let mut noop = || {
+        mail.write_all(b"NOOP\r\n").unwrap();
+        let length = mail.read(&mut line).unwrap();
+        assert!(line[..length].starts_with(b"250"), "{}", String::from_utf8_lossy(&line[..length]));
+    };
+    let before = |row: &serde_json::Value| {
+        row["destination"] == to.to_string() && (30_001..=31_000).contains(&row["port"].as_u64().unwrap_or(0))
+    };
+    let rows = || -> Vec<(u64, String)> {
+        let asked = detour::json(ns, &["asked", &lab.device, "tcp", "dport", "30001-31000"]);
+        let rows = asked["rows"].as_array().unwrap().iter().filter(|row| before(row));
+        let mut rows: Vec<_> = rows
+            .map(|row| (row["port"].as_u64().unwrap(), row["outcome"].as_str().unwrap().to_owned()))
+            .collect();
+        rows.sort();
+        rows
+    };
+    let capture = scratch.path("scan.pcapng");
+    let scan = |ports: std::ops::RangeInclusive<u16>| -> Vec<u16> {
+        let is_answered = |port: &u16| match talk::dial(&lab.client, 0, (to, *port).into()) {
+            Ok(_) => true,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{port}: {error}");
+                false
+            }
+        };
+        ports.filter(is_answered).collect()
+    };
+    // Both packets of twenty conversations have room in the ring buffer, however slowly they are read.
+    let events = Events::start(ns, &lab.device, &["-j", "--pcap", capture.to_str().unwrap()]);
+    let first = scan(30_001..=30_020);
+    assert_eq!(events.end().last().unwrap()["lost"], 0);
+    let events = Events::start(ns, &lab.device, &["-j"]);
+    let answered = [first.clone(), scan(30_021..=31_000)].concat();
+    assert_eq!(answered, (30_001..=30_100).collect::<Vec<u16>>());
+    let lines = events.end();
+    assert_eq!(lines.last().unwrap()["lost"], 0);
+    assert_eq!(lines.iter().filter(|line| line["event"] == "denied").count(), 900);
+    let expect: Vec<(u64, String)> = (30_001..=31_000)
+        .map(|port| (port, if port <= 30_100 { "dnat" } else { "reject" }.to_owned()))
+        .collect();
+    assert_eq!(rows(), expect);
+    let arrived = "tcp.flags == 0x002 && frame.comment contains \"as it arrived\"";
+    let mut tshark = Command::new("tshark");
+    tshark.arg("-r").arg(&capture).args(["-Y", arrived, "-T", "fields", "-e", "tcp.dstport"]);
+    let output = tshark.output().expect("tshark, of the Debian package of that name");
+    let ports: BTreeSet<u16> =
+        String::from_utf8(output.stdout).unwrap().lines().map(|port| port.parse().unwrap()).collect();
+    assert_eq!(ports.into_iter().collect::<Vec<_>>(), first);
+
+    // Other rules, programs of another version, and kill -9 of whoever listens or serves.
+    let other = scratch.write("other.rules", &format!("tcp dport 7 drop\n{RULES}"));
+    up(ns, &lab.device, &[&[other.as_str()], &ROWS[..]].concat());
+    noop();
+    let other = compile(scratch, "counts.bpf.o", &COUNTS);
+    let rules = scratch.write("inetsim.rules", RULES);
+    let upgraded = detour::json(ns, &[&["up", &lab.device, &rules, "--object", &other], &ROWS[..]].concat());
+    assert_eq!(upgraded["change"], "upgraded");
+    noop();
+    drop(Events::start(ns, &lab.device, &[]));
+    noop();
+    drop(Service::start(ns, &lab.device, RULES, &[&["--object", other.as_str()], &ROWS[..]].concat()));
+    noop();
+    assert_eq!(rows(), expect);
+    up(ns, &lab.device, &[&[rules.as_str()], &ROWS[..]].concat());
+    noop();
+    assert_eq!(rows(), expect);
 }
 
 fn dial(lab: &Lab, ip: Ipv4Addr, port: u16) -> TcpStream {
