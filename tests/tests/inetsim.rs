@@ -235,7 +235,7 @@ fn scanned(lab: &Lab, scratch: &Scratch) {
     assert_eq!(ports.into_iter().collect::<Vec<_>>(), first);
 
     // Other rules, programs of another version, and kill -9 of whoever listens or serves.
-    let other = scratch.write("other.rules", &format!("tcp dport 7 drop\n{RULES}"));
+    let other = scratch.write("other.rules", format!("tcp dport 7 drop\n{RULES}"));
     up(ns, &lab.device, &[&[other.as_str()], &ROWS[..]].concat());
     noop();
     let other = compile(scratch, "counts.bpf.o", &COUNTS);
