@@ -124,7 +124,7 @@ fn others(lab: &Lab, files: &Files, seen: &mut Seen) {
         note(&serde_json::from_str(line).unwrap(), "detour.transcript/1", "", seen);
     }
     let plan = scratch
-        .write("plan", &detour::json(ns, &["plan", "up", commands::DEVICE, "--rule", "drop"]).to_string());
+        .write("plan", detour::json(ns, &["plan", "up", commands::DEVICE, "--rule", "drop"]).to_string());
     let other = ["plan", "up", commands::DEVICE, "--rule", "accept", "--against", &plan, "-j"];
     note(&detour::run(ns, &other).ends(detour::code::NO).json(), "", "", seen);
     let policy = scratch.write("policy", "helper deny *\n");
