@@ -9,7 +9,7 @@ use crate::dnat::verify::told;
 use crate::load::create::Creation;
 use crate::load::exec;
 use crate::load::explain::explain;
-use crate::load::facts::Facts;
+use crate::load::facts::{Facts, Machine};
 use crate::load::gather;
 use crate::load::netlink::Socket;
 use crate::load::plan;
@@ -27,9 +27,12 @@ pub fn doctor(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusa
     let device = args.get_one::<String>("dev").map(String::as_str);
     let machine = surroundings::machine()?;
     let (mut findings, mut reads) = (diagnosis::machine(&machine), machine.reads);
-    findings.extend(probe::kernel().iter().map(|one| tried(one, context.socket(), None)));
-    findings.push(programs(context)?);
-    findings.extend(hooks());
+    let kernel = gather::machine()?;
+    for one in probe::kernel() {
+        findings.push(tried(&one.on(&kernel), context.socket(), None));
+    }
+    findings.push(programs(context, &kernel)?);
+    findings.extend(hooks(&kernel));
     if let Some(device) = device {
         let mut facts = context.facts(device)?;
         // Who may not ask is told so by CAP_NET_ADMIN.
@@ -90,22 +93,22 @@ fn tried(probe: &Probe, socket: Result<&mut Socket, Refusal>, object: Option<&Ob
 }
 
 /// The programs of `up` themselves, as a dry run loads them.
-fn programs(context: &mut Context) -> Result<Finding, Refusal> {
+fn programs(context: &mut Context, kernel: &Machine) -> Result<Finding, Refusal> {
     let object = Object::parse(embedded::object("dnat")?)?;
     let programs = vec!["detour_in".to_string(), "detour_out".to_string()];
     let creation = Creation { file: "dnat.bpf.o".to_string(), programs, ..Creation::default() };
-    let plan = plan::dry_run(&object, &creation, &gather::machine()?)?;
+    let plan = plan::dry_run(&object, &creation, kernel)?;
     let probe = Probe { name: "programs of up", needed_by: "up", since: "Linux 5.10", plan };
     Ok(tried(&probe, context.socket(), Some(&object)))
 }
 
 /// Hooks on the loopback device of a namespace that ends with its thread.
-fn hooks() -> Vec<Finding> {
+fn hooks(kernel: &Machine) -> Vec<Finding> {
     let inside = || -> Result<Vec<Finding>, Refusal> {
         let closed = |e: &dyn std::fmt::Display| Refusal::new(Stage::Permission, e.to_string(), "");
         unshare(CloneFlags::CLONE_NEWNET).map_err(|e| closed(&e))?;
         let mut socket = Socket::open().map_err(|e| closed(&e))?;
-        Ok(probe::hooks().iter().map(|one| tried(one, Ok(&mut socket), None)).collect())
+        Ok(probe::hooks().into_iter().map(|one| tried(&one.on(kernel), Ok(&mut socket), None)).collect())
     };
     let result = std::thread::scope(|scope| scope.spawn(inside).join());
     match result {

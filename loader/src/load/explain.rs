@@ -111,6 +111,9 @@ fn os_hint(effect: &Effect, error: &io::Error) -> String {
         (Effect::OpenDir { .. }, Some(_)) => "--original-dst=CGROUP names the folder of a cgroup",
         (_, Some(Errno::EPERM | Errno::EACCES)) => "needs to own /sys/fs/bpf (root), or CAP_DAC_OVERRIDE",
         (Effect::Rename { .. }, Some(Errno::EEXIST | Errno::ENOTEMPTY)) => "another detour was faster",
+        (Effect::Exchange { .. }, Some(Errno::EINVAL)) => {
+            "a BPF file system swaps folders from Linux 5.16 on: take down what runs, then start anew"
+        }
         (_, Some(Errno::EROFS)) => "the BPF file system is mounted read-only here",
         _ => "",
     };

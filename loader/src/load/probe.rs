@@ -2,8 +2,9 @@
 //! What a kernel may be able to do -> plans that try it: a map of each type, a program for each helper, a filter on a device.
 //!
 //! Nothing that a probe makes outlives it: nothing is pinned, and what is attached goes with a namespace made for it.
+use crate::load::facts::Machine;
 use crate::load::plan::Plan;
-use crate::load::step::{Arg, Blob, Bpf, Hole, Step};
+use crate::load::step::{Arg, Blob, Bpf, Effect, Hole, Step};
 use crate::load::tc::{Place, Tc, INGRESS};
 use crate::load::tcx::{self, Anchor};
 use detour_sys::commands;
@@ -19,6 +20,16 @@ pub struct Probe {
     pub since: &'static str,
     /// Its calls.
     pub plan: Plan,
+}
+
+impl Probe {
+    /// The same as `up` would do it on this machine: what runs already may have used up the memory that may be locked.
+    pub fn on(mut self, machine: &Machine) -> Probe {
+        if machine.charges_memlock() {
+            self.plan.steps.insert(0, Effect::Memlock.into());
+        }
+        self
+    }
 }
 
 /// What can be tried without a device.
@@ -47,7 +58,7 @@ pub fn kernel() -> Vec<Probe> {
 pub fn hooks() -> Vec<Probe> {
     let place = Place::new(LO, INGRESS, 1, 1);
     let filter = Tc::FilterAdd { place, program: "%probe".into(), name: "probe".into() };
-    let netlink = |tc: Tc| Step::from(crate::load::step::Effect::Netlink(tc.message()));
+    let netlink = |tc: Tc| Step::from(Effect::Netlink(tc.message()));
     let clsact = vec![program(&RETURN), netlink(Tc::ClsactAdd { ifindex: LO }), netlink(filter)];
     let [link, _] = tcx::attach(LO, tcx::INGRESS, &Anchor::default(), "probe", "");
     let plan = |steps| Plan { steps, notes: Vec::new() };
