@@ -12,6 +12,7 @@ SHOW_STRUCT(key4);
 SHOW_STRUCT(key6);
 SHOW_STRUCT(flow4);
 SHOW_STRUCT(flow6);
+SHOW_STRUCT(secret);
 SHOW_STRUCT(hands);
 SHOW_STRUCT(frag_key);
 SHOW_STRUCT(frag);

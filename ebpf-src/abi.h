@@ -11,7 +11,7 @@
 
 #include "uapi.h"
 
-#define DETOUR_SCHEMA 2
+#define DETOUR_SCHEMA 3
 
 #define ABI_SIZE(type, bytes) _Static_assert(sizeof(type) == (bytes), #type " has changed its size")
 
@@ -52,6 +52,20 @@ struct key6 {
 	__u16 pad;
 } __attribute__((aligned(8)));
 ABI_SIZE(struct key6, 40);
+
+/* Keys in idx4 and idx6 (index.h). */
+typedef struct key4 index4;
+typedef __u64 index6;
+
+/* Key of the hash that makes index6 of key6: a constant and a factor for each 32 bits, twice. The programs draw it when
+ * the first flow opens; then it lives as long as the map. */
+#define SECRET_WORDS (2 * (1 + sizeof(struct key6) / 4))
+struct secret {
+	struct bpf_spin_lock lock; /* decides whose draw counts */
+	__u32 drawn;               /* 1: no word changes any more */
+	__u64 words[SECRET_WORDS];
+};
+ABI_SIZE(struct secret, 184);
 
 enum flow_state {
 	FLOW_FREE = 0,      /* nobody's; keys are leftovers */

@@ -31,11 +31,15 @@ __noinline int reply_arrivesN(__u32 now)
 }
 
 /* On lo: an answer that has left and been restored there. It is no question. */
-static __always_inline int loopedN(const struct packetN *p, __u32 now)
+__noinline int loopedN(__u32 now)
 {
-	struct keyN key = key_mirrorN(&p->key);
+	struct workN *w = this_workN();
 	struct foundN found;
+	struct keyN key;
 
+	if (!w)
+		return 0;
+	key = key_mirrorN(&w->packet.key);
 	key.dir = DIR_FORWARD;
 	return flow_findN(&key, DIR_FORWARD, now, &found);
 }
@@ -197,7 +201,7 @@ __noinline int openN(struct __sk_buff *skb, __u32 now)
 	reason = excludedN(&p->key, dst);
 	if (reason)
 		return pass_inN(skb, reason);
-	if (cfg.flags & CFG_LOOPBACK && loopedN(p, now))
+	if (cfg.flags & CFG_LOOPBACK && loopedN(now))
 		return pass(REASON_REPLY);
 
 	w->rev = key_mirrorN(&p->key);

@@ -99,12 +99,12 @@ static __always_inline enum reason may_openN(const struct keyN *key, __u32 now)
 
 /* Points an index entry elsewhere, in place: a replaced element could be another key's before a reader is done with it.
  */
-static __always_inline void repointN(const struct keyN *key, __u32 from, __u32 to)
+static __always_inline void repointN(const indexN *index, __u32 from, __u32 to)
 {
-	__u32 *at = bpf_map_lookup_elem(&idxN, key);
+	__u32 *at = bpf_map_lookup_elem(&idxN, index);
 
 	if (!at)
-		bpf_map_update_elem(&idxN, key, &to, BPF_NOEXIST);
+		bpf_map_update_elem(&idxN, index, &to, BPF_NOEXIST);
 	else if (*at == from)
 		*at = to;
 }
@@ -118,7 +118,7 @@ __noinline int confirmN(struct __sk_buff *skb, __u32 from, __u32 generation, __u
 {
 	struct workN *w = this_workN();
 	struct flowN *half = slotN(from), *f = 0;
-	struct keyN rev;
+	indexN room;
 	__u32 slot = 0;
 	int at, won, closed;
 
@@ -171,9 +171,8 @@ __noinline int confirmN(struct __sk_buff *skb, __u32 from, __u32 generation, __u
 	bpf_spin_unlock(&f->lock);
 	if (!closed)
 		client_countN(w->packet.key.src, 1);
-	repointN(&w->packet.key, from, slot);
-	rev = index_keyN(&w->rev, f->marks);
-	repointN(&rev, from, slot);
+	repointN(index_atN(&w->packet.key, &room), from, slot);
+	repointN(index_reverseN(&w->rev, f->marks, &room), from, slot);
 	if (wanted(EVENT_FLOW_CONFIRMED, now))
 		tell_flowN(skb, slot, EVENT_FLOW_CONFIRMED);
 	return slot;

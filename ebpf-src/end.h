@@ -21,13 +21,14 @@ __noinline int endN(struct __sk_buff *skb)
 {
 	__u32 *at, slot, generation;
 	struct keyN key;
+	indexN room;
 	struct flowN *f;
 	__u8 state;
 	int won;
 
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, &key, sizeof(key)))
 		return ENDED_GONE;
-	at = bpf_map_lookup_elem(&idxN, &key);
+	at = bpf_map_lookup_elem(&idxN, index_atN(&key, &room));
 	if (!at)
 		return ENDED_GONE;
 	slot = READ_ONCE(*at);

@@ -8,6 +8,7 @@
 #endif
 #include "packet.h"
 #include "clients.h"
+#include "index.h"
 #include "flow.h"
 #include "leave.h"
 #include "tell.h"

@@ -1,25 +1,26 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-or-later */
 /* For each family: finds the flow of a packet, and notes in it what the packet tells: time, counts, answers, closing.
  */
-#define foundN         F(found)
-#define key_equalN     F(key_equal)
-#define key_mirrorN    F(key_mirror)
-#define slotN          F(slot)
-#define local_flagsN   F(local_flags)
-#define any_sourceN    F(any_source)
-#define index_keyN     F(index_key)
-#define idle_timeN     F(idle_time)
-#define flow_expiredN  F(flow_expired)
-#define flow_aliveN    F(flow_alive)
-#define flow_findN     F(flow_find)
-#define forgetN        F(forget)
-#define flow_countN    F(flow_count)
-#define flow_closedN   F(flow_closed)
-#define flow_tcpN      F(flow_tcp)
-#define flow_answeredN F(flow_answered)
-#define flow_followN   F(flow_follow)
-#define flow_movedN    F(flow_moved)
-#define client_heardN  F(client_heard)
+#define foundN          F(found)
+#define key_equalN      F(key_equal)
+#define key_mirrorN     F(key_mirror)
+#define slotN           F(slot)
+#define local_flagsN    F(local_flags)
+#define any_sourceN     F(any_source)
+#define idle_timeN      F(idle_time)
+#define flow_expiredN   F(flow_expired)
+#define flow_aliveN     F(flow_alive)
+#define flow_findN      F(flow_find)
+#define forgetN         F(forget)
+#define forget_forwardN F(forget_forward)
+#define forget_reverseN F(forget_reverse)
+#define flow_countN     F(flow_count)
+#define flow_closedN    F(flow_closed)
+#define flow_tcpN       F(flow_tcp)
+#define flow_answeredN  F(flow_answered)
+#define flow_followN    F(flow_follow)
+#define flow_movedN     F(flow_moved)
+#define client_heardN   F(client_heard)
 
 #ifndef DETOUR_FLOW_H
 #define DETOUR_FLOW_H
@@ -74,16 +75,6 @@ static __always_inline __u8 any_sourceN(const struct keyN *rev)
 	return rev->proto == IPPROTO_UDP && local_flagsN(rev->src) & LOCAL_OWN ? MARK_ANY_SOURCE : 0;
 }
 
-/* A reverse key as it is in the index. */
-static __always_inline struct keyN index_keyN(const struct keyN *rev, __u8 marks)
-{
-	struct keyN key = *rev;
-
-	if (marks & MARK_ANY_SOURCE)
-		key.src = (ipN){0};
-	return key;
-}
-
 static __always_inline struct flowN *slotN(__u32 slot)
 {
 	return bpf_map_lookup_elem(&slotsN, &slot);
@@ -120,10 +111,11 @@ struct foundN {
 	__u8 marks;
 };
 
-/* `key` as it is in the index. */
+/* `key`: if reverse, as index_keyN made it. */
 static __always_inline int flow_findN(const struct keyN *key, enum dir dir, __u32 now, struct foundN *found)
 {
-	__u32 *slot = bpf_map_lookup_elem(&idxN, key);
+	indexN room;
+	__u32 *slot = bpf_map_lookup_elem(&idxN, index_atN(key, &room));
 	int forward = dir == DIR_FORWARD;
 	struct keyN tenant;
 	struct flowN *f;
@@ -154,12 +146,26 @@ static __always_inline int flow_findN(const struct keyN *key, enum dir dir, __u3
 }
 
 /* Takes an index entry away, if it still points to this slot. */
-static __always_inline void forgetN(const struct keyN *key, __u32 slot)
+static __always_inline void forgetN(const indexN *index, __u32 slot)
 {
-	__u32 *at = bpf_map_lookup_elem(&idxN, key);
+	__u32 *at = bpf_map_lookup_elem(&idxN, index);
 
 	if (at && *at == slot)
-		bpf_map_delete_elem(&idxN, key);
+		bpf_map_delete_elem(&idxN, index);
+}
+
+static __always_inline void forget_forwardN(const struct keyN *fwd, __u32 slot)
+{
+	indexN room;
+
+	forgetN(index_atN(fwd, &room), slot);
+}
+
+static __always_inline void forget_reverseN(const struct keyN *rev, __u8 marks, __u32 slot)
+{
+	indexN room;
+
+	forgetN(index_reverseN(rev, marks, &room), slot);
 }
 
 static __always_inline void flow_countN(struct __sk_buff *skb, struct flowN *f, enum dir dir, __u32 now)

@@ -9,13 +9,11 @@
 __noinline int leaveN(__u32 slot, __u32 next, __u32 live)
 {
 	struct flowN *f = slotN(slot);
-	struct keyN key;
 
 	if (!f)
 		return 0;
-	key = index_keyN(&f->rev, f->marks);
-	forgetN(&key, slot);
-	forgetN(&f->fwd, slot);
+	forget_reverseN(&f->rev, f->marks, slot);
+	forget_forwardN(&f->fwd, slot);
 	if (live)
 		client_countN(f->fwd.src, -1);
 	bpf_spin_lock(&f->lock);

@@ -51,6 +51,14 @@ struct {
 	__type(value, struct hands);
 } hands SEC(".maps");
 
+/* What the keys of idx6 are hashed with. Written by the programs, once; lives as long as the map. User space reads. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct secret);
+} secret SEC(".maps");
+
 /* Two rule tables. User space fills the one that is not in force; no program writes. */
 struct rules_map {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

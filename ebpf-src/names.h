@@ -17,6 +17,7 @@
 #define CFG_SYN_TRACKEDN F(CFG_SYN_TRACKED)
 #define keyN             F(key)
 #define flowN            F(flow)
+#define indexN           F(index)
 #define half_slotsN      F(half_slots)
 #define confirmed_slotsN F(confirmed_slots)
 #define saddrN           F(saddr)

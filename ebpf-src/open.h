@@ -14,8 +14,10 @@
 #define socket_existsN F(socket_exists)
 #define own_socketN    F(own_socket)
 #define both_directN   F(both_direct)
+#define clashesN       F(clashes)
 #define claim_reverseN F(claim_reverse)
 #define claim_portN    F(claim_port)
+#define set_forwardN   F(set_forward)
 #define flow_openN     F(flow_open)
 
 #ifndef DETOUR_OPEN_H
@@ -30,6 +32,37 @@ enum claim {
 	CLAIM_TAKEN,
 	CLAIM_NO_SPACE,
 };
+
+/* Draws the secret: word by word, so that CPUs that do so at once end up with the same. Not called under the lock, for
+ * no helper may be. */
+__noinline int secret_draw(void)
+{
+	struct secret *secret = the_secret();
+
+	if (!secret)
+		return 0;
+	for (__u32 i = 0; i < SECRET_WORDS; i++) {
+		__u64 word = (__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
+
+		bpf_spin_lock(&secret->lock);
+		if (!secret->words[i])
+			secret->words[i] = word ? word : 1;
+		bpf_spin_unlock(&secret->lock);
+	}
+	bpf_spin_lock(&secret->lock);
+	secret->drawn = 1;
+	bpf_spin_unlock(&secret->lock);
+	return 1;
+}
+
+/* Before the first key enters the index. */
+static __always_inline void secret_ready(void)
+{
+	const struct secret *secret = the_secret();
+
+	if (secret && !secret->drawn)
+		secret_draw();
+}
 
 #endif
 
@@ -139,42 +172,58 @@ static __always_inline int both_directN(const struct flowN *owner, const struct 
 	       w->rev.dport == w->packet.key.sport;
 }
 
+/* Does `index` lead to the slot of a living flow that is not ours, because one of its keys has the same hash? Such an
+ * entry is its flow's, and not left over. IPv4 has its keys in the index, so nothing clashes. */
+static __always_inline int clashesN(const struct flowN *owner, const struct workN *w, const indexN *index, __u32 now)
+{
+#if FAMILY == 6
+	return flow_aliveN(owner, now) && !key_equalN(&owner->fwd, &w->packet.key) &&
+	       (hash_key(&owner->fwd, 0) == *index || hash_key(&owner->rev, owner->marks & MARK_ANY_SOURCE) == *index);
+#else
+	(void)owner, (void)w, (void)index, (void)now;
+	return 0;
+#endif
+}
+
 /* Claims the reverse key w->rev for the slot, or finds out whose it is. */
 static __always_inline enum claim claim_reverseN(struct workN *w, __u32 now)
 {
 	/* int: the verifier calls the map's function directly, and before 6.4 that leaves the upper half undefined. */
-	struct keyN rev = index_keyN(&w->rev, w->marks), other;
-	int error = bpf_map_update_elem(&idxN, &rev, &w->slot, BPF_NOEXIST);
+	indexN room;
+	const indexN *index = index_reverseN(&w->rev, w->marks, &room);
+	int error = bpf_map_update_elem(&idxN, index, &w->slot, BPF_NOEXIST);
 	struct flowN *owner = 0;
 	__u32 *at, slot = SLOT_NONE;
+	int same;
 
 	if (!error)
 		return CLAIM_OURS;
 	if (error != -EEXIST)
 		return CLAIM_NO_SPACE;
-	at = bpf_map_lookup_elem(&idxN, &rev);
+	at = bpf_map_lookup_elem(&idxN, index);
 	if (at)
 		slot = READ_ONCE(*at);
 	if (slot == w->slot)
 		return CLAIM_OURS; /* left over from an earlier tenant */
 	owner = slotN(slot);
-	if (owner && w->marks & MARK_MASQUERADE && key_equalN(&owner->fwd, &rev) && flow_aliveN(owner, now))
+	if (owner && w->marks & MARK_MASQUERADE && key_equalN(&owner->fwd, &w->rev) && flow_aliveN(owner, now))
 		return CLAIM_TAKEN; /* the server is itself a client of ours with this tuple */
-	if (owner)
-		other = index_keyN(&owner->rev, owner->marks);
-	if (owner && key_equalN(&other, &rev) && flow_aliveN(owner, now)) {
+	same = owner && reverse_equalN(&owner->rev, owner->marks, &w->rev, w->marks);
+	if (same && flow_aliveN(owner, now)) {
 		if (!key_equalN(&owner->fwd, &w->packet.key) || owner->state == FLOW_ENDING)
 			return both_directN(owner, w) ? CLAIM_SHARED : CLAIM_TAKEN;
 		if (addr_equalN(owner->rev.src, w->rev.src)) {
 			w->slot = slot;
 			return CLAIM_ADOPTED;
 		}
-	} else if (owner && key_equalN(&other, &rev) && !takeN(owner, slot, FLOW_FREE, now)) {
+	} else if (same && !takeN(owner, slot, FLOW_FREE, now)) {
 		return CLAIM_TAKEN; /* idle for too long, and leaves on another CPU, which could take our entry for its
 		                     */
+	} else if (owner && !same && clashesN(owner, w, index, now)) {
+		return CLAIM_TAKEN;
 	}
 	/* Stale: its flow has gone, or went to another server and lost its forward entry. */
-	return bpf_map_update_elem(&idxN, &rev, &w->slot, BPF_ANY) ? CLAIM_NO_SPACE : CLAIM_OURS;
+	return bpf_map_update_elem(&idxN, index, &w->slot, BPF_ANY) ? CLAIM_NO_SPACE : CLAIM_OURS;
 }
 
 /* Tries one port, for the flow in w->slot. A socket on the client's own port is expected where that is the connection
@@ -202,16 +251,47 @@ __noinline int claim_portN(struct __sk_buff *skb, __u32 try, __u32 now)
 	return claim_reverseN(w, now);
 }
 
+/* Enters the forward key for the slot w->slot. Returns 0 if that is done. IPv6 in a function of its own for the sake of
+ * its caller's stack. */
+#if FAMILY == 6
+__noinline int set_forward6(__u32 now)
+{
+	struct work6 *w = this_work6();
+	struct flow6 *owner = 0;
+	index6 index;
+	__u32 *at;
+
+	if (!w)
+		return -EEXIST;
+	index = hash_key(&w->packet.key, 0);
+	at = bpf_map_lookup_elem(&idx6, &index);
+	if (at)
+		owner = slot6(READ_ONCE(*at));
+	if (owner && clashes6(owner, w, &index, now))
+		return -EEXIST;
+	return bpf_map_update_elem(&idx6, &index, &w->slot, BPF_ANY);
+}
+#else
+static __always_inline int set_forward4(__u32 now)
+{
+	struct work4 *w = this_work4();
+
+	(void)now;
+	return w ? bpf_map_update_elem(&idx4, &w->packet.key, &w->slot, BPF_ANY) : -EEXIST;
+}
+#endif
+
 /* Opens the flow from w->packet.key to w->rev, whose client port may become another. 0, or why there is no flow. */
 static __always_inline enum reason flow_openN(struct __sk_buff *skb, struct workN *w, __u32 now)
 {
 	__u32 slot;
 	struct flowN *f = half_slotN(&slot), *owner;
 	int claim = CLAIM_TAKEN;
-	struct keyN rev;
 
 	if (!f)
 		return REASON_NO_SPACE;
+	if (FAMILY == 6)
+		secret_ready();
 	w->marks |= any_sourceN(&w->rev);
 	f->fwd = w->packet.key;
 	f->rev = w->rev;
@@ -247,12 +327,11 @@ static __always_inline enum reason flow_openN(struct __sk_buff *skb, struct work
 		return REASON_NO_PORT;
 	if (claim == CLAIM_NO_SPACE)
 		return REASON_NO_SPACE;
-	if (!bpf_map_update_elem(&idxN, &w->packet.key, &w->slot, BPF_ANY))
+	if (!set_forwardN(now))
 		return REASON_NONE;
 	if (claim == CLAIM_OURS) {
-		rev = index_keyN(&w->rev, w->marks);
-		forgetN(&rev, slot);
-		f->state = FLOW_FREE;
+		f->state = FLOW_ENDING;
+		leaveN(slot, FLOW_FREE, 0);
 	}
 	return REASON_NO_SPACE;
 }

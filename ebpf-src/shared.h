@@ -8,4 +8,5 @@
 #endif
 #include "packet.h"
 #include "clients.h"
+#include "index.h"
 #include "flow.h"

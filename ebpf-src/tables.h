@@ -13,13 +13,14 @@
 #define this_workN     F(this_work)
 #define DEFAULT_SLOTSN (DEFAULT_CPUS * F(DEFAULT_HALF) + F(DEFAULT_CONFIRMED))
 
-/* Which slot holds the flow of this packet? Both keys of a flow are in it. Written by the programs alone; an entry dies
- * with the tenancy of its slot: when a ring comes round, a confirmed slot is taken anew, or a SYN reopens a closed
- * flow. An entry that was left over by a race points to a slot with other keys, and is ignored. */
+/* Which slot holds the flow of this packet? Both keys of a flow are in it, as index.h makes them. Written by the
+ * programs alone; an entry dies with the tenancy of its slot: when a ring comes round, a confirmed slot is taken anew,
+ * or a SYN reopens a closed flow. An entry that was left over by a race points to a slot with other keys, and is
+ * ignored. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 2 * DEFAULT_SLOTSN + 1024);
-	__type(key, struct keyN);
+	__type(key, indexN);
 	__type(value, __u32);
 } idxN SEC(".maps");
 

@@ -5,6 +5,7 @@ use crate::lab::{Lab, CLIENT, GATEWAY};
 use crate::packet::Packet;
 use crate::testrun::{Outcome, Program, Sums, REDIRECT, SHOT, UNSPEC};
 use crate::tools;
+use detour_sys::{call, commands, Map, Value};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// Nobody here.
@@ -33,6 +34,19 @@ impl Bench {
     pub fn program(&self, hook: &str) -> Program<'_> {
         let filters = tools::filters(&self.lab.gateway, &self.lab.device, hook);
         Program::by_id(&self.lab.gateway, filters[0]["options"]["prog"]["id"].as_u64().expect("a program"))
+    }
+
+    /// The map `name` of the instance, by its pin.
+    pub fn map(&self, name: &str) -> Map {
+        self.lab.gateway.within(|| {
+            let devices = std::fs::read_dir("/sys/fs/bpf/detour").expect("an instance");
+            let device = devices.flatten().next().expect("one device").path();
+            let path = device.join("up").join(format!("map_{name}"));
+            let path = path.to_str().expect("a path");
+            let answer = call(&commands::OBJ_GET, &[("pathname", Value::Text(path))]);
+            let fd = answer.unwrap_or_else(|(error, _)| panic!("{path}: {error}")).fd.expect("a descriptor");
+            Map::from_fd(fd).expect("a map")
+        })
     }
 
     /// Runs `scene(port, in, out)` with each way of summing, a fresh client port each time.

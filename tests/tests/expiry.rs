@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Flows end without any process of ours: a full table has room again when their idle time is over, and no sooner. And
 //! times are compared rightly where the programs' 32-bit tick wraps.
+use ::detour::dnat::abi::Secret;
+use ::detour::dnat::index::index as index_key;
+use ::detour::dnat::wire::Shared;
 use e2e::bench::{at, client, Bench, Hook, FAR};
 use e2e::detour::{self, json, run, up};
 use e2e::lab::{Lab, CLIENT, CLIENT6, GATEWAY, GATEWAY6};
@@ -191,7 +194,9 @@ fn ages_are_right_across_the_wrap_of_the_tick() {
             let what = format!("age {age:#x}, IPv{}", place.family);
             let passes = || assert_eq!(ingress.run(&place.frame, Sums::None).frame, place.frame, "{what}");
             passes();
-            let slot = element(&lab, &index, &place.key);
+            let secret = Secret::read(&element(&lab, "secret", &[0; 4])).unwrap();
+            let key = index_key(&place.key, &secret);
+            let slot = element(&lab, &index, &key);
             let mut flow = element(&lab, &slots, &slot);
             assert_eq!(word(&flow, place.packets), 1, "{what}");
             let now = word(&flow, place.last);
@@ -199,7 +204,7 @@ fn ages_are_right_across_the_wrap_of_the_tick() {
             flow[place.last..place.last + 4].copy_from_slice(&last.to_ne_bytes());
             run(&lab.gateway, &["map", "set", device, "dnat", &slots, &hex(&slot), &hex(&flow)]).done();
             passes();
-            let again = element(&lab, &index, &place.key);
+            let again = element(&lab, &index, &key);
             let packets = word(&element(&lab, &slots, &again), place.packets);
             assert_eq!((again == slot, packets), if alive { (true, 2) } else { (false, 1) }, "{what}");
             if (IDLE - MARGIN..=IDLE + MARGIN).contains(&age) && now < IDLE - MARGIN {

@@ -107,6 +107,16 @@ shared_struct! {
 }
 
 shared_struct! {
+    /// The one element of `secret`: what the keys of `idx6` are hashed with.
+    Secret, "secret", 184, {
+        /// 1: no word changes any more.
+        drawn: u32 = 4,
+        /// Of each half of the hash a constant and a factor for each 32 bits of the key.
+        words: [u64; 22] = 8,
+    }
+}
+
+shared_struct! {
     /// Frozen configuration in `.rodata`.
     Cfg, "cfg", 88, {
         /// [`SCHEMA`](super::codes::SCHEMA).
@@ -415,11 +425,12 @@ pub const RULES: Layout = Layout {
 };
 
 /// Every struct that the programs and this program share; `struct record` is read in `load`.
-pub const LAYOUTS: [Layout; 21] = [
+pub const LAYOUTS: [Layout; 22] = [
     Key4::LAYOUT,
     Key6::LAYOUT,
     Flow4::LAYOUT,
     Flow6::LAYOUT,
+    Secret::LAYOUT,
     FragKey::LAYOUT,
     Frag::LAYOUT,
     Cfg::LAYOUT,

@@ -123,7 +123,7 @@ enumerators! {
 }
 
 /// DETOUR_SCHEMA: a change of any size or meaning is a new one.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 /// RULE_NONE, in place of the index of a rule.
 pub const RULE_NONE: u16 = 0xffff;
 

@@ -121,6 +121,9 @@ fn cfg(options: &Options, facts: &Facts) -> Result<Cfg, ControlError> {
     if options.vlan && l2_len == 0 {
         return Err(ControlError::Device(arphrd, "its frames have no VLAN tags"));
     }
+    let half_slots6 = (options.half_open / IPV6_SHARE).max(1);
+    let confirmed_slots6 =
+        confirmed6(facts.machine.possible_cpus, half_slots6, (options.confirmed / IPV6_SHARE).max(1));
     let lo = arphrd == link::LOOPBACK;
     // On lo answers arrive, too: nothing there tells a client's segment in mid-stream.
     let pickup = |forwards: bool| !lo && !options.monitor && options.pickup.unwrap_or(!forwards);
@@ -152,8 +155,8 @@ fn cfg(options: &Options, facts: &Facts) -> Result<Cfg, ControlError> {
         cpus: facts.machine.possible_cpus,
         half_slots4: options.half_open,
         confirmed_slots4: options.confirmed,
-        half_slots6: (options.half_open / IPV6_SHARE).max(1),
-        confirmed_slots6: (options.confirmed / IPV6_SHARE).max(1),
+        half_slots6,
+        confirmed_slots6,
         asked_rows: (options.asked / CLIENT_SHARE).max(1),
         tcp_established: idle(options.timeouts.tcp_established),
         tcp_transitory: idle(options.timeouts.tcp_transitory),
@@ -166,6 +169,24 @@ fn cfg(options: &Options, facts: &Facts) -> Result<Cfg, ControlError> {
         client_new: a_tick(options.client_new, hz, tick_shift),
         client_live: options.client_live,
     })
+}
+
+/// Confirmed slots of IPv6, at least its `share`: a hash table has a power of two of buckets, and where the index would
+/// leave more than a quarter of them unused, as many slots as it has buckets for are worth more than the memory they take.
+/// Not where that would more than double the share: who wants a small table gets one.
+fn confirmed6(cpus: u32, half: u32, share: u32) -> u32 {
+    let fuller = || {
+        let half = cpus.checked_mul(half)?;
+        let entries = index_entries(half.checked_add(share)?)?;
+        let filled = entries.checked_next_power_of_two()? / 4 * 3;
+        (filled.saturating_sub(INDEX_SPARE) / 2).checked_sub(half)
+    };
+    fuller().filter(|more| (share..=share.saturating_mul(2)).contains(more)).unwrap_or(share)
+}
+
+/// Two keys a flow, and room for keys of flows that several CPUs are about to open.
+fn index_entries(slots: u32) -> Option<u32> {
+    slots.checked_mul(2)?.checked_add(INDEX_SPARE)
 }
 
 /// Assignments of every field, `cfg.hz=250`.
@@ -201,18 +222,16 @@ fn sizes(options: &Options, cfg: &Cfg, locals: usize) -> Option<Vec<(String, u32
     let slots = |half: u32, confirmed| cfg.cpus.checked_mul(half)?.checked_add(confirmed);
     let slots4 = slots(cfg.half_slots4, cfg.confirmed_slots4)?;
     let slots6 = slots(cfg.half_slots6, cfg.confirmed_slots6)?;
-    // Two keys a flow, and room for keys of flows that several CPUs are about to open.
-    let index = |slots: u32| slots.checked_mul(2)?.checked_add(1024);
     // Addresses and targets may be added later.
     let locals = u32::try_from(locals).ok()?.checked_mul(2)?.max(1024);
     let clients = (options.asked / 4).max(1);
     // Nobody is counted without a limit.
     let counted = if cfg.client_new == 0 && cfg.client_live == 0 { 1 } else { options.clients };
     let sizes = [
-        ("idx4", index(slots4)?),
+        ("idx4", index_entries(slots4)?),
         ("slots4", slots4),
         ("local4", locals),
-        ("idx6", index(slots6)?),
+        ("idx6", index_entries(slots6)?),
         ("slots6", slots6),
         ("local6", locals),
         ("asked", options.asked),
@@ -347,7 +366,9 @@ impl fmt::Display for ControlError {
 pub const FIRST_GENERATION: u32 = 1;
 /// One client owns at most a sixteenth of `asked`.
 const CLIENT_SHARE: u32 = 16;
-/// Flows over IPv6 get a quarter of the room of those over IPv4.
+/// Elements of an index beyond two for each slot.
+const INDEX_SPARE: u32 = 1024;
+/// Flows over IPv6 get at least a quarter of the room of those over IPv4.
 const IPV6_SHARE: u32 = 4;
 /// Ports that Linux clients do not choose by themselves (net.ipv4.ip_local_port_range ends at 60999).
 const PORT_FIRST: u32 = 61000;

@@ -50,8 +50,8 @@ fn settings_and_sizes_agree() {
     let control = control(&Options::default(), &rules("redirect"), &facts(&HOST)).unwrap();
     assert_eq!(
         control.settings.join(" "),
-        "cfg.schema=2 cfg.flags=196611 cfg.l2_len=14 cfg.hz=250 cfg.tick_shift=8 cfg.cpus=2 cfg.half_slots4=4096 \
-         cfg.confirmed_slots4=65536 cfg.half_slots6=1024 cfg.confirmed_slots6=16384 cfg.asked_rows=1024 cfg.tcp_established=7266 cfg.tcp_transitory=235 cfg.udp=293 \
+        "cfg.schema=3 cfg.flags=196611 cfg.l2_len=14 cfg.hz=250 cfg.tick_shift=8 cfg.cpus=2 cfg.half_slots4=4096 \
+         cfg.confirmed_slots4=65536 cfg.half_slots6=1024 cfg.confirmed_slots6=22016 cfg.asked_rows=1024 cfg.tcp_established=7266 cfg.tcp_transitory=235 cfg.udp=293 \
          cfg.icmp=59 cfg.port_first=61000 cfg.port_count=4536 cfg.ip_frag=30 cfg.generic=586 \
          cfg.client_new=0 cfg.client_live=0"
     );
@@ -62,8 +62,8 @@ fn settings_and_sizes_agree() {
             "idx4 148480",
             "slots4 73728",
             "local4 1024",
-            "idx6 37888",
-            "slots6 18432",
+            "idx6 49152",
+            "slots6 24064",
             "local6 1024",
             "asked 16384",
             "asked_clients 4096",
@@ -71,6 +71,28 @@ fn settings_and_sizes_agree() {
         ]
     );
     assert_eq!((&control.writes[0].map[..], control.writes[0].value.len()), ("rules_0", 745_512));
+}
+
+#[test]
+fn ipv6_fills_the_buckets_of_its_index() {
+    // CPUs, --flows-max, then confirmed slots of IPv6.
+    for (cpus, flows, expected) in [
+        // 2 * (1024 + 23040) + 1024 is three quarters of 65536, 2 * (1024 + 16384) + 1024 little more than a half.
+        (1, 65536, 23040),
+        (2, 65536, 22016),
+        // 2 * (8192 + 16384) + 1024 is more than three quarters of 65536.
+        (8, 65536, 16384),
+        // 1 << 20 buckets: 2 * (2048 + 390656) + 1024 is three quarters of them.
+        (2, 1 << 20, 390_656),
+        // Filling up would take more than is asked for.
+        (2, 64, 16),
+        (2, 16_777_216, 6_288_896),
+    ] {
+        let mut facts = facts(&HOST);
+        facts.machine.possible_cpus = cpus;
+        let options = Options { confirmed: flows, ..Options::default() };
+        assert_eq!(cfg(&options, &facts).unwrap().confirmed_slots6, expected, "{cpus} CPUs, {flows} flows");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! The pins of what `up` made to what a person asks of it: flows, what was asked for, rules and counters.
-use crate::dnat::abi::Cfg;
+use crate::dnat::abi::{Cfg, Key4, Key6, Secret};
 use crate::dnat::asked::{self, Asked, Others};
 use crate::dnat::clock::Clock;
 use crate::dnat::codes;
@@ -8,6 +8,7 @@ use crate::dnat::counters::{counters, Counter};
 use crate::dnat::embedded;
 use crate::dnat::flows::{self, Flow, State};
 use crate::dnat::in_force::{in_force, InForce};
+use crate::dnat::index::index;
 #[cfg(feature = "operate")]
 use crate::dnat::original::Seen;
 use crate::dnat::running::{active, entries};
@@ -103,28 +104,35 @@ impl Look {
 
     /// The translations in force, sorted: by the indexes, whose forward keys lead to the slots.
     pub fn flows(&self) -> Result<Vec<Flow>, Refusal> {
-        let mut flows = self.flows_of("idx4", "slots4", DIR4)?;
-        flows.extend(self.flows_of("idx6", "slots6", DIR6)?);
+        let mut flows = self.flows_of("idx4", "slots4", Key4::SIZE)?;
+        flows.extend(self.flows_of("idx6", "slots6", Key6::SIZE)?);
         flows::sort(&mut flows);
         Ok(flows)
     }
 
-    fn flows_of(&self, index: &str, slots: &str, dir: usize) -> Result<Vec<Flow>, Refusal> {
-        let (index, slots) = (self.map(index)?, self.map(slots)?);
+    fn flows_of(&self, elements: &str, slots: &str, key_size: usize) -> Result<Vec<Flow>, Refusal> {
+        let (elements, slots) = (self.map(elements)?, self.map(slots)?);
         let lookup = |map: &Map, key: &[u8]| map.lookup(key).map_err(|e| unreadable(&e.to_string()));
+        let read = entries(&elements)?;
+        // Afterwards: it was drawn before the first of them.
+        let secret = self.secret()?;
         let mut flows = Vec::new();
-        for (key, slot) in entries(&index)?.iter().filter(|(key, _)| key.get(dir) == Some(&0)) {
-            let holds = |value: &[u8]| value.get(KEY..KEY.saturating_add(key.len())) == Some(key);
+        let reverse = |key: &[u8]| key.len() == Key4::SIZE && key.get(DIR4) != Some(&0);
+        for (key, slot) in read.iter().filter(|(key, _)| !reverse(key)) {
+            let holds = |value: &[u8]| {
+                let forward = value.get(KEY..KEY.saturating_add(key_size)).unwrap_or_default();
+                index(forward, &secret) == *key
+            };
             let mut value = lookup(&slots, slot)?.unwrap_or_default();
             // A flow may have been confirmed, and moved, since the index was read.
             let moved = match holds(&value) {
                 true => flows::moved(&value).map(|slot| slot.to_ne_bytes().to_vec()),
-                false => lookup(&index, key)?.filter(|now| now != slot),
+                false => lookup(&elements, key)?.filter(|now| now != slot),
             };
             if let Some(slot) = moved {
                 value = lookup(&slots, &slot)?.unwrap_or_default();
             }
-            // An entry that a race left over leads to a slot with other keys.
+            // Hashed, a reverse key looks like others; and what a race left over leads to a slot with other keys.
             if holds(&value) {
                 flows.extend(flows::flow(&value, &self.cfg, &self.clock));
             }
@@ -132,14 +140,19 @@ impl Look {
         Ok(flows)
     }
 
+    fn secret(&self) -> Result<Secret, Refusal> {
+        Secret::read(&element(&*self.map("secret")?, 0)).ok_or_else(|| unreadable("its secret"))
+    }
+
     /// The translation that a server sees like this.
     #[cfg(feature = "operate")]
     pub fn seen(&self, seen: &Seen) -> Result<Option<Flow>, Refusal> {
-        let (index, slots, local) = match seen.client.is_ipv4() {
+        let (elements, slots, local) = match seen.client.is_ipv4() {
             true => ("idx4", "slots4", "local4"),
             false => ("idx6", "slots6", "local6"),
         };
-        let (index, slots, local) = (self.map(index)?, self.map(slots)?, self.map(local)?);
+        let (elements, slots, local) = (self.map(elements)?, self.map(slots)?, self.map(local)?);
+        let secret = self.secret()?;
         let lookup = |map: &Map, key: &[u8]| map.lookup(key).map_err(|e| unreadable(&e.to_string()));
         let own = |ip: IpAddr| {
             let key = match ip {
@@ -150,7 +163,7 @@ impl Look {
             flags.is_some_and(|flags| flags & codes::LOCAL_OWN != 0)
         };
         for key in seen.keys() {
-            let Some(slot) = lookup(&index, &key)? else { continue };
+            let Some(slot) = lookup(&elements, &index(&key, &secret))? else { continue };
             let value = lookup(&slots, &slot)?.unwrap_or_default();
             if !seen.is(&value, &key, own) {
                 continue;
@@ -233,8 +246,6 @@ fn another(how: &str) -> Refusal {
 const KEY: usize = 8;
 /// Offset of `dir` in `struct key4`.
 const DIR4: usize = 13;
-/// Offset of `dir` in `struct key6`.
-const DIR6: usize = 37;
 
 /// Element `index` of an array, every CPU's after the other; empty when it cannot be read.
 fn element(map: &Map, index: u32) -> Vec<u8> {

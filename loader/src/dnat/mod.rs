@@ -42,6 +42,7 @@ pub mod flows;
 #[cfg(feature = "operate")]
 pub mod flush;
 pub mod in_force;
+pub mod index;
 pub mod link;
 #[cfg(feature = "operate")]
 pub mod listener;

@@ -3,10 +3,11 @@
 //!
 //! Flow i takes what is asked of address i to address i + 1, in an order that jumps about; so what comes out of one run is
 //! the first packet of the next flow. At egress the same flows lead back.
-use detour::dnat::abi::{Flow4, Flow6, Key4, Key6};
+use detour::dnat::abi::{Flow4, Flow6, Key4, Key6, Secret};
 use detour::dnat::codes::FLOW_CONFIRMED;
+use detour::dnat::index::index;
 use detour::dnat::wire::{Be16, Be32, Shared};
-use detour_sys::{call, commands, Map, Value};
+use detour_sys::Map;
 use e2e::bench::Bench;
 use e2e::packet::{Packet, ACK};
 use e2e::testrun::Sums;
@@ -30,19 +31,6 @@ fn visit(i: u32, count: u32) -> u32 {
     FIRST + (i.wrapping_mul(0x9e37_79b1) & (count - 1))
 }
 
-/// Opens the pinned map `name` of the instance.
-pub fn map(bench: &Bench, name: &str) -> Map {
-    bench.lab.gateway.within(|| {
-        let devices = std::fs::read_dir("/sys/fs/bpf/detour").expect("an instance");
-        let device = devices.flatten().next().expect("one device").path();
-        let path = device.join("up").join(format!("map_{name}"));
-        let path = path.to_str().expect("a path");
-        let answer = call(&commands::OBJ_GET, &[("pathname", Value::Text(path))]);
-        let fd = answer.unwrap_or_else(|(error, _)| panic!("{path}: {error}")).fd.expect("a descriptor");
-        Map::from_fd(fd).expect("a map")
-    })
-}
-
 /// What the kernel says about the map in its descriptor's information, by name.
 pub fn fact(map: &Map, name: &str) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_fd().as_raw_fd()));
@@ -58,7 +46,7 @@ fn entries(map: &Map) -> u32 {
 
 /// Writes `count` confirmed TCP flows; the packet that meets them one after the other, inwards and outwards.
 pub fn ipv4(bench: &Bench, count: u32) -> (Packet, Packet) {
-    let (index, slots) = (map(bench, "idx4"), map(bench, "slots4"));
+    let tables = Tables::of(bench, "idx4", "slots4");
     let client = |port| SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::from(CLIENT), port));
     let server = |n| SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::from(visit(n, count)), SERVICE));
     let forward = |n| Key4 {
@@ -69,11 +57,12 @@ pub fn ipv4(bench: &Bench, count: u32) -> (Packet, Packet) {
         proto: 6,
         dir: 0,
     };
-    let first = opened(bench, &index, &slots, &Packet::tcp(client(7), server(0), 2), |key: &mut Key4| {
+    let first = tables.opened(bench, &Packet::tcp(client(7), server(0), 2), |key: &mut Key4| {
         *key = Key4 { sport: Be16(7), ..forward(0) }
     });
     let mut flow = Flow4::read(&first).expect("a flow");
-    let base = entries(&slots) - count;
+    let base = entries(&tables.slots) - count;
+    let secret = tables.secret();
     for n in 0..count {
         flow.fwd = forward(n);
         flow.rev = Key4 {
@@ -85,14 +74,14 @@ pub fn ipv4(bench: &Bench, count: u32) -> (Packet, Packet) {
             dir: 1,
         };
         flow.state = FLOW_CONFIRMED;
-        enter(&index, &slots, base + n, [&flow.fwd.to_bytes(), &flow.rev.to_bytes()], &flow.to_bytes());
+        tables.enter(&secret, base + n, [&flow.fwd.to_bytes(), &flow.rev.to_bytes()], &flow.to_bytes());
     }
     (Packet::tcp(client(PORT), server(0), ACK), Packet::tcp(server(0), client(PORT), ACK))
 }
 
 /// The same for IPv6.
 pub fn ipv6(bench: &Bench, count: u32) -> (Packet, Packet) {
-    let (index, slots) = (map(bench, "idx6"), map(bench, "slots6"));
+    let tables = Tables::of(bench, "idx6", "slots6");
     let from = address6(CLIENT);
     let client = |port| SocketAddr::V6(SocketAddrV6::new(from, port, 0, 0));
     let server = |n| SocketAddr::V6(SocketAddrV6::new(address6(visit(n, count)), SERVICE, 0, 0));
@@ -104,11 +93,12 @@ pub fn ipv6(bench: &Bench, count: u32) -> (Packet, Packet) {
         proto: 6,
         dir: 0,
     };
-    let first = opened(bench, &index, &slots, &Packet::tcp(client(7), server(0), 2), |key: &mut Key6| {
+    let first = tables.opened(bench, &Packet::tcp(client(7), server(0), 2), |key: &mut Key6| {
         *key = Key6 { sport: Be16(7), ..forward(0) }
     });
     let mut flow = Flow6::read(&first).expect("a flow");
-    let base = entries(&slots) - count;
+    let base = entries(&tables.slots) - count;
+    let secret = tables.secret();
     for n in 0..count {
         flow.fwd = forward(n);
         flow.rev = Key6 {
@@ -120,30 +110,44 @@ pub fn ipv6(bench: &Bench, count: u32) -> (Packet, Packet) {
             dir: 1,
         };
         flow.state = FLOW_CONFIRMED;
-        enter(&index, &slots, base + n, [&flow.fwd.to_bytes(), &flow.rev.to_bytes()], &flow.to_bytes());
+        tables.enter(&secret, base + n, [&flow.fwd.to_bytes(), &flow.rev.to_bytes()], &flow.to_bytes());
     }
     (Packet::tcp(client(PORT), server(0), ACK), Packet::tcp(server(0), client(PORT), ACK))
 }
 
-/// Has the program open a flow for `syn`; the bytes of its slot, in which the time of day is right.
-fn opened<K: Shared + Default>(
-    bench: &Bench,
-    index: &Map,
-    slots: &Map,
-    syn: &Packet,
-    set: impl Fn(&mut K),
-) -> Vec<u8> {
-    bench.program("ingress").run(&syn.frame(), Sums::None);
-    let mut key = K::default();
-    set(&mut key);
-    let slot = index.lookup(&key.to_bytes()).expect("a look-up").expect("the SYN opened a flow");
-    slots.lookup(&slot).expect("a look-up").expect("its slot")
+/// Where the flows of one family are.
+struct Tables {
+    index: Map,
+    slots: Map,
+    secret: Map,
 }
 
-fn enter(index: &Map, slots: &Map, slot: u32, keys: [&[u8]; 2], flow: &[u8]) {
-    let slot = slot.to_ne_bytes();
-    slots.update(&slot, flow, 0).expect("a slot");
-    for key in keys {
-        index.update(key, &slot, 0).expect("an entry of the index");
+impl Tables {
+    fn of(bench: &Bench, index: &str, slots: &str) -> Tables {
+        Tables { index: bench.map(index), slots: bench.map(slots), secret: bench.map("secret") }
+    }
+
+    /// What the IPv6 index is hashed with, once a flow has opened.
+    fn secret(&self) -> Secret {
+        let bytes = self.secret.lookup(&[0; 4]).expect("a look-up").expect("an element");
+        Secret::read(&bytes).expect("a secret")
+    }
+
+    /// Has the program open a flow for `syn`; the bytes of its slot, in which the time of day is right.
+    fn opened<K: Shared + Default>(&self, bench: &Bench, syn: &Packet, set: impl Fn(&mut K)) -> Vec<u8> {
+        bench.program("ingress").run(&syn.frame(), Sums::None);
+        let mut key = K::default();
+        set(&mut key);
+        let element = index(&key.to_bytes(), &self.secret());
+        let slot = self.index.lookup(&element).expect("a look-up").expect("the SYN opened a flow");
+        self.slots.lookup(&slot).expect("a look-up").expect("its slot")
+    }
+
+    fn enter(&self, secret: &Secret, slot: u32, keys: [&[u8]; 2], flow: &[u8]) {
+        let slot = slot.to_ne_bytes();
+        self.slots.update(&slot, flow, 0).expect("a slot");
+        for key in keys {
+            self.index.update(&index(key, secret), &slot, 0).expect("an entry of the index");
+        }
     }
 }

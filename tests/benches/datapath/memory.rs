@@ -8,7 +8,7 @@ pub fn table() {
     let bench = Bench::new(&["redirect"]);
     println!("| what | bytes per flow |\n|---|---|");
     for (family, index, slots) in [("IPv4", "idx4", "slots4"), ("IPv6", "idx6", "slots6")] {
-        let (index, slots) = (chain::map(&bench, index), chain::map(&bench, slots));
+        let (index, slots) = (bench.map(index), bench.map(slots));
         let flows = chain::fact(&slots, "max_entries") as f64;
         let bytes = (chain::fact(&index, "memlock") + chain::fact(&slots, "memlock")) as f64;
         println!(
