@@ -178,7 +178,7 @@ fn confirmed6(cpus: u32, half: u32, share: u32) -> u32 {
     let fuller = || {
         let half = cpus.checked_mul(half)?;
         let entries = index_entries(half.checked_add(share)?)?;
-        let filled = entries.checked_next_power_of_two()? / 4 * 3;
+        let filled = (entries.checked_next_power_of_two()? / 4).saturating_mul(3);
         (filled.saturating_sub(INDEX_SPARE) / 2).checked_sub(half)
     };
     fuller().filter(|more| (share..=share.saturating_mul(2)).contains(more)).unwrap_or(share)
