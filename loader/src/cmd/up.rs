@@ -34,7 +34,22 @@ pub struct Up {
     pub change: Change,
     rules: usize,
     /// How many flows its last steps end.
+    #[cfg(feature = "operate")]
     pub flushed: usize,
+}
+
+impl Up {
+    fn of(named: Named, plan: Plan, change: Change, rules: &[Rule]) -> Up {
+        let rules = rules.len();
+        Up {
+            named,
+            plan,
+            change,
+            rules,
+            #[cfg(feature = "operate")]
+            flushed: 0,
+        }
+    }
 }
 
 /// `up DEV [RULES]`.
@@ -176,7 +191,7 @@ pub fn wanted(
         plan.notes.extend(rule_notes(args, rules, facts));
         #[cfg(feature = "operate")]
         plan.notes.extend(config.beside.iter().filter_map(|_| crate::dnat::answers::note(facts)));
-        return Ok(Up { named, plan, change: Change::Loaded, rules: rules.len(), flushed: 0 });
+        return Ok(Up::of(named, plan, Change::Loaded, rules));
     };
     // A number that was used means what it meant to rows and flows.
     let generation = running.generation.wrapping_add(1);
@@ -190,7 +205,7 @@ pub fn wanted(
     let wanted = Wanted { object: &named.object, config, pickup: options.pickup.is_some(), fresh };
     let (change, mut plan) = in_place(wanted, reload, running, facts)?;
     plan.notes.extend(rule_notes(args, rules, facts));
-    Ok(Up { named, plan, change, rules: rules.len(), flushed: 0 })
+    Ok(Up::of(named, plan, change, rules))
 }
 
 /// What a person should know of these rules on this device.
