@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! Packets, connections and bytes between two namespaces: with nothing in between, an empty program, nftables, and ours.
+//! Packets, connections and bytes between two namespaces: with nothing in between, an empty program, nftables, ours, and
+//! the least that any DNAT in tc would do (tests/peers/stateless.bpf.c, named by `$STATELESS`).
 use crate::spread::Spread;
 use e2e::bench::FAR;
 use e2e::lab::{Lab, GATEWAY};
@@ -35,8 +36,9 @@ pub fn table(rounds: usize) {
         ("TCP: connections per second", connections_rate),
         ("TCP: microseconds of CPU per connection", connections_cpu),
     ];
-    println!("| what | {} | ours / empty | ours / nft |", candidates.each_ref().map(|c| c.name).join(" | "));
-    println!("|---|{}", "---|".repeat(candidates.len() + 2));
+    let names = candidates.each_ref().map(|c| c.name).join(" | ");
+    println!("| what | {names} | ours / empty | ours / nft | stateless / empty |");
+    println!("|---|{}", "---|".repeat(candidates.len() + 3));
     for (name, measure) in measures {
         let mut values = candidates.each_ref().map(|_| Vec::new());
         for _ in 0..rounds {
@@ -44,18 +46,18 @@ pub fn table(rounds: usize) {
                 values.push(measure(candidate));
             }
         }
-        let ratio = |to: usize| Spread::pairs(&values[3], &values[to], |a, b| a / b);
-        let (empty, nft) = (ratio(1), ratio(2));
+        let ratio = |of: usize, to: usize| Spread::pairs(&values[of], &values[to], |a, b| a / b);
+        let (empty, nft, least) = (ratio(3, 1), ratio(3, 2), ratio(4, 1));
         let row = values.each_ref().map(|values| format!("{:.0}", Spread::of(values.clone())));
-        println!("| {name} | {} | {empty:.3} | {nft:.3} |", row.join(" | "));
+        println!("| {name} | {} | {empty:.3} | {nft:.3} | {least:.3} |", row.join(" | "));
     }
     println!();
 }
 
-fn candidates() -> [Candidate; 4] {
+fn candidates() -> [Candidate; 5] {
     let direct = |name| Candidate { name, lab: Lab::new(), asked: GATEWAY };
     let far = |name| Candidate { name, lab: Lab::new(), asked: FAR };
-    let all = [direct("nothing"), direct("empty program"), far("nft"), far("ours")];
+    let all = [direct("nothing"), direct("empty program"), far("nft"), far("ours"), far("stateless")];
     for hook in tools::HOOKS {
         if hook == "ingress" {
             all[1].lab.gateway.run("tc", &["qdisc", "add", "dev", "eth0", "clsact"]);
@@ -64,6 +66,23 @@ fn candidates() -> [Candidate; 4] {
     }
     all[2].lab.nft(&format!("meta l4proto {{ tcp, udp }} dnat to {GATEWAY}"));
     e2e::detour::up(&all[3].lab.gateway, "eth0", &["--rule", "redirect"]);
+    let least = std::env::var("STATELESS").expect("STATELESS: tests/peers/stateless.bpf.c, compiled");
+    let number = |address: Ipv4Addr| u32::from_ne_bytes(address.octets());
+    let set = [format!("asked={}", number(FAR)), format!("server={}", number(GATEWAY))];
+    let load = [
+        "load",
+        &least,
+        "eth0",
+        "--ingress",
+        "arrives",
+        "--egress",
+        "leaves",
+        "--set",
+        &set[0],
+        "--set",
+        &set[1],
+    ];
+    e2e::detour::run(&all[4].lab.gateway, &load).done();
     all
 }
 
