@@ -29,7 +29,9 @@ static __always_inline __u32 transport_lenN(__u8 proto)
 
 static __always_inline enum reason parse_tcpN(const struct tcphdr *tcp, struct packetN *p)
 {
-	if (tcp->doff >> 4 < sizeof(*tcp) / 4)
+	__u32 len = (tcp->doff >> 4) * 4;
+
+	if (len < sizeof(*tcp) || len > p->room)
 		return REASON_MALFORMED;
 	p->key.sport = tcp->source;
 	p->key.dport = tcp->dest;
@@ -39,8 +41,13 @@ static __always_inline enum reason parse_tcpN(const struct tcphdr *tcp, struct p
 	return REASON_NONE;
 }
 
+/* A first fragment holds less than its length says. */
 static __always_inline enum reason parse_udpN(const struct udphdr *udp, struct packetN *p)
 {
+	__u32 len = bpf_ntohs(udp->len);
+
+	if (len < sizeof(*udp) || (len > p->room && !p->first))
+		return REASON_MALFORMED;
 	p->key.sport = udp->source;
 	p->key.dport = udp->dest;
 	p->unsummed = udp->check == 0;

@@ -170,6 +170,8 @@ struct Shape {
     end: usize,
     /// A later fragment: it has no transport header.
     later: bool,
+    /// The first of several: it has less than its transport header says.
+    first: bool,
 }
 
 /// None if its headers lie, end early, or lead nowhere (see [`Behind::Nothing`]).
@@ -181,10 +183,11 @@ fn shape(frame: &[u8]) -> Option<Shape> {
         if byte(14)? >> 4 != 4 || ihl < 20 || total < ihl {
             return None;
         }
-        Shape { protocol: byte(23)?, l4: 14 + ihl, end: 14 + total, later: word(20)? & 0x1fff != 0 }
+        let (later, first) = (word(20)? & 0x1fff != 0, word(20)? & 0x3fff == 0x2000);
+        Shape { protocol: byte(23)?, l4: 14 + ihl, end: 14 + total, later, first }
     } else {
         let (mut protocol, mut l4, end) = (byte(20)?, 54, 54 + usize::from(word(18)?));
-        let mut later = false;
+        let (mut later, mut first) = (false, false);
         if byte(14)? >> 4 != 6 {
             return None;
         }
@@ -197,13 +200,15 @@ fn shape(frame: &[u8]) -> Option<Shape> {
             if l4 > end || protocol == 43 && byte(at + 3)? != 0 {
                 return None;
             }
-            later = protocol == 44 && word(at + 2)? >> 3 != 0;
+            if protocol == 44 {
+                (later, first) = (word(at + 2)? >> 3 != 0, word(at + 2)? & 0xfff9 == 1);
+            }
             protocol = byte(at)?;
         }
         if !later && ([0, 43, 44, 60].contains(&protocol) || l4 >= 2048) {
             return None;
         }
-        Shape { protocol, l4, end, later }
+        Shape { protocol, l4, end, later, first }
     };
     let least = match shape.protocol {
         _ if shape.later => 0,
@@ -214,8 +219,15 @@ fn shape(frame: &[u8]) -> Option<Shape> {
         132 => 12,
         _ => 0,
     };
-    let short = shape.protocol == 6 && !shape.later && byte(shape.l4 + 12).unwrap_or(0) >> 4 < 5;
-    (shape.end <= frame.len() && shape.end - shape.l4.min(shape.end) >= least && !short).then_some(shape)
+    let room = shape.end.saturating_sub(shape.l4);
+    let says = match shape.protocol {
+        _ if shape.later => None,
+        6 => byte(shape.l4 + 12).map(|offset| usize::from(offset >> 4) * 4),
+        17 => word(shape.l4 + 4).map(|length| if shape.first { length.min(8) } else { length }.into()),
+        _ => None,
+    };
+    let lies = says.is_some_and(|says| says < least || says > room);
+    (shape.end <= frame.len() && room >= least && !lies).then_some(shape)
 }
 
 /// Whether the headers of a frame are what they have to be, so that there is something to translate.
@@ -226,7 +238,7 @@ pub fn readable(frame: &[u8]) -> bool {
 /// A readable frame without the bytes that a translation may change (of the addresses the destination where it arrives, the
 /// source where it leaves), and what it may not: by how much each checksum is wrong.
 pub fn residue(frame: &[u8], arrives: bool) -> (Vec<u8>, [u16; 2]) {
-    let Shape { protocol, l4, end, later } = shape(frame).expect("readable");
+    let Shape { protocol, l4, end, later, .. } = shape(frame).expect("readable");
     let four = frame[12..14] == [8, 0];
     let icmp = if four { 1 } else { 58 };
     let (ports, sum) = match protocol {
