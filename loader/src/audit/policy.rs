@@ -245,6 +245,14 @@ mod tests {
         // A percpu array for the line, and the read-only data.
         assert_eq!(told("map allow array"), ["1: map line is of type other"]);
         assert_eq!(told("maps max 1\nmaps max 2"), ["1: object has 2 maps"]);
+        assert_eq!(told("programs max 0\nprograms max 1"), ["1: object has 1 programs"]);
+        assert_eq!(told("entries max 0"), ["1: map line has 1 entries", "1: map .rodata has 1 entries"]);
+        assert_eq!(told("entries max 1"), Vec::<String>::new());
+        let count =
+            Object::parse(include_bytes!("../../../elf/trace.bpf.o")).unwrap().programs[0].insns.len();
+        let most = |n: usize| told(&format!("instructions max {n}"));
+        assert_eq!(most(count - 1), [format!("1: program trace has {count} instructions")]);
+        assert_eq!(most(count), Vec::<String>::new());
         assert_eq!(told("bytes max 103"), ["1: object has maps of 104 bytes"]);
         assert_eq!(told("bytes max 104"), Vec::<String>::new());
     }
