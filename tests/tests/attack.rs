@@ -73,7 +73,8 @@ fn a_flood(family: Family, first_packets: u32) {
         crowd.rounds()
     );
     assert!(f64::from(tried) >= 200.0 * seconds, "the load was not made: {tried} new ones in {seconds} s");
-    assert!(tried >= 500, "the flood was over after {tried} new connections: this shows little");
+    // One that may fail, at 99 of 100.
+    assert!(tried >= 100, "the flood was over after {tried} new connections: this shows little");
     assert!(served * 100 >= tried * 99, "{served} of {tried}");
 }
 
