@@ -2,6 +2,7 @@
 /* For each family: decides what becomes of a packet that belongs to no flow, and does it. */
 #define reply_arrivesN F(reply_arrives)
 #define loopedN        F(looped)
+#define send_backN     F(send_back)
 #define decideN        F(decide)
 #define excludedN      F(excluded)
 #define opens_directN  F(opens_direct)
@@ -42,6 +43,13 @@ __noinline int loopedN(__u32 now)
 	key = key_mirrorN(&w->packet.key);
 	key.dir = DIR_FORWARD;
 	return flow_findN(&key, DIR_FORWARD, now, &found);
+}
+
+/* Sends an answer on through the device it came from, where it is rewritten as it leaves. */
+static __always_inline int send_backN(struct __sk_buff *skb)
+{
+	count_reason(REASON_REPLY);
+	return bpf_redirect_neigh(skb->ifindex, 0, 0, 0);
 }
 
 /* Asks the rules. 1 if they want a flow, towards w->rev; w->outcome says what they want otherwise. */
@@ -251,7 +259,11 @@ __noinline int openN(struct __sk_buff *skb, __u32 now)
 		return refusedN(w, reason);
 	if (reason >= REASON_DROP)
 		return drop(reason);
-	/* What a rule accepts, and answers on their way out, may be forwarded also where the device is sealed. */
+	/* The answer of a server behind this device leaves through it or not at all: its client's address may be
+	 * forged, and be somewhere else. Fragments that follow would not know the way. */
+	if (reason == REASON_REPLY && cfg.flags & CFG_SEALED)
+		return p->first ? drop(REASON_SEALED) : send_backN(skb);
+	/* What a rule accepts may be forwarded also where the device is sealed. */
 	return reason == REASON_ACCEPT || reason == REASON_REPLY ? pass(reason) : pass_inN(skb, reason);
 }
 

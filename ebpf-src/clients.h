@@ -70,7 +70,8 @@ static __always_inline int client_fullN(ipN addr)
 		return 0;
 	client_keyN(key, addr);
 	client = bpf_map_lookup_elem(&clients, key);
-	return client && client->live >= cfg.client_live;
+	/* Signed: two ends at once may take one too many from a count that was forgotten in between. */
+	return client && (__s32)client->live >= (__s32)cfg.client_live;
 }
 
 /* A flow of the client becomes confirmed (1), or ends to be (-1). */

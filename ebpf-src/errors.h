@@ -99,6 +99,9 @@ static __always_inline enum reason translateN(struct __sk_buff *skb, struct work
 	 */
 	from = dir == DIR_FORWARD ? p->key.dst : p->key.src;
 	to = dir == DIR_FORWARD ? found.other.src : found.other.dst;
+	/* Where that is no other one, routers speak for themselves. */
+	if (dir == DIR_REVERSE && addr_equalN(to, quoted->key.dst))
+		to = from;
 	change = requoteN(skb, p, quoted, &found.other, &addresses);
 	w->marks = found.marks;
 	if (!HEADER_SUMMEDN)

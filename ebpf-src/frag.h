@@ -20,15 +20,17 @@ static __always_inline struct frag_key frag_key_ofN(const struct packetN *p)
 	return key;
 }
 
-/* Could it be a part of what we translate, as far as its addresses tell? */
+/* Could it be a part of what we translate, as far as its addresses tell? In IPv6 only the first fragment knows the
+ * protocol. */
 static __always_inline int frag_concernsN(const struct packetN *p, enum dir dir)
 {
-	__u32 target = p->key.proto == IPPROTO_UDP ? LOCAL_TARGET | LOCAL_OWN : LOCAL_TARGET, dst;
+	int udp = FAMILY == 6 || p->key.proto == IPPROTO_UDP;
+	__u32 target = udp ? LOCAL_TARGET | LOCAL_OWN : LOCAL_TARGET, dst;
 
 	if (dir == DIR_REVERSE)
 		return local_flagsN(p->key.src) & target;
 	dst = local_flagsN(p->key.dst);
-	return !(dst & LOCAL_OWN) && translatable(p->key.proto) && !excludedN(&p->key, dst);
+	return !(dst & LOCAL_OWN) && (FAMILY == 6 || translatable(p->key.proto)) && !excludedN(&p->key, dst);
 }
 
 /* The first fragment is done with, `verdict` is what we return for it. A function that the verifier follows by itself,
@@ -43,7 +45,11 @@ __noinline int frag_firstN(struct __sk_buff *skb, __u32 dir, int verdict, __u32 
 	if (!w)
 		return verdict;
 	dir = dir == DIR_FORWARD ? DIR_FORWARD : DIR_REVERSE;
-	if ((verdict != TC_ACT_REDIRECT && !frag_concernsN(&w->packet, dir)) || get_addressN(skb, dir, &addr))
+	if (get_addressN(skb, dir, &addr))
+		return verdict;
+	/* Also of a flow that the rules of now would not open. */
+	if (verdict != TC_ACT_REDIRECT && !frag_concernsN(&w->packet, dir) &&
+	    addr_equalN(addr, dir == DIR_FORWARD ? w->packet.key.dst : w->packet.key.src))
 		return verdict;
 	key = frag_key_ofN(&w->packet);
 	addr_mappedN(frag.addr, addr);

@@ -248,6 +248,8 @@ static __always_inline enum reason quoted_header6(struct __sk_buff *skb, const s
 	__u32 at = p->l4 + sizeof(struct icmphdr);
 	struct ipv6hdr *ip = bytes_at(skb, at, sizeof(*ip));
 
+	if (at + sizeof(*ip) > L4_MAX)
+		return REASON_EXTENSION;
 	if (!ip || p->room < sizeof(struct icmphdr) + sizeof(*ip) || !version_ok6(ip))
 		return REASON_MALFORMED;
 	quoted->key = addresses6(ip, dir);

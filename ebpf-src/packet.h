@@ -27,11 +27,12 @@ static __always_inline __u32 transport_lenN(__u8 proto)
 	return proto == IPPROTO_UDP || proto == ICMP_PROTON ? sizeof(struct udphdr) : 0;
 }
 
+/* A first fragment may hold less than its header says, here as in UDP. */
 static __always_inline enum reason parse_tcpN(const struct tcphdr *tcp, struct packetN *p)
 {
 	__u32 len = (tcp->doff >> 4) * 4;
 
-	if (len < sizeof(*tcp) || len > p->room)
+	if (len < sizeof(*tcp) || (len > p->room && !p->first))
 		return REASON_MALFORMED;
 	p->key.sport = tcp->source;
 	p->key.dport = tcp->dest;
@@ -41,7 +42,6 @@ static __always_inline enum reason parse_tcpN(const struct tcphdr *tcp, struct p
 	return REASON_NONE;
 }
 
-/* A first fragment holds less than its length says. */
 static __always_inline enum reason parse_udpN(const struct udphdr *udp, struct packetN *p)
 {
 	__u32 len = bpf_ntohs(udp->len);

@@ -222,7 +222,13 @@ fn shape(frame: &[u8]) -> Option<Shape> {
     let room = shape.end.saturating_sub(shape.l4);
     let says = match shape.protocol {
         _ if shape.later => None,
-        6 => byte(shape.l4 + 12).map(|offset| usize::from(offset >> 4) * 4),
+        6 => byte(shape.l4 + 12).map(|offset| usize::from(offset >> 4) * 4).map(|header| {
+            if shape.first {
+                header.min(20)
+            } else {
+                header
+            }
+        }),
         17 => word(shape.l4 + 4).map(|length| if shape.first { length.min(8) } else { length }.into()),
         _ => None,
     };

@@ -52,7 +52,8 @@ fn a_flood(family: Family, first_packets: u32) {
     lab.gateway.run("ip", &["route", "add", "default", "via", &family.client().to_string()]);
     let (rule, flows) = ("tcp dport 80 redirect to :8080", family.pick(FLOWS, 4 * FLOWS).to_string());
     up(&lab.gateway, &lab.device, &["--rule", rule, "--rule", "redirect", "--flows-max", &flows]);
-    let _server = Server::echo(&lab.gateway, server(family, 8080));
+    let _servers =
+        (Server::echo(&lab.gateway, server(family, 8080)), Server::udp(&lab.gateway, server(family, 53)));
     let mut crowd = Crowd::new(&lab.client, 1000, |n| nobody(family, n, 80));
     // Served and refused, by TCP and by UDP.
     let mut flood = Flood::new(&lab, family, &[80, 81], &[53, 54]);
@@ -82,7 +83,7 @@ fn a_flood(family: Family, first_packets: u32) {
 #[test]
 fn a_flood_of_first_packets_costs_nobody_a_connection() {
     a_flood(Family::V4, 20 * FLOWS);
-    a_flood(Family::V6, 5 * FLOWS);
+    a_flood(Family::V6, 20 * FLOWS);
 }
 
 #[test]

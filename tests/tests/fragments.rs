@@ -53,6 +53,23 @@ fn later_fragments_follow_the_first_both_ways() {
     });
 }
 
+/// Established flows go on under other rules, also in pieces, and also where those no longer name the server.
+#[test]
+fn fragments_of_a_flow_whose_rule_is_gone() {
+    let bench = Bench::new(&["meta l4proto icmp redirect"]);
+    let up = |rule: &str| detour::up(&bench.lab.gateway, &bench.lab.device, &["--rule", rule]);
+    bench.scenes(|port, ingress, egress| {
+        up("meta l4proto icmp redirect");
+        let ping = Packet::icmp(CLIENT, FAR, 8, port, 1);
+        ingress.rewrites(&ping, &ping.clone().between((CLIENT, 0), (GATEWAY, 0)));
+        up("tcp dport 9 redirect");
+        let ping = numbered(Packet::icmp(CLIENT, FAR, 8, port, 1).payload(&[9; 4000]), 7);
+        follows(ingress, &ping, &ping.clone().between((CLIENT, 0), (GATEWAY, 0)), 1480);
+        let pong = numbered(Packet::icmp(FAR, CLIENT, 0, port, 1).payload(&[9; 4000]), 8);
+        follows(egress, &pong.clone().between((GATEWAY, 0), (CLIENT, 0)), &pong, 1480);
+    });
+}
+
 /// In whatever order they come: from the first one on they follow, before it they are dropped; and repeated ones, too.
 #[test]
 fn any_order() {

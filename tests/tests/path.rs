@@ -81,12 +81,12 @@ fn a_client_that_left_refuses_the_answer() {
 }
 
 /// What `traceroute` does: one hop more with each question, until a port is unreachable.
-fn trace(lab: &Lab, hops: u32) -> Vec<String> {
+fn trace(lab: &Lab, to: Ipv4Addr, hops: u32) -> Vec<String> {
     let wire = Wire::tap(&lab.client, "eth0");
     for ttl in 1..=hops {
         let socket = talk::udp(&lab.client, 5000);
         socket.set_ttl(ttl).unwrap();
-        socket.connect((FAKE, 33433 + ttl as u16)).unwrap();
+        socket.connect((to, 33433 + ttl as u16)).unwrap();
         socket.send(b"where?").unwrap();
         // Of hops on the way the kernel tells a socket only when it asked to hear of such errors.
         let patience = if ttl < hops { talk::SILENCE } else { talk::PATIENCE };
@@ -98,14 +98,32 @@ fn trace(lab: &Lab, hops: u32) -> Vec<String> {
 
 #[test]
 fn traces_end_at_the_address_that_was_asked() {
-    let told = both("ip protocol { tcp, udp, icmp } redirect", "redirect", |lab| trace(lab, 1));
+    let told = both("ip protocol { tcp, udp, icmp } redirect", "redirect", |lab| trace(lab, FAKE, 1));
     assert_eq!(told, ["1.2.3.4 3/3: 192.168.178.51 > 1.2.3.4:33434"]);
     let told = both("ip protocol udp dnat to 10.9.9.2", "udp dnat to 10.9.9.2", |lab| {
         let _server = lab.server();
-        trace(lab, 2)
+        trace(lab, FAKE, 2)
     });
     let hops =
         ["1.2.3.4 11/0: 192.168.178.51 > 1.2.3.4:33434", "1.2.3.4 3/3: 192.168.178.51 > 1.2.3.4:33435"];
+    assert_eq!(told, hops);
+}
+
+/// Who traces the server by its own address hears the routers under theirs, though such flows are known to the programs.
+#[test]
+fn traces_to_the_server_itself() {
+    let told = both(
+        "ip daddr 1.2.3.4 ip protocol udp dnat to 10.9.9.2",
+        "ip daddr 1.2.3.4 udp dnat to 10.9.9.2",
+        |lab| {
+            let _server = lab.server();
+            trace(lab, Ipv4Addr::new(10, 9, 9, 2), 2)
+        },
+    );
+    let hops = [
+        "192.168.178.2 11/0: 192.168.178.51 > 10.9.9.2:33434",
+        "10.9.9.2 3/3: 192.168.178.51 > 10.9.9.2:33435",
+    ];
     assert_eq!(told, hops);
 }
 

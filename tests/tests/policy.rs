@@ -232,6 +232,27 @@ fn nothing_leaks_through_a_sealed_device() {
     }
 }
 
+/// The answer of a server behind a sealed device leaves through that device, wherever its client says that it is.
+#[test]
+fn answers_of_a_server_behind_a_sealed_device() {
+    let server = at(Ipv4Addr::new(192, 168, 178, 7), 53);
+    let forged = at(Ipv4Addr::new(203, 0, 113, 77), 5000);
+    for sealed in [false, true] {
+        let options =
+            [&["--rule", "udp dnat to 192.168.178.7"][..], if sealed { &["--sealed"] } else { &[] }].concat();
+        hooks(&bench(&options), |ingress, _| {
+            let asked = Packet::udp(forged, at(FAR, 53));
+            ingress.rewrites(&asked, &asked.clone().between(forged, server));
+            let answer = Packet::udp(server, forged).payload(&[7; 1600]);
+            let verdict = |frame: &[u8]| ingress.program.run(frame, ingress.sums).verdict;
+            assert_eq!(verdict(&answer.frame()), if sealed { REDIRECT } else { UNSPEC });
+            let pieces = answer.fragments(1480);
+            let wanted = if sealed { SHOT } else { UNSPEC };
+            assert_eq!([verdict(&pieces[0].frame()), verdict(&pieces[1].frame())], [wanted; 2]);
+        });
+    }
+}
+
 #[test]
 fn sealed_by_kind_of_frame() {
     let bench = bench(&["--sealed", "--no-pickup", "--rule", "udp redirect"]);
