@@ -100,6 +100,41 @@ fn key(from: SocketAddrV4, far: SocketAddrV4) -> Vec<u8> {
     [&from.ip().octets()[..], &far.ip().octets(), &ports, &[6, 0, 0, 0]].concat()
 }
 
+/// The key of its answers, where the client kept its port.
+fn reverse_key(from: SocketAddrV4) -> Vec<u8> {
+    let ports = [8080_u16.to_be_bytes(), from.port().to_be_bytes()].concat();
+    [&GATEWAY.octets()[..], &from.ip().octets(), &ports, &[6, 1, 0, 0]].concat()
+}
+
+/// No half is ever lost by itself, for the index forgets nothing. Where somebody takes one away: the forward one comes back
+/// with the client's next packet that may open a flow, as one of the same flow; the reverse one when the flow is confirmed.
+#[test]
+fn a_half_that_was_lost_comes_back() {
+    let bench = bench(&["--pickup"]);
+    bench.lab.gateway.within(|| {
+        let table = Table::of(&bench);
+        let (from, far) = (client(4000), at(FAR, 80));
+        let (forward, reverse) = (key(from, far), reverse_key(from));
+        table.confirms(from, far);
+        let slot = table.slot(&forward).expect("a flow");
+        assert_eq!(table.slot(&reverse).as_ref(), Some(&slot));
+        table.index.delete(&forward).unwrap();
+        table.acknowledges(from, far);
+        assert_eq!(table.slot(&forward).as_ref(), Some(&slot), "the same flow");
+
+        let (from, far) = (client(4001), at(FAR, 80));
+        let (forward, reverse) = (key(from, far), reverse_key(from));
+        let syn = Packet::tcp(from, far, SYN);
+        assert_eq!(table.seen(&syn), Some(from.into()));
+        let answer = Packet::tcp(at(GATEWAY, 8080), from, SYN | ACK);
+        assert_eq!(table.egress.run_here(&answer.frame(), Sums::None).unwrap().verdict, UNSPEC);
+        table.index.delete(&reverse).unwrap();
+        table.acknowledges(from, far);
+        let slot = table.slot(&forward).expect("a flow");
+        assert_eq!(table.slot(&reverse), Some(slot), "it is confirmed");
+    });
+}
+
 fn bench(options: &[&str]) -> Bench {
     let lab = Lab::new();
     let ring = RING.to_string();
