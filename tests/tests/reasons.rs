@@ -220,7 +220,7 @@ fn counters(bench: &Bench) -> BTreeMap<String, u64> {
 fn each_reason_is_counted_once() {
     let bench = Bench::new(&RULES);
     // What the kernels of both ends say to each other would count as well.
-    bench.lab.client.run("ip", &["link", "set", "eth0", "down"]);
+    mute(&bench.lab);
     for (hook, cases) in [("ingress", [arriving(), arriving6()].concat()), ("egress", leaving())] {
         let program = bench.program(hook);
         for (reason, verdict, frame) in cases {
@@ -248,8 +248,16 @@ fn quiet(options: &[&str], rules: &[&str]) -> Bench {
     let lab = Lab::new();
     let rules = rules.iter().flat_map(|rule| ["--rule", rule]);
     up(&lab.gateway, &lab.device, &options.iter().copied().chain(rules).collect::<Vec<_>>());
-    lab.client.run("ip", &["link", "set", "eth0", "down"]);
+    mute(&lab);
     Bench { lab }
+}
+
+/// The kernels of both ends say nothing any more: neighbour discovery, MLD, ICMP errors that come seconds later.
+fn mute(lab: &Lab) {
+    lab.client.run("ip", &["link", "set", "eth0", "down"]);
+    lab.gateway.run("nft", &["add table inet mute"]);
+    lab.gateway
+        .run("nft", &["add chain inet mute silence { type filter hook output priority 0 ; policy drop ; }"]);
 }
 
 #[test]
