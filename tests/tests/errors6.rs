@@ -119,11 +119,20 @@ fn errors_behind_extension_headers() {
             let leaves = error(KINDS[2], GATEWAY6, talk.served.src, &cut(&talk.served, &[], 60));
             let expected = error(KINDS[2], FAR6, talk.asked.src, &cut(&talk.asked, &[], 60));
             egress.makes("an error", &extended(&leaves.ip(), &chain), &extended(&expected.ip(), &chain));
-            // Where its quotation ends within the first 2,047 bytes, and where it does not.
-            let chain = [destination_options(236)];
-            egress.makes("a deep error", &extended(&leaves.ip(), &chain), &extended(&expected.ip(), &chain));
-            for units in [242, 243, 244, 249] {
-                egress.passes("a deeper error", &extended(&leaves.ip(), &[destination_options(units)]));
+            // Where its quotation's transport header begins within the first 2,047 bytes, and where it does not.
+            for units in [236, 243] {
+                let chain = [destination_options(units)];
+                egress.makes(
+                    "a deep error",
+                    &extended(&leaves.ip(), &chain),
+                    &extended(&expected.ip(), &chain),
+                );
+            }
+            for units in [244, 249] {
+                // The first bytes of that header, where one would look who takes the offset modulo 2,048.
+                let mut frame = framed(&extended(&leaves.ip(), &[destination_options(units)]));
+                frame[6..12].copy_from_slice(&talk.served.ip()[40..46]);
+                egress.passes("a deeper error", &frame);
             }
         }
     });

@@ -62,7 +62,7 @@ fn fragments_of_a_flow_whose_rule_is_gone() {
         up("meta l4proto icmp redirect");
         let ping = Packet::icmp(CLIENT, FAR, 8, port, 1);
         ingress.rewrites(&ping, &ping.clone().between((CLIENT, 0), (GATEWAY, 0)));
-        up("tcp dport 9 redirect");
+        up("tcp dport 9 drop");
         let ping = numbered(Packet::icmp(CLIENT, FAR, 8, port, 1).payload(&[9; 4000]), 7);
         follows(ingress, &ping, &ping.clone().between((CLIENT, 0), (GATEWAY, 0)), 1480);
         let pong = numbered(Packet::icmp(FAR, CLIENT, 0, port, 1).payload(&[9; 4000]), 8);

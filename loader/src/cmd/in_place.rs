@@ -128,9 +128,7 @@ fn same_cgroup(
 /// Options are frozen into programs, and most of them size maps. Whoever leaves one out may have forgotten it.
 fn same_options(object: &Object, running: &Running, pickup: bool, facts: &Facts) -> Result<(), Refusal> {
     let hint = "--fresh replaces the programs without a gap, with empty maps: flows in force end with it";
-    let rodata = object.maps.iter().find(|m| m.name == ".rodata").and_then(|m| m.contents.as_deref());
-    let (wanted, is) = (cfg(object, rodata.unwrap_or_default()), cfg(object, &running.rodata));
-    let (Some(wanted), Some(is)) = (wanted, is) else {
+    let (Some(wanted), Some(is)) = (configured(object), cfg(object, &running.rodata)) else {
         return Err(refuse(facts, "a configuration that cannot be read", hint));
     };
     if is.schema != wanted.schema {
@@ -146,8 +144,7 @@ fn same_options(object: &Object, running: &Running, pickup: bool, facts: &Facts)
 
 /// Where what runs was started on a machine of other addresses or forwarding, which some of its flags follow from.
 fn grown_old(object: &Object, running: &Running, pickup: bool) -> Option<String> {
-    let rodata = object.maps.iter().find(|m| m.name == ".rodata").and_then(|m| m.contents.as_deref());
-    let (wanted, is) = (cfg(object, rodata?)?, cfg(object, &running.rodata)?);
+    let (wanted, is) = (configured(object)?, cfg(object, &running.rodata)?);
     let older = (wanted.flags ^ is.flags) & of_the_machine(pickup) != 0;
     let what = "addresses of other devices or forwarding were others when it was started, and it takes mid-stream packets and\
         \x20SYN-ACKs as it did then: --fresh follows, with empty maps";
@@ -158,6 +155,12 @@ fn grown_old(object: &Object, running: &Running, pickup: bool) -> Option<String>
 pub fn of_the_machine(pickup: bool) -> u32 {
     let tracked = codes::CFG_SYN_TRACKED4 | codes::CFG_SYN_TRACKED6;
     tracked | if pickup { 0 } else { codes::CFG_PICKUP4 | codes::CFG_PICKUP6 }
+}
+
+/// The configuration that an object would be loaded with.
+pub fn configured(object: &Object) -> Option<Cfg> {
+    let rodata = object.maps.iter().find(|m| m.name == ".rodata")?;
+    cfg(object, rodata.contents.as_deref()?)
 }
 
 /// The configuration inside `.rodata`.

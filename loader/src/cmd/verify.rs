@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! `verify`: the objects in this program against its manifest; `verify --live DEV`: what the kernel runs against them.
 use crate::cmd::attach::UP;
-use crate::cmd::in_place::{cfg, of_the_machine};
+use crate::cmd::in_place::{cfg, configured, of_the_machine};
 use crate::cmd::{check, objects, up, Answer, Context};
 use crate::dnat::{control, embedded, running::Running, verify as written};
 use crate::load::create::Creation;
@@ -201,10 +201,8 @@ fn of_up(
 
 /// Flags that follow from the machine stay what they were when it was started; the next `up` says so.
 fn keep_flags(object: &mut Object, running: Option<&Running>, pickup: bool) -> Result<(), Refusal> {
-    let rodata = object.maps.iter().find(|m| m.name == ".rodata").and_then(|m| m.contents.as_deref());
-    let wanted = rodata.and_then(|rodata| cfg(object, rodata));
     let is = running.and_then(|running| cfg(object, &running.rodata));
-    let (Some(wanted), Some(is)) = (wanted, is) else { return Ok(()) };
+    let (Some(wanted), Some(is)) = (configured(object), is) else { return Ok(()) };
     let machine = of_the_machine(pickup);
     let flags = wanted.flags & !machine | is.flags & machine;
     Ok(object.set(&format!("cfg.flags={flags}"))?)
