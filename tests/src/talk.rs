@@ -93,6 +93,21 @@ pub fn ask(socket: &UdpSocket, to: SocketAddr, text: &str) -> io::Result<(String
     next(socket)
 }
 
+/// What a connected `socket` hears of datagrams that nobody takes. A kernel may keep an ICMP error to itself (its
+/// limits, or icmp_xmit_lock() in net/ipv4/icmp.c), so a few are sent: the next one tells the same.
+pub fn refusal(socket: &UdpSocket) -> io::Result<io::ErrorKind> {
+    socket.set_read_timeout(Some(PATIENCE / 5))?;
+    for _ in 0..5 {
+        socket.send(b"anybody?")?;
+        match socket.recv(&mut [0; 10]) {
+            Err(error) if silence(&error) => {}
+            Err(error) => return Ok(error.kind()),
+            Ok(_) => return Err(io::Error::other("an answer, where nobody listens")),
+        }
+    }
+    Err(io::ErrorKind::TimedOut.into())
+}
+
 /// Pings with identifier `id`; who answered with the same payload.
 pub fn ping(ns: &Netns, id: u16, to: impl Into<IpAddr>) -> io::Result<IpAddr> {
     ping_for(ns, id, to, PATIENCE)

@@ -44,14 +44,7 @@ fn conversations(lab: &Lab, family: Family, server: &Netns) -> Vec<String> {
     told.push(format!("ping {:?}", talk::ping(&lab.client, 9, far(family, 4, 0).ip()).unwrap()));
     let closed = talk::udp_for(&lab.client, family, 4002);
     closed.connect(far(family, 4, 9)).unwrap();
-    closed.set_read_timeout(Some(talk::PATIENCE / 5)).unwrap();
-    // A busy kernel may keep an ICMP error to itself (icmp_xmit_lock() in net/ipv4/icmp.c); the next one tells the same.
-    let mut refusals = (0..5).map(|_| {
-        closed.send(b"?").unwrap();
-        closed.recv(&mut [0; 10]).unwrap_err()
-    });
-    let refusal = refusals.find(|error| !talk::silence(error)).expect("a refusal");
-    told.push(format!("udp: {:?}", refusal.kind()));
+    told.push(format!("udp: {:?}", talk::refusal(&closed).unwrap()));
     let refused = talk::dial(&lab.client, 4003, far(family, 4, 81)).unwrap_err();
     told.push(format!("tcp: {:?}", refused.kind()));
     // The gateway itself talks to the server all the while.
