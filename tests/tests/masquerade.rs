@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! A server on the same segment as its clients: it sees the gateway as its client, and clients see whom they asked, as
 //! with nftables' dnat and masquerade.
+use e2e::capture::Wire;
 use e2e::detour::{code, json, run, up};
 use e2e::family::Family;
 use e2e::lab::{Lab, GATEWAY, NEIGHBOUR};
@@ -56,24 +57,39 @@ fn conversations(lab: &Lab, family: Family, server: &Netns) -> Vec<String> {
     told
 }
 
+/// Everything to the server on the clients' segment.
+fn rule(family: Family) -> String {
+    let (ip, net) = family.pick(("ip", "1.2.3.0/24"), ("ip6", "2001:db8:9::/64"));
+    let neighbour = family.neighbour();
+    format!("meta l4proto {{ tcp, udp, icmp, ipv6-icmp }} {ip} daddr {net} dnat to {neighbour}")
+}
+
+/// A segment whose gateway does the same by nftables.
+fn theirs(family: Family, offload: bool) -> (Lab, Netns) {
+    let (ip, neighbour) = (family.pick("ip", "ip6"), family.neighbour());
+    let (lab, server) = Lab::segment(offload);
+    lab.gateway.sysctl(family.pick("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"), "1");
+    // Where br_netfilter is there, a bridge would do it by itself, as if it were no router.
+    let variable = format!("net/bridge/bridge-nf-call-{}tables", family.pick("ip", "ip6"));
+    if lab.gateway.within(|| std::path::Path::new("/proc/sys").join(&variable).exists()) {
+        lab.gateway.sysctl(&variable, "0");
+    }
+    lab.nft_for(family, &rule(family));
+    let masquerade = format!(
+        "table {ip} m {{ chain c {{ type nat hook postrouting priority srcnat;\n {ip} daddr {neighbour} ct status dnat masquerade\n }}\n }}"
+    );
+    lab.gateway.run("nft", &[&masquerade]);
+    (lab, server)
+}
+
 #[test]
 fn clients_and_servers_of_one_segment() {
     for (family, offload) in Family::BOTH.into_iter().flat_map(|family| [(family, true), (family, false)]) {
-        let neighbour = family.neighbour();
-        let (ip, net) = family.pick(("ip", "1.2.3.0/24"), ("ip6", "2001:db8:9::/64"));
-        let (theirs, server) = Lab::segment(offload);
-        theirs.gateway.sysctl(family.pick("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"), "1");
-        let rule =
-            format!("meta l4proto {{ tcp, udp, icmp, ipv6-icmp }} {ip} daddr {net} dnat to {neighbour}");
-        theirs.nft_for(family, &rule);
-        let masquerade = format!(
-            "table {ip} m {{ chain c {{ type nat hook postrouting priority srcnat;\n {ip} daddr {neighbour} ct status dnat masquerade\n }}\n }}"
-        );
-        theirs.gateway.run("nft", &[&masquerade]);
+        let (theirs, server) = theirs(family, offload);
         let theirs = conversations(&theirs, family, &server);
         let (ours, server) = Lab::segment(offload);
         // No forwarding is needed for what goes back where it came from.
-        up(&ours.gateway, "br0", &["--rule", &format!("{rule} masquerade")]);
+        up(&ours.gateway, "br0", &["--rule", &format!("{} masquerade", rule(family))]);
         let told = conversations(&ours, family, &server);
         assert_eq!(told, theirs, "offload {offload}");
         let flows = json(&ours.gateway, &["flows", "br0"]);
@@ -82,13 +98,39 @@ fn clients_and_servers_of_one_segment() {
         // The server sees the gateway as its client.
         let udp = flows.iter().find(|f| f["protocol"] == "udp" && f["server"]["port"] == 53).unwrap();
         let port = udp["client_port_at_server"].as_u64().unwrap() as u16;
-        let [client, server_end] = [(family.gateway(), port), (neighbour, 53)];
+        let [client, server_end] = [(family.gateway(), port), (family.neighbour(), 53)];
         let [client, server_end] = [client, server_end].map(|end| SocketAddr::from(end).to_string());
         let orig = json(&ours.gateway, &["orig", "udp", &client, &server_end]);
         assert_eq!((&orig["original"], &orig["flow"]["client"]), (&udp["original"], &udp["client"]));
         for ns in [&ours.client, &server] {
             assert_eq!(bad_checksums(ns), Vec::<String>::new(), "{family:?}, offload {offload}");
         }
+    }
+}
+
+/// What is left of the 64 hops that a question and its answer may take, where they arrive.
+fn hops(lab: &Lab, family: Family, server: &Netns) -> [u8; 2] {
+    let _echo = Server::udp(server, family.any(53));
+    let wires = [Wire::tap(server, "eth0"), Wire::tap(&lab.client, "eth0")].map(Wire::only);
+    talk::ask(&talk::udp_for(&lab.client, family, 4001), far(family, 1, 53), "far?").unwrap();
+    wires.map(|wire| {
+        let ttl = wire.next(|frame| {
+            let packet = Packet::read_loosely(&frame.bytes).ok()?;
+            (!frame.sent && packet.protocol() == 17).then_some(packet.ttl)
+        });
+        ttl.expect("a datagram")
+    })
+}
+
+/// nftables' is forwarded, ours goes back through the device as through a switch (loader/docs/rules.md).
+#[test]
+fn it_is_no_hop() {
+    for family in Family::BOTH {
+        let (theirs, server) = theirs(family, true);
+        assert_eq!(hops(&theirs, family, &server), [63, 63], "{family:?}");
+        let (ours, server) = Lab::segment(true);
+        up(&ours.gateway, "br0", &["--rule", &format!("{} masquerade", rule(family))]);
+        assert_eq!(hops(&ours, family, &server), [64, 64], "{family:?}");
     }
 }
 
