@@ -10,6 +10,32 @@ fn said(program: &str, arguments: &[&str]) -> Option<String> {
     output.status.success().then(|| text.trim().to_string()).filter(|text| !text.is_empty())
 }
 
+/// Below the root, what the program is made of: all that can make it another one than the commit's.
+const MADE_OF: [&str; 10] = [
+    "loader/src",
+    "loader/sys",
+    "loader/assets/link",
+    "loader/build.rs",
+    "loader/Cargo.toml",
+    "elf",
+    "scripts/deps.txt",
+    "Cargo.toml",
+    "Cargo.lock",
+    ".cargo",
+];
+
+/// The commit that is checked out, with `-dirty` where what the program is made of differs from it. Only those paths are
+/// asked about, because only those make this run again.
+fn checked_out(root: &Path) -> Option<String> {
+    let root = root.to_str()?;
+    let commit = said("git", &["-C", root, "rev-parse", "HEAD"])?;
+    let status = ["--no-optional-locks", "-C", root, "status", "--porcelain", "--untracked-files=no", "--"];
+    // No answer is no promise either.
+    let output = Command::new("git").args(status).args(MADE_OF).output().ok()?;
+    let clean = output.status.success() && output.stdout.is_empty();
+    Some(if clean { commit } else { format!("{commit}-dirty") })
+}
+
 /// How many there are, by the word and its brace; comments aside.
 fn unsafe_blocks(folder: &Path) -> usize {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -34,7 +60,7 @@ fn main() {
     let stated = std::fs::read_to_string(root.join(".commit")).ok().map(|text| text.trim().to_string());
     // Only a release says it: otherwise each commit would build everything again.
     let release = std::env::var("PROFILE").is_ok_and(|profile| profile == "release");
-    let asked = || said("git", &["rev-parse", "HEAD"]).filter(|_| release);
+    let asked = || Some(()).filter(|()| release).and_then(|()| checked_out(&root));
     let commit = stated.or_else(asked).unwrap_or_else(|| "not stated in this build".into());
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
     let compiler = said(&rustc, &["--version"]).unwrap_or_else(|| "unknown".into());
@@ -47,5 +73,8 @@ fn main() {
     println!("cargo::rerun-if-changed=../.commit");
     if let Some(head) = said("git", &["rev-parse", "--git-path", "logs/HEAD"]).filter(|_| release) {
         println!("cargo::rerun-if-changed={head}");
+        for path in MADE_OF.iter().map(|path| root.join(path)).filter(|path| path.exists()) {
+            println!("cargo::rerun-if-changed={}", path.display());
+        }
     }
 }

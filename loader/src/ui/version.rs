@@ -24,6 +24,7 @@ pub fn text() -> String {
         ("compat", cfg!(feature = "compat")),
         ("audit", cfg!(feature = "audit")),
         ("operate", cfg!(feature = "operate")),
+        ("watch", cfg!(feature = "watch")),
         ("suggest", cfg!(feature = "suggest")),
         ("demo", cfg!(feature = "demo")),
     ];
