@@ -29,6 +29,13 @@ fn only_what_the_owner_of_the_key_signed() {
     load(&[]).refused(code::OBJECT, &["not signed", "drop.bpf.o.minisig"]);
     sign("ours");
     load(&[]).done();
+    let packet = scratch.write("packet", "00".repeat(60));
+    let test = |key: &str| {
+        let line = ["test", &object, "drop", "--packet", &packet, "--require-signature", key];
+        detour::run(ns, &line)
+    };
+    test(&key).done();
+    test(&path("theirs.pub")).refused(code::OBJECT, &["another key"]);
     // Elsewhere, and older kinds of signature: signify's, without hashing first.
     std::fs::rename(&signature, path("elsewhere")).unwrap();
     load(&["--signature", &path("elsewhere")]).done();
@@ -61,6 +68,7 @@ fn only_what_the_policy_allows() {
     let lab = Lab::new();
     let ns = &lab.gateway;
     let scratch = Scratch::new();
+    let packet = scratch.write("packet", "00".repeat(60));
     let strict = scratch.write("strict", "# no printing\nhelper deny trace_*\nattach allow ingress\n");
     let run = detour::run(ns, &["inspect", "@trace", "--policy", &strict]).ends(code::NO);
     assert!(run.stdout.contains("strict:2: program trace calls bpf_trace_printk, "), "{}", run.stdout);
@@ -70,11 +78,13 @@ fn only_what_the_policy_allows() {
         &["load", "@trace", DEVICE][..],
         &["plan", "load", "@trace", DEVICE],
         &["load", "@trace", "--no-attach"],
+        &["test", "@trace", "trace", "--packet", &packet],
     ] {
         detour::run(ns, &[line, &["--policy", &strict]].concat())
             .refused(code::OBJECT, &["strict:2", "trace_printk", "nothing was loaded"]);
     }
     detour::run(ns, &["inspect", "@drop", "--policy", &strict]).done();
+    detour::run(ns, &["test", "@drop", "drop", "--packet", &packet, "--policy", &strict]).done();
     detour::run(ns, &["load", "@drop", DEVICE, "--policy", &strict]).done();
     detour::run(ns, &["unload", DEVICE]).done();
     let egress = ["load", "@drop", DEVICE, "--egress", "drop", "--policy", &strict];
@@ -126,4 +136,19 @@ fn kernel_functions_are_seen_before_a_kernel_is_asked() {
     assert!(run.stdout.contains("none:1: program") && run.stdout.contains("calls bpf_"), "{}", run.stdout);
     let all = scratch.write("all", "kfunc allow bpf_* no_such_*\n");
     detour::run(&ns, &["inspect", &object, "--policy", &all]).done();
+}
+
+/// Maps count with a value for each CPU that this machine can have.
+#[test]
+fn maps_count_for_all_cpus() {
+    let ns = Netns::new();
+    let scratch = Scratch::new();
+    let possible = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap();
+    let last = possible.trim().rsplit(['-', ',']).next().unwrap().parse::<usize>().unwrap();
+    // map line: a key of 4 bytes, 64 for each CPU; map .rodata: 4 and 32.
+    let bytes = 4 + 64 * (last + 1) + 4 + 32;
+    let limit = |most: usize| scratch.write(&format!("most{most}"), format!("bytes max {most}\n"));
+    detour::run(&ns, &["inspect", "@trace", "--policy", &limit(bytes)]).done();
+    let run = detour::run(&ns, &["inspect", "@trace", "--policy", &limit(bytes - 1)]).ends(code::NO);
+    assert!(run.stdout.contains(&format!("object has maps of {bytes} bytes")), "{}", run.stdout);
 }

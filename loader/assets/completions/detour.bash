@@ -2378,7 +2378,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__test)
-            opts="-n -j -p -v -q -h --packet --out --repeat --set --type --legacy-maps --transcript --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --packet --out --repeat --set --type --policy --require-signature --signature --legacy-maps --transcript --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2402,6 +2402,18 @@ _detour() {
                     ;;
                 --type)
                     COMPREPLY=($(compgen -W "sched_cls" -- "${cur}"))
+                    return 0
+                    ;;
+                --policy)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --require-signature)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --signature)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --transcript)

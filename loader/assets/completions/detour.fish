@@ -487,6 +487,9 @@ complete -c detour -n "__fish_detour_using_subcommand test" -l out -d 'Write the
 complete -c detour -n "__fish_detour_using_subcommand test" -l repeat -d 'Run N times, and tell the mean duration' -r
 complete -c detour -n "__fish_detour_using_subcommand test" -l set -d 'Set a variable, VAR[.FIELD][[N]]=VALUE, before loading' -r
 complete -c detour -n "__fish_detour_using_subcommand test" -l type -d 'The type of functions named here whose section says nothing of one' -r -f -a "sched_cls\t''"
+complete -c detour -n "__fish_detour_using_subcommand test" -l policy -d 'What a program may use and how large it may be; what is against it is refused' -r
+complete -c detour -n "__fish_detour_using_subcommand test" -l require-signature -d 'Load only what the owner of this public key signed (minisign, Ed25519)' -r
+complete -c detour -n "__fish_detour_using_subcommand test" -l signature -d 'Where the signature is, if not in the object\'s FILE.minisig' -r
 complete -c detour -n "__fish_detour_using_subcommand test" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r
 complete -c detour -n "__fish_detour_using_subcommand test" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand test" -l color -d 'Colours' -r -f -a "auto\t''

@@ -10,3 +10,4 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 pub mod policy;
 pub mod signature;
+pub mod size;

@@ -13,11 +13,12 @@
 //! programs max 4
 //! maps     max 16
 //! entries  max 100000                     # of each map
-//! bytes    max 16000000                   # keys and values of all maps together
+//! bytes    max 16000000                   # keys and values of all maps together, for all CPUs of this machine
 //! ```
 //! A word that ends in `*` stands for all that begin so. What is denied is denied; where there is an `allow`, everything
-//! else is; a subject without a line may be anything.
+//! else is; a subject without a line may be anything. What is said of maps holds for those inside maps of maps.
 
+use super::size::{self, Machine};
 use crate::object::{helper, Object, Origin, Program, CALL};
 
 /// What a policy can speak of.
@@ -105,9 +106,14 @@ impl Policy {
         Ok(Policy { rules })
     }
 
-    /// Everything in the object that is against it. `map_type` names the numbers of map types; the object is as parsed,
-    /// before a kernel has filled its externs.
-    pub fn violations(&self, object: &Object, map_type: &dyn Fn(u32) -> String) -> Vec<Violation> {
+    /// Everything in the object that is against it on this machine. `map_type` names the numbers of map types; the object is
+    /// as parsed, before a kernel has filled its externs.
+    pub fn violations(
+        &self,
+        object: &Object,
+        map_type: &dyn Fn(u32) -> String,
+        on: Machine,
+    ) -> Vec<Violation> {
         let mut found = Vec::new();
         let mut tell = |line: Option<usize>, about: &str, what: String| {
             found.extend(line.map(|line| Violation { line, about: about.to_string(), what }));
@@ -137,17 +143,16 @@ impl Policy {
                 }
             }
         }
-        let mut bytes = 0_u64;
-        for map in &object.maps {
+        // A template is no map, but what it is the template of will be.
+        for map in object.maps.iter().flat_map(|map| [Some(map), map.inner.as_deref()]).flatten() {
             let about = format!("map {}", map.name);
             let kind = map_type(map.map_type);
             tell(self.named(Subject::Map, &kind), &about, format!("is of type {kind}"));
             let entries = u64::from(map.max_entries);
             tell(self.counted(Subject::Entries, entries), &about, format!("has {entries} entries"));
-            let size = u64::from(map.key_size).saturating_add(map.value_size.into());
-            let size = if ["ringbuf", "user_ringbuf"].contains(&kind.as_str()) { 1 } else { size };
-            bytes = bytes.saturating_add(entries.saturating_mul(size));
         }
+        let sizes = object.maps.iter().map(|map| size::bytes(map, map_type, on));
+        let bytes = sizes.fold(0, u64::saturating_add);
         tell(self.counted(Subject::Bytes, bytes), "object", format!("has maps of {bytes} bytes"));
         found
     }
@@ -217,12 +222,18 @@ fn place(object: &Object, program: &Program, insn: usize) -> String {
 mod tests {
     use super::*;
 
-    fn told(policy: &str) -> Vec<String> {
-        let object = Object::parse(include_bytes!("../../../elf/trace.bpf.o")).unwrap();
-        let policy = Policy::parse(policy).unwrap();
-        let all = policy
-            .violations(&object, &|n| ["", "hash", "array"].get(n as usize).unwrap_or(&"other").to_string());
+    const ONE: Machine = Machine { cpus: 1, page: 4096 };
+
+    fn told_of(object: &[u8], policy: &str, on: Machine) -> Vec<String> {
+        let (object, policy) = (Object::parse(object).unwrap(), Policy::parse(policy).unwrap());
+        let kinds = ["", "hash", "array", "prog_array", "", "", "percpu_array"];
+        let kind = |n: u32| kinds.get(n as usize).unwrap_or(&"other").to_string();
+        let all = policy.violations(&object, &kind, on);
         all.iter().map(|v| format!("{}: {} {}", v.line, v.about, v.what)).collect()
+    }
+
+    fn told(policy: &str) -> Vec<String> {
+        told_of(include_bytes!("../../../elf/trace.bpf.o"), policy, ONE)
     }
 
     #[test]
@@ -243,7 +254,7 @@ mod tests {
         assert_eq!(told("licence allow GPL"), ["1: object has the licence 'Dual MIT/GPL'"]);
         assert_eq!(told("licence allow GPL \"Dual MIT/GPL\""), Vec::<String>::new());
         // A percpu array for the line, and the read-only data.
-        assert_eq!(told("map allow array"), ["1: map line is of type other"]);
+        assert_eq!(told("map allow array"), ["1: map line is of type percpu_array"]);
         assert_eq!(told("maps max 1\nmaps max 2"), ["1: object has 2 maps"]);
         assert_eq!(told("programs max 0\nprograms max 1"), ["1: object has 1 programs"]);
         assert_eq!(told("entries max 0"), ["1: map line has 1 entries", "1: map .rodata has 1 entries"]);
@@ -255,6 +266,22 @@ mod tests {
         assert_eq!(most(count), Vec::<String>::new());
         assert_eq!(told("bytes max 103"), ["1: object has maps of 104 bytes"]);
         assert_eq!(told("bytes max 104"), Vec::<String>::new());
+        // A line of 64 bytes for each CPU; its key, and .rodata of 4 + 32, are there once.
+        let trace = include_bytes!("../../../elf/trace.bpf.o");
+        let eight = Machine { cpus: 8, ..ONE };
+        assert_eq!(told_of(trace, "bytes max 551", eight), ["1: object has maps of 552 bytes"]);
+    }
+
+    #[test]
+    fn maps_inside_maps_are_maps() {
+        let maps = include_bytes!("../../../elf/fixtures/maps.bpf.o");
+        let told = |policy: &str| told_of(maps, policy, ONE);
+        let inside = told("map deny array").iter().any(|line| line == "1: map outer.inner is of type array");
+        assert!(inside, "{:?}", told("map deny array"));
+        assert!(told("entries max 0").contains(&"1: map outer.inner has 1 entries".to_string()));
+        // 12 + (32 + 3 * 12) + 24 + 24 + 176 + 12, see audit/size.rs.
+        assert_eq!(told("bytes max 315"), ["1: object has maps of 316 bytes"]);
+        assert_eq!(told("bytes max 316"), Vec::<String>::new());
     }
 
     #[test]

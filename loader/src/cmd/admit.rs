@@ -2,7 +2,9 @@
 //! `--require-signature` and `--policy` to a refusal, before anything of an object is planned.
 use crate::audit::policy::{Policy, Violation};
 use crate::audit::signature;
+use crate::audit::size::Machine;
 use crate::cmd::objects::{self, Named};
+use crate::load::gather;
 use crate::load::plan::Attach;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::tc::EGRESS;
@@ -26,9 +28,11 @@ pub fn policy(args: &ArgMatches) -> Result<Option<(String, Policy)>, Refusal> {
     Policy::parse(&text).map(|policy| Some((path.clone(), policy))).map_err(fault)
 }
 
-/// What of an object is against the policy.
-pub fn violations(policy: &Policy, named: &Named) -> Vec<Violation> {
-    policy.violations(&named.object, &map_type)
+/// What of an object is against the policy, on a machine like this one.
+pub fn violations(policy: &Policy, named: &Named) -> Result<Vec<Violation>, Refusal> {
+    let machine = gather::machine()?;
+    let on = Machine { cpus: machine.possible_cpus.into(), page: machine.page_size.into() };
+    Ok(policy.violations(&named.object, &map_type, on))
 }
 
 /// Refuses an object that is not signed as it has to be, or that the policy does not allow.
@@ -37,7 +41,7 @@ pub fn object(named: &Named, bytes: &[u8], args: &ArgMatches) -> Result<(), Refu
         signed(bytes, key, args)?;
     }
     match policy(args)? {
-        Some((path, policy)) => refuse(&path, violations(&policy, named)),
+        Some((path, policy)) => refuse(&path, violations(&policy, named)?),
         None => Ok(()),
     }
 }

@@ -10,7 +10,7 @@ pub fn inspect(args: &ArgMatches) -> Result<Answer, Refusal> {
     let named = objects::open(args)?;
     #[cfg(feature = "audit")]
     if let Some((path, policy)) = crate::cmd::admit::policy(args)? {
-        return Ok(judged(&path, &policy, &named));
+        return judged(&path, &policy, &named);
     }
     let only: Vec<&String> = args.get_many("program").into_iter().flatten().collect();
     for name in &only {
@@ -26,14 +26,18 @@ pub fn inspect(args: &ArgMatches) -> Result<Answer, Refusal> {
 
 /// What is against a policy, instead of what it holds. 1 if anything is.
 #[cfg(feature = "audit")]
-fn judged(path: &str, policy: &crate::audit::policy::Policy, named: &objects::Named) -> Answer {
+fn judged(
+    path: &str,
+    policy: &crate::audit::policy::Policy,
+    named: &objects::Named,
+) -> Result<Answer, Refusal> {
     use crate::cmd::admit;
-    let found = admit::violations(policy, named);
+    let found = admit::violations(policy, named)?;
     let text = match found.is_empty() {
         true => format!("{}: nothing is against the policy\n", ui::text::escape(&named.file)),
         false => admit::text(path, &found),
     };
     let json = serde_json::json!({"schema": "detour.policy/1", "file": named.file, "allowed": found.is_empty(),
         "violations": admit::json(&found)});
-    Answer { text, json, code: u8::from(!found.is_empty()) }
+    Ok(Answer { text, json, code: u8::from(!found.is_empty()) })
 }

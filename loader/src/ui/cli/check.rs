@@ -81,7 +81,7 @@ pub(super) fn test() -> Command {
         .arg(option("repeat", "N", value_parser!(u32).range(1..), "Run N times, and tell the mean duration"))
         .arg(set())
         .arg(sched_cls());
-    reading(command)
+    reading(command.args(super::args::admitted()))
 }
 
 pub(super) fn inspect() -> Command {
@@ -95,8 +95,9 @@ pub(super) fn inspect() -> Command {
         .arg(functions("program", "With --disasm: this program only").requires("disasm"));
     let command = reading(command);
     #[cfg(feature = "audit")]
-    let command =
-        command.arg(super::args::policy().help("Say what of it is against FILE; exit status 1 if anything"));
+    let command = command
+        .arg(super::args::policy().help("Say what of it is against FILE; exit status 1 if anything"))
+        .after_help(POLICY);
     command
 }
 
@@ -123,3 +124,17 @@ pub(super) fn verify() -> Command {
         .arg(super::args::rule())
         .args(limits::options())
 }
+
+/// What is in a policy (audit/policy.rs).
+#[cfg(feature = "audit")]
+const POLICY: &str = "A policy has a rule a line; a word that ends in * stands for all that begin so, and what follows # is a remark:\n\
+    \n  helper   allow map_lookup_elem skb_*    or deny: helpers by name without bpf_\n  \
+    kfunc    allow                          none at all; where there is an allow, everything else is denied\n  \
+    map      allow hash array lru_hash      types of maps, those inside maps of maps as well\n  \
+    attach   allow ingress egress           and tcx-ingress, tcx-egress\n  \
+    licence  allow \"Dual MIT/GPL\" GPL\n  \
+    instructions max 4096                   of each program, subprograms included\n  \
+    programs max 4\n  \
+    maps     max 16\n  \
+    entries  max 100000                     of each map\n  \
+    bytes    max 16000000                   keys and values of all maps when full, on all CPUs of this machine";
