@@ -102,7 +102,7 @@ pub fn both_ways6(
     egress.rewrites(&answer.clone().between(server, client6(port)), &answer);
 }
 
-/// Counters that say that somebody met a wrong checksum; TCP's are those of both families.
+/// Counters that say that somebody met a wrong checksum, of either family.
 pub fn bad_checksums(ns: &Netns) -> Vec<String> {
     let read =
         |file: &str| ns.within(|| std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap());
@@ -113,8 +113,15 @@ pub fn bad_checksums(ns: &Netns) -> Vec<String> {
         .filter(|line| line.split_whitespace().nth(1) != Some("0"))
         .map(str::to_owned)
         .collect();
-    let tcp: Vec<&str> = four.lines().filter(|line| line.starts_with("Tcp:")).collect();
-    let names = tcp[0].split_whitespace().zip(tcp[1].split_whitespace());
-    bad.extend(names.filter(|(n, v)| n.contains("Csum") && *v != "0").map(|(n, v)| format!("tcp {n} {v}")));
+    // Pairs of lines: the names of a protocol's counters, and the counters.
+    let lines: Vec<&str> = four.lines().collect();
+    for pair in lines.chunks_exact(2) {
+        let names = pair[0].split_whitespace().zip(pair[1].split_whitespace());
+        bad.extend(
+            names
+                .filter(|(name, n)| name.contains("Csum") && *n != "0")
+                .map(|(name, n)| format!("{} {name} {n}", pair[0].split(':').next().unwrap_or_default())),
+        );
+    }
     bad
 }

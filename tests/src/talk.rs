@@ -93,15 +93,21 @@ pub fn ask(socket: &UdpSocket, to: SocketAddr, text: &str) -> io::Result<(String
     next(socket)
 }
 
-/// What a connected `socket` hears of datagrams that nobody takes. A kernel may keep an ICMP error to itself (its
-/// limits, or icmp_xmit_lock() in net/ipv4/icmp.c), so a few are sent: the next one tells the same.
+/// What a connected `socket` hears of datagrams that nobody takes.
 pub fn refusal(socket: &UdpSocket) -> io::Result<io::ErrorKind> {
+    refused(socket, b"anybody?").map(|error| error.kind())
+}
+
+/// The error itself. A kernel may keep an ICMP error to itself (its limits, or icmp_xmit_lock() in net/ipv4/icmp.c), so a few
+/// datagrams are sent: the next one tells the same.
+pub fn refused(socket: &UdpSocket, text: &[u8]) -> io::Result<io::Error> {
     socket.set_read_timeout(Some(PATIENCE / 5))?;
     for _ in 0..5 {
-        socket.send(b"anybody?")?;
-        match socket.recv(&mut [0; 10]) {
+        // What came of the one before may be heard now, too.
+        let heard = socket.send(text).and_then(|_| socket.recv(&mut [0; 10]));
+        match heard {
             Err(error) if silence(&error) => {}
-            Err(error) => return Ok(error.kind()),
+            Err(error) => return Ok(error),
             Ok(_) => return Err(io::Error::other("an answer, where nobody listens")),
         }
     }
