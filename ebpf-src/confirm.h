@@ -12,7 +12,6 @@
 #define confirmN       F(confirm)
 #define livesN         F(lives)
 #define may_openN      F(may_open)
-#define flow_reopenedN F(flow_reopened)
 
 /* Slots looked at before giving up, 7 ns each: with 99 of 100 in use, 8 of 100 such looks find none. */
 #define LOOKS 256
@@ -191,20 +190,4 @@ static __always_inline void livesN(struct __sk_buff *skb, struct workN *w, struc
 		at = flow_movedN(found);
 	}
 	flow_followN(found, at);
-}
-
-/* A SYN on a flow that is closing begins a new one: the rules are asked again. One CPU wins; 1 if the flow is gone. */
-static __always_inline int flow_reopenedN(const struct foundN *found, const struct packetN *p)
-{
-	struct flowN *f = found->flow;
-	int won;
-
-	if (found->state != FLOW_CLOSING || (p->flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_SYN)
-		return 0;
-	bpf_spin_lock(&f->lock);
-	won = f->state == FLOW_CLOSING && f->generation == found->generation;
-	if (won)
-		f->state = FLOW_ENDING;
-	bpf_spin_unlock(&f->lock);
-	return won && leaveN(found->slot, FLOW_FREE, 0);
 }

@@ -14,6 +14,7 @@
 #include "tell.h"
 #include "confirm.h"
 #include "open.h"
+#include "reopen.h"
 #include "match.h"
 #include "rewrite.h"
 #include "sealed.h"

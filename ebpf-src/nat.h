@@ -14,7 +14,7 @@ static __always_inline int arrivesN(struct __sk_buff *skb, struct workN *w, __u3
 	struct foundN found;
 	struct keyN to;
 
-	if (!flow_findN(&w->packet.key, DIR_FORWARD, now, &found) || flow_reopenedN(&found, &w->packet))
+	if (!flow_findN(&w->packet.key, DIR_FORWARD, now, &found) || flow_reopenedN(skb, w, &found))
 		return arriveN(&w->packet);
 	if (found.marks & MARK_MASQUERADE) {
 		w->slot = found.slot;

@@ -11,6 +11,7 @@
 #define flow_hashN     F(flow_hash)
 #define candidateN     F(candidate)
 #define tupleN         F(bpf_sock_tuple)
+#define socket_stateN  F(socket_state)
 #define socket_existsN F(socket_exists)
 #define own_socketN    F(own_socket)
 #define both_directN   F(both_direct)
@@ -124,9 +125,8 @@ static __always_inline __u32 candidateN(const struct keyN *fwd, __u32 try)
 	return own && own < 1024 ? 1 + hash % 1023 : 1024 + hash % 64512;
 }
 
-/* Does this machine hold a TCP socket for the tuple, connected, half-open or waiting? After a loss of our state, or
- * from before we came. A listener does not count. The tuple is the one that the server will see arriving. */
-static __always_inline int socket_existsN(struct __sk_buff *skb, const struct keyN *rev)
+/* The state of this machine's TCP socket for the tuple, as the server would see it arriving; 0 if there is none. */
+static __always_inline __u32 socket_stateN(struct __sk_buff *skb, const struct keyN *rev)
 {
 	struct tupleN tuple = {
 		.saddr = rev->dst,
@@ -141,7 +141,16 @@ static __always_inline int socket_existsN(struct __sk_buff *skb, const struct ke
 		return 0;
 	state = sk->state;
 	bpf_sk_release(sk);
-	return state != TCP_LISTEN;
+	return state;
+}
+
+/* Does this machine hold a TCP socket for the tuple, connected, half-open or waiting? After a loss of our state, or
+ * from before we came. A listener does not count. */
+static __always_inline int socket_existsN(struct __sk_buff *skb, const struct keyN *rev)
+{
+	__u32 state = socket_stateN(skb, rev);
+
+	return state && state != TCP_LISTEN;
 }
 
 /* Does this machine hold a socket that the answers to a masqueraded flow would reach? */

@@ -133,7 +133,13 @@ struct bpf_sock {
 _Static_assert(__builtin_offsetof(struct bpf_sock, state) == 72, "bpf_sock");
 
 enum tcp_state {
+	TCP_ESTABLISHED = 1,
+	TCP_SYN_RECV = 3,
+	TCP_FIN_WAIT1 = 4,
+	TCP_FIN_WAIT2 = 5,
+	TCP_CLOSE_WAIT = 8,
 	TCP_LISTEN = 10,
+	TCP_NEW_SYN_RECV = 12,
 };
 
 /* A packet's addresses as it arrives; the lookup takes it from the view of the receiving socket. */

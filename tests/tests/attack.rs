@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! What strangers can do to a gateway: floods, scans and races. Those who talk already must not notice.
 use e2e::bench::Bench;
+use e2e::capture::Wire;
 use e2e::crowd::{arrivals, meanwhile, Crowd, Flood};
 use e2e::detour::{self, up};
 use e2e::family::Family;
 use e2e::lab::Lab;
 use e2e::netns::apart;
-use e2e::packet::{Packet, ACK, SYN};
+use e2e::packet::{Packet, ACK, FIN, RST, SYN};
 use e2e::serve::Server;
+use e2e::talk;
 use e2e::testrun::{Outcome, Sums};
 use nix::sched::{sched_setaffinity, CpuSet};
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
 use nix::unistd::Pid;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Barrier;
 use std::time::Instant;
@@ -217,4 +220,44 @@ fn a_full_table(family: Family) {
     // 20 times the half-open slots: the later ones are pushed out, the first ones stay.
     Flood::new(&lab, family, &[80], &[]).send(2 * share(family, HALF_OPEN) * 20);
     first.exchange();
+}
+
+/// Somebody knows both ends of a connection, and no sequence number: he says RST, or FIN where the server has said it
+/// already, and then SYN in the client's name. The server takes neither (RFC 5961), and the connection goes on.
+#[test]
+fn forged_segments_end_no_connection() {
+    for family in Family::BOTH {
+        let lab = Lab::new();
+        up(&lab.gateway, &lab.device, &["--rule", "tcp dport 80 redirect to :8080"]);
+        let listener = lab.gateway.within(|| TcpListener::bind(server(family, 8080)).unwrap());
+        let wire = Wire::tap(&lab.client, "eth0");
+        for (port, half_closed, forged) in
+            [(4000, false, RST), (4001, false, RST | ACK), (4002, true, FIN | ACK), (4003, true, RST)]
+        {
+            let (from, to) = (SocketAddr::new(family.client(), port), nobody(family, 0, 80));
+            let mut client = talk::dial(&lab.client, port, to).unwrap();
+            let (mut served, _) = listener.accept().unwrap();
+            served.set_read_timeout(Some(talk::PATIENCE)).unwrap();
+            client.write_all(b"one").unwrap();
+            served.read_exact(&mut [0; 3]).unwrap();
+            if half_closed {
+                served.shutdown(Shutdown::Write).unwrap();
+                assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
+            }
+            for flags in [forged, SYN] {
+                let mut frame = Packet::tcp(from, to, flags).frame();
+                frame[..6].copy_from_slice(&[2, 0, 0, 0, 0, 2]);
+                frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 0x52]);
+                wire.send(&frame);
+            }
+            let what = format!("{family:?}, flags {forged:#x}, half closed: {half_closed}");
+            let mut heard = [0; 3];
+            client.write_all(b"two").unwrap_or_else(|error| panic!("{what}: {error}"));
+            served.read_exact(&mut heard).unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert_eq!(&heard, b"two", "{what}");
+            // What ended all the same is told with the next segment.
+            client.write_all(b"end").unwrap_or_else(|error| panic!("{what}: {error}"));
+            served.read_exact(&mut heard).unwrap_or_else(|error| panic!("{what}: {error}"));
+        }
+    }
 }
