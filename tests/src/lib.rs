@@ -4,7 +4,7 @@
 //! * [`netns`], [`lab`]: a client and a gateway that nobody else sees and that vanish with the test; [`family`]: their names in
 //!   IPv4 and IPv6;
 //! * [`serve`], [`talk`]: servers on the gateway and what a client hears when it asks;
-//! * [`crowd`]: very many of them, and a flood;
+//! * [`crowd`]: very many of them, and a flood; [`race`]: two processors at once;
 //! * [`packet`], [`sctp`], [`capture`]: frames built, read and their checksums computed, all independent of the code under test;
 //! * [`random`]: any number of packets, and [`model`]: what has to become of each;
 //! * [`tun`]: a device whose far end is a test;
@@ -32,6 +32,7 @@ pub mod listen;
 pub mod model;
 pub mod netns;
 pub mod packet;
+pub mod race;
 pub mod random;
 pub mod sctp;
 pub mod serve;

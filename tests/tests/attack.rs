@@ -6,18 +6,15 @@ use e2e::crowd::{arrivals, meanwhile, Crowd, Flood};
 use e2e::detour::{self, up};
 use e2e::family::Family;
 use e2e::lab::Lab;
-use e2e::netns::apart;
 use e2e::packet::{Packet, ACK, FIN, RST, SYN};
+use e2e::race::race;
 use e2e::serve::Server;
 use e2e::talk;
 use e2e::testrun::{Outcome, Sums};
-use nix::sched::{sched_setaffinity, CpuSet};
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
-use nix::unistd::Pid;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Barrier;
 use std::time::Instant;
 
 /// The table of confirmed flows.
@@ -122,27 +119,24 @@ fn a_scan_of_all_ports_hides_nobody_else() {
     }
 }
 
-/// Runs `frame` through the ingress program on two CPUs at the same moment, `times` times with another frame each.
-fn race(bench: &Bench, frames: &[Vec<u8>]) -> [Vec<Outcome>; 2] {
-    let barrier = Barrier::new(2);
+/// Runs each of `frames` through the ingress program on two processors at the same moment.
+fn both(bench: &Bench, frames: &[Vec<u8>]) -> [Vec<Outcome>; 2] {
     let ingress = bench.program("ingress");
-    let side = |cpu: usize| {
-        bench.lab.gateway.within(|| {
-            let mut set = CpuSet::new();
-            set.set(cpu).unwrap();
-            sched_setaffinity(Pid::from_raw(0), &set).expect("two CPUs");
-            let run = |frame: &Vec<u8>| {
-                barrier.wait();
-                ingress.run_here(frame, Sums::None).unwrap()
-            };
-            frames.iter().map(run).collect()
-        })
-    };
-    std::thread::scope(|scope| {
-        let other = scope.spawn(|| side(1));
-        let this = apart(|| side(0));
-        [this, other.join().unwrap()]
-    })
+    let run = |_, n: usize| ingress.run_here(&frames[n], Sums::None).unwrap();
+    race(&bench.lab.gateway, frames.len(), run).0
+}
+
+/// Half-open slots that both processors together have taken, and confirmed ones.
+fn taken(bench: &Bench, family: Family) -> (usize, usize) {
+    let number = |bytes: &[u8]| u32::from_ne_bytes(bytes[..4].try_into().unwrap()) as usize;
+    // struct hands (ebpf-src/abi.h) of each processor: where it goes on in its ring, which has not come round.
+    let hands = bench.map("hands").lookup(&family.pick(0u32, 1).to_ne_bytes()).unwrap().unwrap();
+    let half = hands.chunks(8).map(number).sum();
+    let slots = bench.map(family.pick("slots4", "slots6"));
+    let first = share(family, HALF_OPEN) * (hands.len() / 8) as u32;
+    // A slot counts its tenants, also those who left it at once.
+    let tenants = |slot: u32| slots.lookup(&slot.to_ne_bytes()).unwrap().map(|slot| number(&slot[4..]));
+    (half, (first..).map_while(tenants).sum())
 }
 
 #[test]
@@ -156,11 +150,11 @@ fn two_processors(family: Family) {
     // Every second one has to take another client port, because the one before has this 4-tuple at the server.
     let far = |n: u16| nobody(family, u32::from(n % 2), 80);
     let packet = |n: u16, flags| Packet::tcp(client(n / 2), far(n), flags);
-    // Each takes a half-open slot on both processors, also where it loses.
+    // A race takes a half-open slot on both processors.
     let count = share(family, HALF_OPEN) as u16 - 24;
 
     let syns: Vec<Vec<u8>> = (0..count).map(|n| packet(n, SYN).frame()).collect();
-    let [here, there] = race(&bench, &syns);
+    let [here, there] = both(&bench, &syns);
     for (n, (here, there)) in here.iter().zip(&there).enumerate() {
         assert_eq!(here, there, "flow {n}: both processors rewrite it alike");
     }
@@ -175,6 +169,9 @@ fn two_processors(family: Family) {
     let twice = ends.windows(2).find(|two| two[0].1 == two[1].1);
     assert_eq!(twice, None, "two flows share a 4-tuple at the server");
 
+    // Who finds the flow takes no slot: where both have taken one, both were about to open the flow.
+    let races = taken(&bench, family).0 - usize::from(count);
+
     // The server answers, then both processors see the client's acknowledgement.
     let egress = bench.program("egress");
     ends.sort();
@@ -184,8 +181,12 @@ fn two_processors(family: Family) {
         assert_eq!(Packet::read(&outcome.frame), Ok(packet(*n, SYN | ACK).reversed()), "flow {n}");
     }
     let acks: Vec<Vec<u8>> = (0..count).map(|n| packet(n, ACK).acknowledging(0x0102_0305).frame()).collect();
-    let [here, there] = race(&bench, &acks);
+    let [here, there] = both(&bench, &acks);
     assert_eq!(here, there);
+    // And as for opening: where both have taken a slot, both were about to move the flow there.
+    let moves = taken(&bench, family).1 - usize::from(count);
+    println!("{family:?}: {races} and {moves} of {count} were races");
+    assert!(races >= 10 && moves >= 10, "{races} and {moves} of {count} were races: this shows little");
     let flows = detour::json(&bench.lab.gateway, &["flows", &bench.lab.device]);
     let flows = flows["flows"].as_array().expect("flows");
     let confirmed = flows.iter().filter(|flow| flow["state"] == "confirmed").count();
