@@ -24,6 +24,12 @@
 
 char _license[] SEC("license") = "Dual MIT/GPL";
 
+/* A tag of VLAN 0 has a priority and names no VLAN (802.1Q, 6.9.1): the kernel gives the frame to the device itself. */
+static __always_inline int priority_tagged(struct __sk_buff *skb)
+{
+	return skb->vlan_present && !(skb->vlan_tci & VLAN_VID_MASK) && !is_tag(skb->protocol);
+}
+
 /* What the frame carries; 0 if that is not this device's traffic. */
 static __always_inline __u32 carried(struct __sk_buff *skb)
 {
@@ -32,7 +38,7 @@ static __always_inline __u32 carried(struct __sk_buff *skb)
 	if (!skb->vlan_present && !is_tag(type))
 		return type;
 	if (!(cfg.flags & CFG_VLAN))
-		return 0;
+		return priority_tagged(skb) ? type : 0;
 	if (is_tag(type))
 		reach(skb, ETH_HLEN + TAGS_MAX * sizeof(struct vlan_hdr));
 	return behind_tags(skb) >> 16;

@@ -178,6 +178,8 @@ struct vlan_hdr {
 };
 _Static_assert(sizeof(struct vlan_hdr) == 4, "vlan_hdr");
 
+#define VLAN_VID_MASK 0x0fff
+
 struct iphdr {
 	__u8 version_ihl;
 	__u8 tos;

@@ -5,13 +5,13 @@ use e2e::capture::Wire;
 use e2e::detour::{self, code, up};
 use e2e::lab::{ip, Lab, CLIENT, GATEWAY};
 use e2e::netns::Netns;
-use e2e::packet::{Packet, SYN};
+use e2e::packet::{Inner, Packet, ACK, RST, SYN};
 use e2e::serve::Server;
 use e2e::talk;
 use e2e::testrun::{Program, Sums, UNSPEC};
 use e2e::tools;
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 fn any(port: u16) -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], port))
@@ -252,6 +252,54 @@ fn a_tag_in_the_metadata() {
             let seen = frames.iter().filter(|frame| !frame.sent && frame.bytes.ends_with(&expected)).count();
             assert_eq!(seen, 1, "--vlan {option} {tags:02x?}: {frames:02x?}");
         }
+    }
+}
+
+/// A tag of VLAN 0 has a priority and names no VLAN: the kernel takes such a frame for the device's own, and so do we.
+#[test]
+fn priority_tags_are_no_vlans() {
+    for option in ["none", "any"] {
+        let lab = Lab::new();
+        let _server = Server::http(&lab.gateway, SocketAddr::from((GATEWAY, 80)), "page");
+        let rules = ["tcp dport 81 reject with tcp reset", "udp dport 82 reject", "tcp redirect"];
+        let rules = rules.into_iter().flat_map(|rule| ["--rule", rule]);
+        up(&lab.gateway, "eth0", &rules.chain(["--vlan", option]).collect::<Vec<_>>());
+        let wire = Wire::tap(&lab.client, "eth0");
+        for packet in [
+            Packet::tcp(client(4000), at(FAR, 80), SYN),
+            Packet::tcp(client(4001), at(FAR, 81), SYN),
+            Packet::udp(client(4002), at(FAR, 82)),
+            Packet::tcp(client(4003), at(GATEWAY, 80), SYN),
+        ] {
+            let mut frame = tagged(&packet, &[0x81, 0, 0x60, 0]);
+            frame[..6].copy_from_slice(&[2, 0, 0, 0, 0, 2]);
+            wire.send(&frame);
+        }
+        let frames = wire.frames(2 * talk::QUIET);
+        // A refusal goes back with the tag of what it answers.
+        let untagged = |mut bytes: Vec<u8>| {
+            if bytes[12..14] == [0x81, 0] {
+                bytes.drain(12..16);
+            }
+            bytes
+        };
+        let heard = frames.into_iter().filter(|frame| !frame.sent).map(|frame| untagged(frame.bytes));
+        let heard: Vec<Packet> = heard.filter_map(|bytes| Packet::read_loosely(&bytes).ok()).collect();
+        let from = |port: u16, far: Ipv4Addr, flags: u8| {
+            let (server, us) = (SocketAddr::from((far, port)), CLIENT);
+            let is_it = |packet: &&Packet| {
+                let sent = matches!(packet.inner, Inner::Tcp { flags: sent, .. } if sent == flags);
+                packet.ends().0 == server && packet.dst == us && sent
+            };
+            heard.iter().filter(is_it).count()
+        };
+        assert!(from(80, FAR, SYN | ACK) >= 1, "--vlan {option}: translated: {heard:?}");
+        assert!(from(80, GATEWAY, SYN | ACK) >= 1, "--vlan {option}: direct: {heard:?}");
+        assert_eq!(from(81, FAR, RST | ACK), 1, "--vlan {option}: refused: {heard:?}");
+        let unreachable = |packet: &&Packet| {
+            packet.src == FAR && matches!(packet.inner, Inner::Icmp { kind: 3, code: 3, .. })
+        };
+        assert_eq!(heard.iter().filter(unreachable).count(), 1, "--vlan {option}: {heard:?}");
     }
 }
 

@@ -141,6 +141,8 @@ fn more(line: &str, complaint: &str) -> &'static str {
         "a protocol's bare name"
     } else if complaint.contains("Address family") {
         "a target of the other family than the table's"
+    } else if complaint.contains("conflicting protocols") && !words.contains(&"reject") {
+        "a port of one of several protocols in a set"
     } else if complaint.contains("conflicting protocols") || complaint.contains("abstracted ICMP") {
         "a refusal of the other family than the table's, or of both"
     } else {
@@ -168,13 +170,14 @@ fn less(line: &str, reason: &Reason) -> &'static str {
         Reason::NotUnicast => "targets that no server can have",
         Reason::PortZero => "port 0 as a target",
         Reason::SctpPort => "a target port for SCTP",
+        Reason::PortWithoutProtocol => "a target port where one of several protocols has none",
         Reason::Conflict(_) => "conditions that exclude each other",
         other => panic!("nft takes what we do not: {line}\n{other}"),
     }
 }
 
 /// All of the above.
-const DIFFERENCES: [&str; 18] = [
+const DIFFERENCES: [&str; 20] = [
     "a protocol's bare name",
     "`masquerade` after `dnat to`",
     "a target of the other family than the table's",
@@ -192,6 +195,8 @@ const DIFFERENCES: [&str; 18] = [
     "targets that no server can have",
     "port 0 as a target",
     "a target port for SCTP",
+    "a target port where one of several protocols has none",
+    "a port of one of several protocols in a set",
     "conditions that exclude each other",
 ];
 
@@ -230,7 +235,7 @@ fn nft_and_we_agree_except_where_we_say_so() {
 }
 
 /// Each difference once, for chance may miss it.
-const ALWAYS: [&str; 19] = [
+const ALWAYS: [&str; 21] = [
     "tcp drop",
     "dnat to 192.0.2.1 masquerade",
     "reject with icmp 3",
@@ -250,6 +255,8 @@ const ALWAYS: [&str; 19] = [
     "tcp dport 80 tcp dport != 80 drop",
     "ip saddr localhost drop",
     "sctp dport 80 dnat to 192.0.2.1:80",
+    "meta l4proto { tcp, icmp } redirect to :80",
+    "meta l4proto { tcp, udp } tcp dport 80 drop",
 ];
 
 /// Those of a table of the other family.

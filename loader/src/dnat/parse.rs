@@ -6,7 +6,7 @@
 //! match   = ("ip" | "ip6") ("saddr" | "daddr") ["!="] set-of (address | prefix | address "-" address)
 //!         | ("tcp" | "udp" | "sctp") ("sport" | "dport") ["!="] set-of (port | port "-" port)
 //!         | "meta" "l4proto" ["!="] set-of (name | number | number "-" number)
-//!         | "tcp" | "udp" | "sctp" | "icmp"                      short for meta l4proto
+//!         | "tcp" | "udp" | "sctp" | "icmp" | "icmpv6"           short for meta l4proto
 //! verdict = "dnat" ["ip" | "ip6"] "to" address [":" port] ["masquerade"]
 //!         | "redirect" ["to" ":" port] | "accept" | "drop" | "reject" ["with" refusal]
 //! refusal = "tcp" "reset" | ("icmp" | "icmpv6" | "icmpx") ["type"] name of an ICMP code
