@@ -20,6 +20,17 @@ fn only_what_the_owner_of_the_key_signed() {
     let sign = |owner: &str| ns.run("minisign", &["-S", "-s", &path(owner), "-m", &object]);
     let (key, signature) = (path("ours.pub"), path("drop.bpf.o.minisig"));
     let load = |rest: &[&str]| {
+        // Plan and deed say who checked it.
+        let by =
+            format!("note: the signature was checked by detour, with {key}; the kernel was not asked to\n");
+        for first in [&["load"][..], &["plan", "load"]] {
+            let line = [first, &[&object, DEVICE, "--require-signature", &key], rest].concat();
+            let run = detour::run(ns, &line);
+            assert_eq!(run.code == Some(code::DONE), run.stdout.contains(&by), "{run:?}");
+            if run.code == Some(code::DONE) && first.len() == 1 {
+                detour::run(ns, &["unload", DEVICE]).done();
+            }
+        }
         let run = detour::run(ns, &[&["load", &object, DEVICE, "--require-signature", &key], rest].concat());
         if run.code == Some(code::DONE) {
             detour::run(ns, &["unload", DEVICE]).done();

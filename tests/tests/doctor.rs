@@ -27,6 +27,20 @@ fn a_machine_that_runs_up_is_ready_and_stays_as_it_was() {
         assert_eq!(found["state"], "ok", "{found}");
         assert!(!found["calls"].as_array().unwrap().is_empty(), "{found}");
     }
+    // Who could check signatures of programs: what the kernel answers to one that is none.
+    let trace = ["-e", "trace=bpf", "-X", "raw", detour::path().to_str().unwrap(), "doctor"];
+    let output = lab.gateway.output(std::process::Command::new("strace").args(trace));
+    let trace = String::from_utf8_lossy(&output.stderr);
+    let config = std::process::Command::new("zcat").arg("/proc/config.gz").output().unwrap().stdout;
+    let config = String::from_utf8_lossy(&config).into_owned();
+    let said = finding(&document, "signatures by the kernel")["finding"].as_str().unwrap().to_owned();
+    let (answer, words) = match config.contains("\nCONFIG_SYSTEM_DATA_VERIFICATION=y\n") {
+        _ if !trace.contains("= -1 EOPNOTSUPP") && trace.contains("= -1 E2BIG") => ("E2BIG", "knows none"),
+        true => ("EBADMSG", "could check some"),
+        false => ("EOPNOTSUPP", "CONFIG_SYSTEM_DATA_VERIFICATION"),
+    };
+    assert!(trace.contains(answer) && said.contains(words), "{said}\n{trace}");
+    assert!(said.contains("checked by detour itself, not by the kernel"), "{said}");
     detour::run(&lab.gateway, &["up", DEVICE]).done();
 }
 

@@ -46,6 +46,14 @@ pub fn object(named: &Named, bytes: &[u8], args: &ArgMatches) -> Result<(), Refu
     }
 }
 
+/// What is to be said of how it was let in.
+pub fn notes(args: &ArgMatches) -> Vec<String> {
+    let by = |key: &String| {
+        format!("the signature was checked by detour, with {}; the kernel was not asked to", escape(key))
+    };
+    given(args, "require-signature").map(by).into_iter().collect()
+}
+
 /// The same for where its programs go.
 pub fn attaching(attach: &[Attach], args: &ArgMatches) -> Result<(), Refusal> {
     let Some((path, policy)) = policy(args)? else { return Ok(()) };

@@ -26,7 +26,8 @@ pub fn load(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
     context.lock()?;
     let facts = context.facts_of_device(device)?;
     let config = config(&named, args, &facts)?;
-    let plan = plan::load(&named.object, &config, &facts)?;
+    let mut plan = plan::load(&named.object, &config, &facts)?;
+    plan.notes.extend(objects::notes(args));
     let symbols = context.execute(&plan, Some(&named.object))?;
     // The process ends now, which closes them without a call for each.
     std::mem::forget(symbols);
@@ -100,7 +101,8 @@ pub fn dry_run_plan(
 ) -> Result<(Creation, Plan), Refusal> {
     let programs = select::programs(&named.object, args)?;
     let creation = Creation { file: named.file.clone(), programs, ..Creation::default() };
-    let plan = plan::dry_run(&named.object, &creation, machine)?;
+    let mut plan = plan::dry_run(&named.object, &creation, machine)?;
+    plan.notes.extend(objects::notes(args));
     Ok((creation, plan))
 }
 

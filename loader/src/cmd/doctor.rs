@@ -7,12 +7,12 @@ use crate::dnat::embedded;
 use crate::dnat::running::active;
 use crate::dnat::verify::told;
 use crate::load::create::Creation;
-use crate::load::exec;
+use crate::load::exec::{self, Failure};
 use crate::load::explain::explain;
 use crate::load::facts::{Facts, Machine};
 use crate::load::gather;
 use crate::load::netlink::Socket;
-use crate::load::plan;
+use crate::load::plan::{self, Plan};
 use crate::load::probe::{self, Probe};
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::surroundings;
@@ -20,6 +20,7 @@ use crate::load::transcript::{self, Detail};
 use crate::object::Object;
 use crate::ui;
 use clap::ArgMatches;
+use nix::errno::Errno;
 use nix::sched::{unshare, CloneFlags};
 
 /// Looks, tries, and says.
@@ -31,6 +32,7 @@ pub fn doctor(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusa
     for one in probe::kernel() {
         findings.push(tried(&one.on(&kernel), context.socket(), None));
     }
+    findings.push(signatures(&probe::signature().on(&kernel), context.socket()?));
     findings.push(programs(context, &kernel)?);
     findings.extend(hooks(&kernel));
     if let Some(device) = device {
@@ -58,9 +60,8 @@ fn in_force(facts: &Facts) -> Vec<Finding> {
 /// The priority that `up` takes by itself.
 const PRIO: u16 = 100;
 
-/// Does the probe's calls and gives up what they made.
-fn tried(probe: &Probe, socket: Result<&mut Socket, Refusal>, object: Option<&Object>) -> Finding {
-    let mut calls = Vec::new();
+/// Does the calls of a plan and gives up what they made; a line for each call is put into `calls`.
+fn attempt(plan: &Plan, socket: &mut Socket, calls: &mut Vec<String>) -> Result<(), Failure> {
     let mut watch = |report: exec::Report<'_>| match report {
         exec::Report::Done(_, step, answer) => {
             calls.push(format!("{}  => {answer}", transcript::step(step, Detail::default())));
@@ -70,9 +71,23 @@ fn tried(probe: &Probe, socket: Result<&mut Socket, Refusal>, object: Option<&Ob
         }
         exec::Report::Undone(..) => {}
     };
+    exec::run(plan, socket, &mut watch).map(drop)
+}
+
+/// Who could check the signature of a program; a wrong one is refused in either case, and the error says by whom.
+fn signatures(probe: &Probe, socket: &mut Socket) -> Finding {
+    let mut calls = Vec::new();
+    let errno = attempt(&probe.plan, socket, &mut calls).err().and_then(|failure| failure.cause.errno());
+    let finding = Finding::good(probe.name, diagnosis::signatures(errno.map(Errno::from_raw)));
+    Finding { calls, ..finding }
+}
+
+/// Does the probe's calls and gives up what they made.
+fn tried(probe: &Probe, socket: Result<&mut Socket, Refusal>, object: Option<&Object>) -> Finding {
+    let mut calls = Vec::new();
     let result = socket.and_then(|socket| {
-        let done = exec::run(&probe.plan, socket, &mut watch);
-        done.map(drop).map_err(|failure| explain(&probe.plan, &failure, object, false))
+        attempt(&probe.plan, socket, &mut calls)
+            .map_err(|failure| explain(&probe.plan, &failure, object, false))
     });
     let since = |needed: &str| match needed {
         "" => format!("from {}; detour does without", probe.since),

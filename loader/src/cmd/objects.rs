@@ -105,6 +105,14 @@ fn admitted(named: Named, _bytes: &[u8], _args: &ArgMatches) -> Result<Named, Re
     Ok(named)
 }
 
+/// What a plan has to say of how its object was let in.
+pub fn notes(_args: &ArgMatches) -> Vec<String> {
+    #[cfg(feature = "audit")]
+    return crate::cmd::admit::notes(_args);
+    #[cfg(not(feature = "audit"))]
+    Vec::new()
+}
+
 /// The same for an object that is to be loaded: what it leaves to the kernel is decided.
 #[cfg(feature = "compat")]
 pub fn open_for_kernel(args: &ArgMatches) -> Result<Named, Refusal> {

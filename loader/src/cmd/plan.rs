@@ -105,7 +105,9 @@ pub fn make(context: &mut Context, args: &ArgMatches) -> Result<Planned, Refusal
         "load" => {
             let named = objects::open_for_kernel(args)?;
             let config = attach::config(&named, args, &facts)?;
-            (plan::load(&named.object, &config, &facts)?, Some(named))
+            let mut plan = plan::load(&named.object, &config, &facts)?;
+            plan.notes.extend(objects::notes(args));
+            (plan, Some(named))
         }
         "map" => (maps::set_plan(args, &facts)?, None),
         _ => (plan::unload(&attach::unload_name(args, &facts)?, &facts)?, None),

@@ -211,7 +211,7 @@ pub fn wanted(
 /// What a person should know of these rules on this device.
 fn rule_notes(args: &ArgMatches, rules: &[Rule], facts: &Facts) -> Vec<String> {
     let found = shadow::shadows(rules, control::own(facts));
-    [control::notes(rules, facts), shadows::notes(args, rules, &found)].concat()
+    [control::notes(rules, facts), shadows::notes(args, rules, &found), objects::notes(args)].concat()
 }
 
 fn refuse(error: &ControlError, device: &str) -> Refusal {

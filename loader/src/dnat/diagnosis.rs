@@ -5,6 +5,7 @@ use crate::load::rtnl::{Link, ARPHRD_ETHER, ARPHRD_LOOPBACK, ARPHRD_NONE, IFF_UP
 use crate::load::surroundings::{Nearby, Surroundings};
 use crate::load::tc::{Filter, EGRESS, INGRESS};
 use crate::load::tcx;
+use nix::errno::Errno;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,6 +242,18 @@ pub fn device(n: &Nearby, prio: u16) -> Vec<Finding> {
         (Odd, "on: packets are merged beyond what can be sent on", &format!("ethtool -K {name} lro off")),
     ));
     all
+}
+
+/// Of signatures of programs, by what the kernel answered to a program with one that is none. Nothing that needs mending.
+pub fn signatures(answer: Option<Errno>) -> String {
+    let kernel = match answer {
+        None => "the kernel took a wrong one",
+        Some(Errno::E2BIG) => "the kernel knows none (Linux 6.18)",
+        Some(Errno::EOPNOTSUPP) => "the kernel was built without (CONFIG_SYSTEM_DATA_VERIFICATION)",
+        Some(Errno::EPERM | Errno::EACCES) => "not tried without CAP_BPF",
+        Some(_) => "the kernel could check some, of single programs",
+    };
+    format!("{kernel}; --require-signature is checked by detour itself, not by the kernel")
 }
 
 /// Of the rules in force, by what `up` would say of them now: `WHAT: FIX` each.

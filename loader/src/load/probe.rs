@@ -54,6 +54,16 @@ pub fn kernel() -> Vec<Probe> {
     ]
 }
 
+/// A program with a signature that is none: who checks signatures refuses it as such. Names nothing but the kernel's own keys.
+pub fn signature() -> Probe {
+    let mut args = program_args(&RETURN);
+    args.extend([("signature", Arg::Bytes(vec![0].into())), ("keyring_id", Arg::Num(0))]);
+    // Nobody has a word to say about it: the answer is the error.
+    let step = Step::from(Bpf::new(&commands::PROG_LOAD, args).gives("%probe"));
+    let plan = Plan { steps: vec![step], notes: Vec::new() };
+    Probe { name: "signatures by the kernel", needed_by: "", since: "Linux 6.18", plan }
+}
+
 /// What is tried on `lo` of a namespace that vanishes with the one who made it.
 pub fn hooks() -> Vec<Probe> {
     let place = Place::new(LO, INGRESS, 1, 1);
@@ -135,13 +145,16 @@ fn lookup(helper: i32) -> [Insn; 13] {
 }
 
 fn program(insns: &[Insn]) -> Step {
+    Step::prog_load(Bpf::new(&commands::PROG_LOAD, program_args(insns)).gives("%probe"))
+}
+
+fn program_args(insns: &[Insn]) -> Vec<(&'static str, Arg)> {
     let insn = |&(code, registers, off, imm): &Insn| {
         [&[code, registers][..], &off.to_ne_bytes(), &imm.to_ne_bytes()].concat()
     };
-    let args = vec![
+    vec![
         ("prog_type", Arg::Num(3)),
         ("insns", Arg::Bytes(insns.iter().flat_map(insn).collect::<Vec<u8>>().into())),
         ("license", Arg::Text("GPL".to_string())),
-    ];
-    Step::prog_load(Bpf::new(&commands::PROG_LOAD, args).gives("%probe"))
+    ]
 }

@@ -35,7 +35,7 @@ commands! {
     MAP_DELETE_ELEM = 3 gives_fd false { map_fd at 0 Fd; key at 8 Element; }
     /// Linux 3.19.
     MAP_GET_NEXT_KEY = 4 gives_fd false { map_fd at 0 Fd; key at 8 Element; next_key at 16 Element; }
-    /// Linux 3.18, types 5.0, `fd_array` 5.14, `log_true_size` 6.4; `bpf_prog_load()` in kernel/bpf/syscall.c.
+    /// Linux 3.18, types 5.0, `fd_array` 5.14, `log_true_size` 6.4, `signature` 6.18; `bpf_prog_load()` in kernel/bpf/syscall.c.
     PROG_LOAD = 5 gives_fd true {
         prog_type at 0 U32; insns at 8 Records { count: 4, unit: 8 }; license at 16 Text;
         log_level at 24 U32; log_buf at 32 Room { count: 28, unit: 1 }; prog_name at 48 Name;
@@ -45,6 +45,7 @@ commands! {
         fd_array at 120 Numbers;
         core_relos at 128 Records { count: 116, unit: 16 }; core_relo_rec_size at 136 Unit(16);
         log_true_size at 140 U32;
+        signature at 152 Records { count: 160, unit: 1 }; keyring_id at 164 U32;
     }
     /// Linux 4.4.
     OBJ_PIN = 6 gives_fd false { pathname at 0 Text; bpf_fd at 8 Fd; }
