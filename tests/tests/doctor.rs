@@ -125,3 +125,183 @@ fn what_up_needs_and_is_missing_is_an_exit_code() {
     assert!(text.contains("MAP_CREATE map_type=27") && text.contains("RTM_NEWTFILTER"), "{text}");
     detour::run(ns, &["doctor", "none"]).refused(code::KERNEL, &["none"]);
 }
+
+/// What a check says when `prepare` was done in a mount namespace of the test's own: state, finding, fix.
+fn after(ns: &Netns, prepare: &str, check: &str) -> (String, String, String) {
+    let program = detour::path().display();
+    let script = format!("set -e\n{prepare}\nexec {program} doctor {DEVICE} -j");
+    let output = ns.output(std::process::Command::new("unshare").args(["-m", "sh", "-c", &script]));
+    let document = serde_json::from_slice::<Value>(&output.stdout);
+    let document = document.unwrap_or_else(|_| panic!("{prepare}: {output:?}"));
+    let found = finding(&document, check);
+    let bad = document["findings"].as_array().unwrap().iter().any(|one| one["state"] == "bad");
+    assert_eq!((document["ready"] == false, output.status.code()), (bad, Some(i32::from(bad))), "{prepare}");
+    let text = |name: &str| found[name].as_str().unwrap_or_default().to_owned();
+    (text("state"), text("finding"), text("fix"))
+}
+
+/// Files of /proc and /sys that say something else to whoever runs behind the mount.
+fn says(aside: &str, file: &str, text: &str) -> String {
+    let (folder, name) = file.rsplit_once('/').unwrap();
+    // What a namespace does not have is put there beside what it has; else the file itself is covered.
+    match std::path::Path::new(file).exists() && folder != "/proc/sys/net/core" {
+        true => format!("t=$(mktemp -p {aside}); echo '{text}' >$t; mount --bind $t {file}"),
+        false => format!("mount -t tmpfs none {folder}; echo '{text}' >{folder}/{name}"),
+    }
+}
+
+#[test]
+fn what_is_wrong_with_the_machine_is_found_and_mended() {
+    let lab = Lab::new();
+    let ns = &lab.gateway;
+    let before = detour::json(ns, &["doctor", DEVICE]);
+    let scratch = tools::Scratch::new();
+    let aside = scratch.path("").display().to_string();
+    let says = |file: &str, text: &str| says(&aside, file, text);
+    let release = "/proc/sys/kernel/osrelease";
+    let security = "/sys/kernel/security/lockdown";
+    for (check, prepare, state, words, fix, mends) in [
+        ("kernel", says(release, "5.4.0-1-amd64"), "bad", "5.4.0-1-amd64 is older than 5.10", "newer", false),
+        (
+            "memlock",
+            format!("{}; ulimit -l 64", says(release, "5.10.0-1")),
+            "note",
+            "65536 bytes",
+            "LimitMEMLOCK=infinity",
+            false,
+        ),
+        (
+            "lockdown",
+            says(security, "none integrity [confidentiality]"),
+            "note",
+            "confidentiality",
+            "lockdown=integrity",
+            false,
+        ),
+        (
+            "unprivileged_bpf_disabled",
+            says("/proc/sys/kernel/unprivileged_bpf_disabled", "0"),
+            "note",
+            "any user",
+            "sysctl",
+            true,
+        ),
+        (
+            "bpf_jit_enable",
+            says("/proc/sys/net/core/bpf_jit_enable", "0"),
+            "note",
+            "interpreted",
+            "sysctl",
+            true,
+        ),
+        (
+            "bpf_stats_enabled",
+            says("/proc/sys/kernel/bpf_stats_enabled", "1"),
+            "note",
+            "40 ns",
+            "sysctl",
+            true,
+        ),
+        (
+            "bpffs",
+            "mount -t tmpfs none /sys/fs/bpf".into(),
+            "bad",
+            "no BPF file system",
+            "mount -t bpf",
+            true,
+        ),
+        (
+            "bpffs",
+            "mount -t bpf -o mode=1777 bpf /sys/fs/bpf".into(),
+            "bad",
+            "by others (mode 1777)",
+            "chmod 0700",
+            true,
+        ),
+        ("CAP_BPF", "C=-bpf".into(), "bad", "missing: no map", "root", false),
+        ("CAP_NET_ADMIN", "C=-net_admin".into(), "bad", "missing: nothing can be attached", "root", false),
+        ("CAP_PERFMON", "C=-perfmon".into(), "bad", "missing: the verifier", "root", false),
+        ("CAP_SYS_ADMIN", "C=-sys_admin".into(), "note", "missing: -n, demo", "root", false),
+    ] {
+        // A capability is left out of what the program itself may get.
+        let prepare = match prepare.strip_prefix("C=") {
+            Some(without) => format!("set -- setpriv --bounding-set {without} --inh-caps=-all"),
+            None => prepare,
+        };
+        let run = |more: &str| match prepare.strip_prefix("set -- ") {
+            Some(wrapper) => {
+                let line = format!("exec {wrapper} {} doctor {DEVICE} -j\n", detour::path().display());
+                after(ns, &line, check)
+            }
+            None => after(ns, &format!("{prepare}\n{more}"), check),
+        };
+        let found = run("");
+        assert!(found.0 == state && found.1.contains(words) && found.2.contains(fix), "{check}: {found:?}");
+        // A variable of the machine may be anything; its fix is tried.
+        assert!(mends || finding(&before, check)["state"] == "ok", "{check} without it");
+        if mends {
+            // The first command of the fix, or the first two, as they stand.
+            let command = found.2.split(", or").next().unwrap();
+            assert_eq!(run(&format!("({command}) >/dev/null")).0, "ok", "{check}: {command}");
+        }
+    }
+    let (state, said, _) = after(ns, &says("/sys/kernel/security/lsm", "capability,bpf"), "security modules");
+    assert_eq!((state.as_str(), said.as_str()), ("ok", "capability,bpf"));
+}
+
+#[test]
+fn what_is_wrong_with_the_device_is_found() {
+    let lab = Lab::new();
+    let ns = &lab.gateway;
+    let found = |check: &str| {
+        let document = detour::json(ns, &["doctor", DEVICE]);
+        let one = finding(&document, check).clone();
+        let text = |name: &str| one[name].as_str().unwrap_or_default().to_owned();
+        (text("state"), text("finding"), text("fix"))
+    };
+    let ok = |check: &str| assert_eq!(found(check).0, "ok", "{check}");
+    let note = |check: &str, words: &str, fix: &str| {
+        let (state, finding, mends) = found(check);
+        assert!(state == "note" && finding.contains(words) && mends.contains(fix), "{finding}: {mends}");
+        mends
+    };
+    // Packets reach a tcx program and an XDP program first.
+    ok("before us at ingress");
+    detour::run(ns, &["load", "@trace", DEVICE, "--tcx"]).done();
+    note("before us at ingress", "tcx ", "detour list eth0");
+    detour::run(ns, &["unload", DEVICE]).done();
+    ok("before us at ingress");
+    ok("xdp");
+    let scratch = tools::Scratch::new();
+    let source =
+        scratch.write("first.c", "__attribute__((section(\"xdp\"))) int first(void *c) { return 2; }\n");
+    let object = scratch.path("first.o").display().to_string();
+    ns.run("clang-19", &["-target", "bpf", "-O2", "-g", "-c", &source, "-o", &object]);
+    ns.run("bpftool", &["prog", "load", &object, "/sys/fs/bpf/first", "type", "xdp"]);
+    ns.run("bpftool", &["net", "attach", "xdpgeneric", "pinned", "/sys/fs/bpf/first", "dev", DEVICE]);
+    let id = tools::json(ns, "bpftool", &["-j", "prog", "show", "pinned", "/sys/fs/bpf/first"])["id"].clone();
+    let fix = note("xdp", &format!("program {id} "), "xdp off");
+    ns.run("sh", &["-c", &fix.rsplit(": ").next().unwrap().replace("xdp off", "xdpgeneric off")]);
+    ok("xdp");
+    // The tables of the older iptables.
+    ok("other NAT");
+    ns.run("iptables-legacy", &["-t", "nat", "-S"]);
+    note("other NAT", "iptables nat PREROUTING", "iptables -t nat -L");
+    // A target on the loopback network, which the kernel drops from other devices.
+    assert!(found("route_localnet").1.starts_with("off"));
+    detour::run(ns, &["up", DEVICE, "--rule", "tcp dport 80 dnat to 127.0.0.1:8080"]).done();
+    let fix = note("rules in force", "127.0.0.1", "route_localnet");
+    ns.sysctl("net/ipv4/conf/eth0/route_localnet", "1");
+    assert!(found("route_localnet").1.starts_with("on"), "{fix}");
+    ok("rules in force");
+    detour::run(ns, &["down", DEVICE]).done();
+    // Neither address nor carrier.
+    ok("address");
+    lab::ip(ns, "addr flush dev eth0");
+    note("address", "none of IPv4", "ip address add ADDRESS/LENGTH dev eth0");
+    ok("link");
+    lab::ip(ns, "link set eth0 down");
+    let fix = note("link", "switched off", "ip link set eth0 up");
+    ns.run("sh", &["-c", &fix]);
+    ok("link");
+}

@@ -340,3 +340,44 @@ fn a_scan_of_a_thousand_ports_is_answered_refused_listed_and_captured() {
         String::from_utf8(output.stdout).unwrap().lines().map(|p| p.parse().unwrap()).collect();
     assert_eq!(ports, (1..=30).collect::<Vec<u16>>());
 }
+
+/// An instance that is not there any more tells nothing: that is said, and a service manager starts the reader anew.
+#[test]
+fn who_listens_hears_that_the_instance_is_gone() {
+    let lab = Lab::new();
+    let (ns, device) = (&lab.gateway, lab.device.as_str());
+    let _server = Server::udp(ns, (GATEWAY, 7));
+    let ask = |port| talk::ask(&talk::udp(&lab.client, 0), ([198, 51, 100, 7], port).into(), "x").unwrap();
+    up(ns, device, &["--rule", "udp redirect to :7"]);
+    for (line, told) in
+        [(&["up", device, "--fresh", "--rule", "udp redirect to :7"][..], 2), (&["down", device], 1)]
+    {
+        let mut events = Events::start(ns, device, &["-j", "--kind", "new"]);
+        ask(1000);
+        if told > 1 {
+            // Other rules, and other programs beside the same maps, are no other instance.
+            detour::run(ns, &["up", device, "--rule", "udp dport 1-60000 redirect to :7"]).done();
+            let scratch = Scratch::new();
+            let object = compile(&scratch, "counts.bpf.o", &COUNTS);
+            detour::run(ns, &["up", device, "--object", &object, "--rule", "udp redirect to :7"]).done();
+            ask(1001);
+        }
+        detour::run(ns, line).done();
+        let status = events.0.wait().unwrap();
+        assert_eq!(status.code(), Some(code::NO), "{line:?}");
+        let mut text = String::new();
+        events.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), told + 1, "{text}");
+        let end = &lines[told];
+        assert_eq!((&end["gone"], &end["events"], &end["lost"]), (&true.into(), &told.into(), &0.into()));
+    }
+    // In words.
+    up(ns, device, &["--rule", "udp redirect to :7"]);
+    let mut events = Events::start(ns, device, &[]);
+    detour::run(ns, &["down", device]).done();
+    assert_eq!(events.0.wait().unwrap().code(), Some(code::NO));
+    let mut text = String::new();
+    events.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    assert!(text.contains("took down what was listened to"), "{text}");
+}

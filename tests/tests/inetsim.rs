@@ -3,7 +3,8 @@
 //!
 //! Nothing but `detour up` brings the client's packets to it, no iptables line anywhere. What a well-known service does
 //! not serve goes to INetSim's dummy service on port 1: the last rule. Then the client scans 1,000 ports, of which INetSim
-//! answers 100 and a rule refuses the rest, while rules and programs change and whoever looks on is killed.
+//! answers 100 and a rule refuses the rest, while rules and programs change and whoever looks on is killed; and 1,000 of
+//! another address, of which the kernel refuses 900, into a capture.
 use e2e::detour::{self, up};
 use e2e::lab::{Lab, CLIENT};
 use e2e::listen::Events;
@@ -27,6 +28,8 @@ tcp dport 25 redirect          # mail
 udp dport 53 redirect          # names
 ip daddr 198.51.100.7 tcp dport 30001-30100 redirect to :80
 ip daddr 198.51.100.7 tcp dport 30101-31000 reject with tcp reset
+ip daddr 198.51.100.8 tcp dport 30001-30100 redirect to :80
+ip daddr 198.51.100.8 tcp dport 30101-31000 redirect to :2    # nobody listens
 tcp redirect to :1             # any other port: the dummy service
 udp redirect to :1
 ";
@@ -201,24 +204,8 @@ fn scanned(lab: &Lab, scratch: &Scratch) {
         rows.sort();
         rows
     };
-    let capture = scratch.path("scan.pcapng");
-    let scan = |ports: std::ops::RangeInclusive<u16>| -> Vec<u16> {
-        let is_answered = |port: &u16| match talk::dial(&lab.client, 0, (to, *port).into()) {
-            Ok(_) => true,
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{port}: {error}");
-                false
-            }
-        };
-        ports.filter(is_answered).collect()
-    };
-    // Both packets of twenty conversations have room in the ring buffer, however slowly they are read.
-    let events = Events::start(ns, &lab.device, &["-j", "--pcap", capture.to_str().unwrap()]);
-    let first = scan(30_001..=30_020);
-    assert_eq!(events.end().last().unwrap()["lost"], 0);
     let events = Events::start(ns, &lab.device, &["-j"]);
-    let answered = [first.clone(), scan(30_021..=31_000)].concat();
-    assert_eq!(answered, (30_001..=30_100).collect::<Vec<u16>>());
+    assert_eq!(scan(lab, to, 30_001..=31_000), (30_001..=30_100).collect::<Vec<u16>>());
     let lines = events.end();
     assert_eq!(lines.last().unwrap()["lost"], 0);
     assert_eq!(lines.iter().filter(|line| line["event"] == "denied").count(), 900);
@@ -226,13 +213,7 @@ fn scanned(lab: &Lab, scratch: &Scratch) {
         .map(|port| (port, if port <= 30_100 { "dnat" } else { "reject" }.to_owned()))
         .collect();
     assert_eq!(rows(), expect);
-    let arrived = "tcp.flags == 0x002 && frame.comment contains \"as it arrived\"";
-    let mut tshark = Command::new("tshark");
-    tshark.arg("-r").arg(&capture).args(["-Y", arrived, "-T", "fields", "-e", "tcp.dstport"]);
-    let output = tshark.output().expect("tshark, of the Debian package of that name");
-    let ports: BTreeSet<u16> =
-        String::from_utf8(output.stdout).unwrap().lines().map(|port| port.parse().unwrap()).collect();
-    assert_eq!(ports.into_iter().collect::<Vec<_>>(), first);
+    captured(lab, scratch);
 
     // Other rules, programs of another version, and kill -9 of whoever listens or serves.
     let other = scratch.write("other.rules", format!("tcp dport 7 drop\n{RULES}"));
@@ -251,6 +232,53 @@ fn scanned(lab: &Lab, scratch: &Scratch) {
     up(ns, &lab.device, &[&[rules.as_str()], &ROWS[..]].concat());
     noop();
     assert_eq!(rows(), expect);
+}
+
+/// The ports that are answered; the others are refused.
+fn scan(lab: &Lab, to: Ipv4Addr, ports: std::ops::RangeInclusive<u16>) -> Vec<u16> {
+    let is_answered = |port: &u16| match talk::dial(&lab.client, 0, (to, *port).into()) {
+        Ok(_) => true,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{port}: {error}");
+            false
+        }
+    };
+    ports.filter(is_answered).collect()
+}
+
+/// A thousand conversations in one capture: what was asked as it arrived, and what the client was answered as it left.
+fn captured(lab: &Lab, scratch: &Scratch) {
+    let to = Ipv4Addr::new(198, 51, 100, 8);
+    let capture = scratch.path("scan.pcapng");
+    let path = capture.to_str().unwrap();
+    // Nothing of that kind comes, so nobody has to read the lines.
+    let events = Events::start(&lab.gateway, &lab.device, &["-j", "--kind", "full", "--pcap", path]);
+    let mut answered = Vec::new();
+    for first in (30_001..=31_000).step_by(20) {
+        // All packets of twenty conversations have room in the ring buffer, however slowly they are read.
+        answered.extend(scan(lab, to, first..=first + 19));
+        let last = format!("{to}:{}", first + 19);
+        let start = Instant::now();
+        while !String::from_utf8_lossy(&std::fs::read(&capture).unwrap()).contains(&last) {
+            assert!(start.elapsed() < Duration::from_secs(60), "{last} is not captured");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    assert_eq!(events.end().last().unwrap()["lost"], 0);
+    let (open, closed) = ((30_001..=30_100).collect::<Vec<u16>>(), (30_101..=31_000).collect::<Vec<u16>>());
+    assert_eq!(answered, open);
+    let ports = |filter: &str, field: &str| -> Vec<u16> {
+        let mut tshark = Command::new("tshark");
+        tshark.arg("-r").arg(&capture).args(["-Y", filter, "-T", "fields", "-e", field]);
+        let output = tshark.output().expect("tshark, of the Debian package of that name");
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let ports: BTreeSet<u16> = lines.lines().map(|port| port.parse().unwrap()).collect();
+        ports.into_iter().collect()
+    };
+    let arrived = format!("tcp.flags == 0x002 && ip.dst == {to} && frame.comment contains \"as it arrived\"");
+    assert_eq!(ports(&arrived, "tcp.dstport"), [open.clone(), closed.clone()].concat());
+    assert_eq!(ports(&format!("tcp.flags == 0x012 && ip.src == {to}"), "tcp.srcport"), open);
+    assert_eq!(ports(&format!("tcp.flags == 0x014 && ip.src == {to}"), "tcp.srcport"), closed);
 }
 
 fn dial(lab: &Lab, ip: Ipv4Addr, port: u16) -> TcpStream {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! `events DEV`: what happens as it happens, a line each, and packets into a capture; until a signal or `--count` ends it.
+//! `events DEV`: what happens as it happens, a line each, and packets into a capture; until a signal or `--count` ends it, or
+//! somebody else ends what is listened to: 1.
 use crate::cmd::{look, names, Answer, Context};
 use crate::dnat::abi::EVENT_SNAP;
 use crate::dnat::clock::since_1970;
@@ -44,12 +45,14 @@ pub fn events(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusa
 
     let signals = Signals::hold();
     context.confine(EVENTS)?;
-    let (mut count, mut open) = (0_u64, true);
+    let (mut count, mut open, mut gone) = (0_u64, true, false);
     while open && count < most {
         listener.renew(wanted, context.socket()?)?;
         wait(&listener, &signals);
         // What was told before the signal came is still heard.
         let last = signals.pending().is_some();
+        // As is what an instance told before another took its place, or none.
+        gone = !listener.is_current();
         for mut event in listener.heard() {
             names::event(&mut event, &mut known);
             if let (Some(capture), What::Packet) = (&mut capture, event.what) {
@@ -60,7 +63,7 @@ pub fn events(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusa
                 open &= say(&line(context.json, &device, &event));
             }
         }
-        open &= !last;
+        open &= !last && !gone;
     }
     listener.end(context.socket()?)?;
     let (lost, untold) = (listener.lost(), listener.untold());
@@ -73,9 +76,12 @@ pub fn events(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusa
             "note: {untold} DNS answers were passed over to leave room for other events\n"
         ));
     }
+    if gone {
+        text.push_str(&format!("{device}: others took down what was listened to, or loaded it anew\n"));
+    }
     let json = json!({"schema": "detour.events/1", "device": device, "events": count, "lost": lost,
-        "dns_passed_over": untold});
-    Ok(Answer::done(text, json))
+        "dns_passed_over": untold, "gone": gone});
+    Ok(Answer { text, json, code: u8::from(gone) })
 }
 
 /// Until there is something to read, a signal came, or the lease has to be renewed.

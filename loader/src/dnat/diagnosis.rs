@@ -302,7 +302,13 @@ fn foreign(n: &Nearby, prio: u16) -> Vec<Finding> {
             "{}: what they take or change, our programs see no more, or changed",
             all_before.join(", ")
         );
-        let fix = format!("'detour list {name}' shows the order; 'up --prio N' goes before filters");
+        // They come first in the list, as on the way of a packet.
+        let fix = match all_before.first().is_some_and(|first| first.starts_with("tcx ")) {
+            true => {
+                format!("tcx runs before all filters; 'detour list {name}' shows whose it is to take away")
+            }
+            false => format!("'detour list {name}' shows the order; 'up --prio N' goes before filters"),
+        };
         all.push(good_or(all_before.is_empty(), &check, "nobody", (State::Odd, &what, &fix)));
     }
     all
@@ -312,6 +318,7 @@ fn foreign(n: &Nearby, prio: u16) -> Vec<Finding> {
 mod tests {
     use super::*;
     use crate::load::facts::Facts;
+    use crate::load::tc::{BpfFilter, Place};
 
     fn surroundings() -> Surroundings {
         Surroundings {
@@ -380,6 +387,11 @@ mod tests {
         };
         let findings = device(&near, 100);
         assert!(findings.iter().all(|f| f.state == State::Good), "{findings:#?}");
+        let bpf = BpfFilter { name: None, id: None, tag: None, direct_action: true, flags_gen: IN_HW };
+        let place = Place::new(1, INGRESS, 300, 1);
+        near.facts.filters = vec![Filter { place, kind: "bpf".into(), bpf: Some(bpf) }];
+        near.lro = true;
+        near.forwards_v6 = true;
         near.rp_filter = 1;
         near.facts.ip_forward = true;
         near.link = Link { arphrd: 801, flags: 0, xdp: Some(7), master: Some(4), ..near.link };
@@ -392,8 +404,16 @@ mod tests {
             ("xdp", State::Odd),
             ("master", State::Odd),
             ("address", State::Good),
+            ("hardware offload", State::Odd),
+            ("large receive offload", State::Odd),
+            ("ipv6 forwarding", State::Odd),
+            ("before us at ingress", State::Good),
         ] {
             assert_eq!(state(&findings, check), expect, "{check}");
         }
+        assert!(findings.iter().all(|f| (f.state == State::Good) == f.fix.is_empty()), "{findings:#?}");
+        let fix = |check: &str| findings.iter().find(|f| f.check == check).map(|f| f.fix.as_str());
+        assert_eq!(fix("hardware offload"), Some("ethtool -K eth0 hw-tc-offload off"));
+        assert_eq!(fix("large receive offload"), Some("ethtool -K eth0 lro off"));
     }
 }

@@ -81,7 +81,13 @@ macro_rules! table {
     };
 }
 
-const ELEMENTS: &[(&str, u64)] = &[command(&commands::MAP_LOOKUP_ELEM), command(&commands::MAP_UPDATE_ELEM)];
+/// Who listens, and looks whether that is still what runs.
+const ELEMENTS: &[(&str, u64)] = &[
+    command(&commands::MAP_LOOKUP_ELEM),
+    command(&commands::MAP_UPDATE_ELEM),
+    command(&commands::OBJ_GET),
+    command(&commands::OBJ_GET_INFO_BY_FD),
+];
 /// Who looks, and says that it listens.
 const READ: &[(&str, u64)] = &[
     command(&commands::MAP_LOOKUP_ELEM),
@@ -160,7 +166,7 @@ pub const TABLE: &[Allowed] = table! {
     old SYS_poll "poll" Any, ALL, "waits for events, signals, changes, keys, answers of rtnetlink";
     new SYS_ppoll "ppoll" Any, ALL, "the same where there is no poll";
     new SYS_restart_syscall "restart_syscall" Any, ALL, "waiting goes on after SIGSTOP and SIGCONT";
-    new SYS_bpf "bpf" OneOf(0, ELEMENTS), EVENTS, "how many events were lost; the word that says who listens";
+    new SYS_bpf "bpf" OneOf(0, ELEMENTS), EVENTS, "how many events were lost; the word that says who listens; is it still to what is pinned";
     new SYS_bpf "bpf" OneOf(0, PINNED), RUN, "elements of maps; pins are opened, what they are is asked";
     new SYS_bpf "bpf" OneOf(0, READ), WATCH, "elements of maps, the word that says who listens; pins are opened";
     new SYS_rt_sigprocmask "rt_sigprocmask" Any, ALL, "a signal waits until a step is done";
@@ -182,10 +188,10 @@ pub const TABLE: &[Allowed] = table! {
     new SYS_exit_group "exit_group" Any, ALL, "the end";
     new SYS_openat "openat" READ_ONLY, SEE, "rules, our folders, /proc and /sys: for reading only";
     old SYS_open "open" READ_ONLY_OLD, SEE, "the same by musl";
-    new SYS_statx "statx" Any, SEE, "size and kind of a file, and whose";
-    new SYS_newfstatat "newfstatat" Any, SEE, "the same";
+    new SYS_statx "statx" Any, ALL, "size and kind of a file, and whose; is an instance still there";
+    new SYS_newfstatat "newfstatat" Any, ALL, "the same";
     new SYS_fstat "fstat" Any, SEE, "the same";
-    old SYS_stat "stat" Any, SEE, "the same by musl";
+    old SYS_stat "stat" Any, ALL, "the same by musl";
     old SYS_lstat "lstat" Any, SEE, "the same by musl";
     new SYS_statfs "statfs" Any, SEE, "is /sys/fs/bpf a BPF file system";
     new SYS_lseek "lseek" Any, SEE, "reading a file";
