@@ -38,7 +38,8 @@ impl Wire {
                 .filter(|i| i.interface_name == device)
                 .find_map(|i| i.address?.as_link_addr().copied())
                 .unwrap_or_else(|| panic!("no device {device}"));
-            setsockopt(&fd, sockopt::RcvBuf, &(8 << 20)).unwrap();
+            // Past what the machine allows to others: what does not fit is lost.
+            setsockopt(&fd, sockopt::RcvBufForce, &(32 << 20)).unwrap();
             Wire { fd, link }
         })
     }

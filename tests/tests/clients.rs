@@ -164,14 +164,17 @@ fn iperf3_gets_what_it_sent() {
         let received = bytes("sum_received");
         assert!((10 << 20..=bytes("sum_sent")).contains(&received), "{to} {options}: {end}");
     }
+    // So slow that a socket's queue holds what comes while a busy machine does not look, for a second.
     for (to, options) in
-        each(&["-u -b 8M -n 2M -l 1400", "-u -b 8M -n 2M -l 1400 -R", "-u -b 8M -n 2M -l 8000"])
+        each(&["-u -b 1M -n 128K -l 1400", "-u -b 1M -n 128K -l 1400 -R", "-u -b 1M -n 128K -l 8000"])
     {
-        let report = iperf(&lab, to, options);
-        let sum = &report["end"]["sum"];
-        // A busy machine may let a socket's queue run over, but what comes is most of it.
-        let (packets, lost) = (sum["packets"].as_u64().unwrap(), sum["lost_packets"].as_u64().unwrap());
-        assert!(packets >= (2 << 20) / 8000 && lost * 2 < packets, "{to} {options}: {sum}");
+        // And all of it comes. Where it did not once, the machine was busy for longer than that.
+        let lost = || {
+            let sum = iperf(&lab, to, options)["end"]["sum"].clone();
+            assert!(sum["packets"].as_u64().unwrap() >= (128 << 10) / 8000, "{to} {options}: {sum}");
+            sum["lost_packets"].as_u64().unwrap()
+        };
+        assert!((0..3).any(|_| lost() == 0), "{to} {options}: each time something was lost");
     }
     let flows = detour::run(&lab.gateway, &["flows", &lab.device]).done().stdout;
     for family in Family::BOTH {

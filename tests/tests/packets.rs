@@ -265,6 +265,7 @@ fn clashing_ports_are_exchanged_and_restored() {
             let Inner::Tcp { sport, .. } = seen.inner else { panic!("{seen}") };
             assert_eq!(seen, asked.clone().between(client(sport), at(GATEWAY, 80)), "only ends change");
             assert!(given.insert(sport), "port {sport} twice");
+            assert!(sport == port || sport >= 61_000, "{sport}: no client of this machine's own is there");
             let answer = Packet::tcp(at(GATEWAY, 80), client(sport), SYN | ACK);
             egress.rewrites(&answer, &answer.clone().between(far, client(port)));
             // The same packet again is the same flow.

@@ -9,6 +9,7 @@ use e2e::packet::{Inner, Packet};
 use e2e::serve::Server;
 use e2e::six::{bad_checksums, FAR6};
 use e2e::talk;
+use nix::sys::socket::{setsockopt, sockopt};
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
@@ -131,13 +132,11 @@ fn traces_end_at_the_address_that_was_asked() {
         let wire = Wire::tap(&lab.client, "eth0");
         for hops in 1..=2 {
             let socket = talk::udp_for(&lab.client, Family::V6, 5000);
-            nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::Ipv6Ttl, &hops).unwrap();
+            setsockopt(&socket, sockopt::Ipv6Ttl, &hops).unwrap();
             socket.connect((FAR6, 33433 + hops as u16)).unwrap();
-            socket.send(b"where?").unwrap();
             // Of hops on the way the kernel tells a socket only when it asked to hear of such errors.
-            let patience = if hops < 2 { talk::SILENCE } else { talk::PATIENCE };
-            socket.set_read_timeout(Some(patience)).unwrap();
-            socket.recv(&mut [0; 10]).unwrap_err();
+            setsockopt(&socket, sockopt::Ipv6RecvErr, &true).unwrap();
+            talk::refused(&socket, b"where?").unwrap();
         }
         errors(&wire)
     });
