@@ -16,6 +16,7 @@ use std::process::Output;
 const DEVICE: &str = "eth0";
 const PROG_LOAD: i128 = 5;
 const OBJ_PIN: i128 = 6;
+const PROG_TEST_RUN: i128 = 10;
 
 /// Which calls of a command are broken: name, number among those of its name, and the error.
 fn broken(calls: &[Call], from: usize) -> Vec<(&'static str, usize, &'static str)> {
@@ -145,4 +146,46 @@ fn every_call_of_flush() {
     }
     tally.print("flush");
     assert!(tally.sum() > 20, "{tally:?}");
+}
+
+/// A flow that was ended does not come back, so what came before its end is not taken back either, and that is said.
+#[test]
+fn the_end_of_a_flow_is_not_undone() {
+    let lab = Lab::new();
+    let ns = &lab.gateway;
+    let _names = Server::udp(ns, SocketAddr::from(([0; 4], 53)));
+    let old = ["--no-pickup", "--rule", "udp dport 53 redirect"];
+    let new = ["up", DEVICE, "--no-pickup", "--rule", "udp dport 53 drop", "--flush", "udp"];
+    let sockets = [5000, 5001, 5002].map(|port| talk::udp(&lab.client, port));
+    let begin = || {
+        detour::up(ns, DEVICE, &old);
+        let to = SocketAddr::from(([8, 8, 8, 8], 53));
+        sockets.iter().for_each(|socket| assert_eq!(talk::ask(socket, to, "x").unwrap().1, to));
+    };
+    let flows = || detour::json(ns, &["flows", DEVICE, "udp"])["flows"].as_array().unwrap().len();
+    let rule = || detour::json(ns, &["rules", DEVICE])["rules"][0]["text"].as_str().unwrap().to_owned();
+    begin();
+    let calls = trace(ns, &new);
+    assert_eq!((flows(), rule().as_str()), (0, "udp dport 53 drop"));
+    let of_bpf: Vec<&Call> = calls.iter().filter(|call| call.name == "bpf").collect();
+    let runs: Vec<usize> = (1..)
+        .zip(&of_bpf)
+        .filter(|(_, call)| call.bpf() == Some(PROG_TEST_RUN))
+        .map(|(nth, _)| nth)
+        .collect();
+    assert_eq!(runs.len(), 3, "one for each flow");
+    for (ended, nth) in runs.into_iter().enumerate() {
+        begin();
+        let fault = Fault::error("bpf", nth, "EPERM");
+        let output = strace::inject(ns, &detour::command(&new), "bpf", &fault).expect("a fault");
+        told(&output, "the run of a program");
+        let text = String::from_utf8_lossy(&output.stderr);
+        let said = text.contains("flows that had ended before; what was in force then stays");
+        // Nothing had ended before the first: all is as it was.
+        assert_eq!((flows(), said), (3 - ended, ended > 0), "{text}");
+        let in_force = if ended > 0 { "udp dport 53 drop" } else { "udp dport 53 redirect" };
+        assert_eq!(rule(), in_force, "{text}");
+        detour::run(ns, &new).done();
+        assert_eq!((flows(), rule().as_str()), (0, "udp dport 53 drop"));
+    }
 }
