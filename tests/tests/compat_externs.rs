@@ -38,6 +38,15 @@ fn run(ns: &Netns, file: &str, program: &str) -> i32 {
     verdict
 }
 
+/// What libbpf found out when it tried: it stands in the map that bpftool made.
+fn cookie(ns: &Netns) -> bool {
+    ns.run("bpftool", &["prog", "loadall", &fixture("kconfig"), "/sys/fs/bpf/tried"]);
+    let shown = json(ns, "bpftool", &["-j", "prog", "show", "pinned", "/sys/fs/bpf/tried/others"]);
+    let map = tools::map_dump(ns, shown["map_ids"][0].as_u64().unwrap());
+    let values = map[0]["formatted"]["value"][".kconfig"].as_array().unwrap();
+    values.iter().find_map(|value| value["LINUX_HAS_BPF_COOKIE"].as_bool()).unwrap()
+}
+
 #[test]
 fn the_kernels_configuration_reaches_the_program() {
     let lab = Lab::on(Netns::new(), DEVICE);
@@ -62,6 +71,7 @@ fn the_kernels_configuration_reaches_the_program() {
     let others = [
         0,
         yes("CONFIG_ARCH_HAS_SYSCALL_WRAPPER"),
+        i32::from(cookie(ns)),
         yes("CONFIG_BPF_SYSCALL"),
         tristate,
         i32::from(configured(ns, "CONFIG_BPF").as_bytes()[0]),

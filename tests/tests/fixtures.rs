@@ -40,6 +40,7 @@ const fn refused_by_kernel(name: &'static str, words: &'static [&'static str]) -
 }
 
 const EXPECTED: &[Expected] = &[
+    row("adapted", Loads, true, true),
     bad("bad_maps_conflict", &["map bad, attribute key_size", "contradicts"]),
     bad("bad_maps_extern", &["map bad", "extern and defined nowhere"]),
     // The others load it and forget the value.

@@ -107,6 +107,20 @@ fn values_must_mean_the_same_whatever_their_types_are_called() {
     assert_eq!(text, dump(&["--types", &file]).done().stdout);
 }
 
+/// Of these maps the kernel shows other numbers than it was told, which libbpf takes for another map.
+#[test]
+fn what_the_kernel_adapts_is_no_difference() {
+    let lab = lab();
+    let ns = &lab.gateway;
+    let file = tools::project().join("elf/fixtures/adapted.bpf.o").display().to_string();
+    let pinned = || ["devices", "spread"].map(|name| id(ns, &format!("{DIR}/{name}")));
+    let mut first = None;
+    for name in ["a", "b"] {
+        detour::run(ns, &["load", &file, DEVICE, "--name", name, "--pin-dir", DIR]).done();
+        assert_eq!(pinned(), *first.get_or_insert_with(pinned));
+    }
+}
+
 #[test]
 fn a_folder_that_cannot_be_trusted_is_refused() {
     let lab = lab();

@@ -213,6 +213,30 @@ fn any_instance_beside_its_object() {
     let run = verify(ns, &["--object", &file]).done();
     assert!(run.stdout.contains("map .rodata  holds what was configured"), "{}", run.stdout);
     assert!(!run.stdout.contains("unseen "), "{}", run.stdout);
+    detour::run(ns, &["unload", DEVICE, "globals"]).done();
+    // Maps of which the kernel shows something else than it was told; what only the kernel knows; and with each option that
+    // changes what it gets.
+    for (name, rest) in [
+        ("adapted", &[][..]),
+        ("sizes", &[]),
+        ("kconfig", &["--ingress", "hz"]),
+        ("legacy", &["--legacy-maps"]),
+        ("globals", &["--fd-array"]),
+        ("globals", &["--no-btf"]),
+        ("core", &["--ingress", "fields", "--btf", "/sys/kernel/btf/vmlinux"]),
+    ] {
+        let file = tools::project().join(format!("elf/fixtures/{name}.bpf.o")).display().to_string();
+        let hook = rest.iter().take_while(|word| **word == "--ingress").count() * 2;
+        detour::run(ns, &[&["load", &file, DEVICE, "--name", "it"], rest].concat()).done();
+        let run = verify(ns, &[&["--object", &file], &rest[hook..]].concat()).done();
+        assert!(run.stdout.contains("has the tag that follows from the object"), "{}", run.stdout);
+        assert!(!run.stdout.contains("unseen "), "{name}: {}", run.stdout);
+        if hook < rest.len() && !rest.contains(&"--btf") {
+            let without = verify(ns, &["--object", &file]);
+            assert_ne!(without.code, Some(0), "{name} {rest:?}");
+        }
+        detour::run(ns, &["unload", DEVICE, "it"]).done();
+    }
 }
 
 #[test]

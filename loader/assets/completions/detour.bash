@@ -2572,7 +2572,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__verify)
-            opts="-n -j -p -v -q -h --live --object --set --rules --rule --flows-max --half-open --asked-max --timeout --when-full --client-new --client-live --clients-max --sealed --vlan --monitor --pickup --no-pickup --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --live --object --set --rules --rule --flows-max --half-open --asked-max --timeout --when-full --client-new --client-live --clients-max --sealed --vlan --monitor --pickup --no-pickup --btf --no-btf --fd-array --legacy-maps --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2632,6 +2632,10 @@ _detour() {
                     ;;
                 --vlan)
                     COMPREPLY=($(compgen -W "none any" -- "${cur}"))
+                    return 0
+                    ;;
+                --btf)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --netns)

@@ -519,6 +519,7 @@ complete -c detour -n "__fish_detour_using_subcommand verify" -l client-live -d 
 complete -c detour -n "__fish_detour_using_subcommand verify" -l clients-max -d 'Clients that are counted for these two at most' -r
 complete -c detour -n "__fish_detour_using_subcommand verify" -l vlan -d 'Frames with VLAN tags that are served, too' -r -f -a "none\t''
 any\t''"
+complete -c detour -n "__fish_detour_using_subcommand verify" -l btf -d 'Types of the kernel, if not those of /sys/kernel/btf/vmlinux' -r
 complete -c detour -n "__fish_detour_using_subcommand verify" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand verify" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
@@ -527,6 +528,9 @@ complete -c detour -n "__fish_detour_using_subcommand verify" -l sealed -d 'Drop
 complete -c detour -n "__fish_detour_using_subcommand verify" -l monitor -d 'Translate nothing, drop nothing, record everything'
 complete -c detour -n "__fish_detour_using_subcommand verify" -l pickup -d 'Open flows for TCP packets in mid-stream (the default where the device does not forward)'
 complete -c detour -n "__fish_detour_using_subcommand verify" -l no-pickup -d 'Never do that'
+complete -c detour -n "__fish_detour_using_subcommand verify" -l no-btf -d 'Do not give the object\'s own types to the kernel: for a kernel that refuses them'
+complete -c detour -n "__fish_detour_using_subcommand verify" -l fd-array -d 'Instructions name maps by numbers, not descriptors (Linux 5.14): no byte differs from run to run'
+complete -c detour -n "__fish_detour_using_subcommand verify" -l legacy-maps -d 'Read map definitions of the old forms, in sections \'maps\' and \'maps/…\''
 complete -c detour -n "__fish_detour_using_subcommand verify" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
 complete -c detour -n "__fish_detour_using_subcommand verify" -s p -l pretty -d 'Indented JSON'
 complete -c detour -n "__fish_detour_using_subcommand verify" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'

@@ -118,19 +118,24 @@ pub fn notes(_args: &ArgMatches) -> Vec<String> {
 pub fn open_for_kernel(args: &ArgMatches) -> Result<Named, Refusal> {
     let (named, bytes) = with_bytes(args)?;
     let mut named = admitted(named, &bytes, args)?;
-    // Not every command that loads has these options.
-    let btf = args.try_get_one::<String>("btf").ok().flatten().map(String::as_str);
-    named.reads = crate::compat::kernel::resolve(&mut named.object, btf)
-        .map_err(|error| Refusal::from(error).about(&named.file))?;
+    named.reads = decide(&mut named.object, args).map_err(|error| Refusal::from(error).about(&named.file))?;
     named.reads.extend(crate::load::modules::number(&mut named.object)?);
+    Ok(named)
+}
+
+/// Decides what an object leaves to the kernel, and what options say; not every command that loads has them.
+#[cfg(feature = "compat")]
+fn decide(object: &mut Object, args: &ArgMatches) -> Result<Vec<String>, ObjectError> {
+    let btf = args.try_get_one::<String>("btf").ok().flatten().map(String::as_str);
+    let reads = crate::compat::kernel::resolve(object, btf)?;
     let flag = |name: &str| args.try_get_one::<bool>(name).ok().flatten() == Some(&true);
     if flag("no-btf") {
-        named.object.btf = None;
+        object.btf = None;
     }
     if flag("fd-array") {
-        named.object.name_maps_by_number();
+        object.name_maps_by_number();
     }
-    Ok(named)
+    Ok(reads)
 }
 
 /// The same for an object that is to be loaded. This build decides nothing for it: that is in the feature `compat`.
@@ -140,15 +145,23 @@ pub fn open_for_kernel(args: &ArgMatches) -> Result<Named, Refusal> {
     admitted(named, &bytes, args)
 }
 
-/// An object as `load` would give it to this kernel: variables set, what it leaves open decided.
-pub fn resolved(object: Object, args: &ArgMatches, path: &str) -> Result<Object, Refusal> {
+/// The object of a file as `load` with these options would give it to this kernel, if it is the one that is wanted.
+pub fn resolved(
+    bytes: &[u8],
+    args: &ArgMatches,
+    path: &str,
+    wanted: impl Fn(&Object) -> bool,
+) -> Result<Option<Object>, Refusal> {
+    let refused = |e: ObjectError| Refusal::from(e).about(path);
+    let object = parse(bytes, args).map_err(refused)?;
+    if !wanted(&object) {
+        return Ok(None);
+    }
     #[allow(unused_mut)]
     let mut object = set(object, args)?;
     #[cfg(feature = "compat")]
-    crate::compat::kernel::resolve(&mut object, None).map_err(|e| Refusal::from(e).about(path))?;
-    #[cfg(not(feature = "compat"))]
-    let _ = path;
-    Ok(object)
+    decide(&mut object, args).map_err(refused)?;
+    Ok(Some(object))
 }
 
 /// The bytes of a file that may be an object.

@@ -122,17 +122,16 @@ fn find(record: &Record, args: &ArgMatches) -> Result<Option<Object>, Refusal> {
         let object = Object::parse(embedded::object(name)?)?;
         if is_it(&object) {
             // `up` has options of its own for what --set would set.
-            let object = match record.name == UP {
-                true => object,
-                false => objects::resolved(object, args, &format!("@{name}"))?,
+            return match record.name == UP {
+                true => Ok(Some(object)),
+                false => objects::resolved(embedded::object(name)?, args, &format!("@{name}"), is_it),
             };
-            return Ok(Some(object));
         }
     }
     for path in args.get_many::<String>("object").into_iter().flatten() {
-        let object = Object::parse(&objects::read(path)?).map_err(|e| Refusal::from(e).about(path))?;
-        if is_it(&object) {
-            return objects::resolved(object, args, path).map(Some);
+        let found = objects::resolved(&objects::read(path)?, args, path, is_it)?;
+        if found.is_some() {
+            return Ok(found);
         }
     }
     Ok(None)

@@ -27,15 +27,28 @@ use crate::object::{Module, Object, ObjectError, Origin, Program};
 /// # Errors
 /// What cannot be read, what is missing and not weak, and what the kernel answers in more than one way.
 pub fn resolve(object: &mut Object, btf: Option<&str>) -> Result<Vec<String>, ObjectError> {
-    let mut reads = Vec::new();
     let mut wanted = core::wanted(object);
     wanted.extend(externs::wanted(object));
+    match wanted.is_empty() && object.externs.is_empty() {
+        true => Ok(Vec::new()),
+        false => decide(object, btf, &wanted),
+    }
+}
+
+/// What few objects need is not in the way of those that do not.
+#[inline(never)]
+fn decide(
+    object: &mut Object,
+    btf: Option<&str>,
+    wanted: &BTreeSet<String>,
+) -> Result<Vec<String>, ObjectError> {
+    let mut reads = Vec::new();
     let mut targets = Vec::new();
     if !wanted.is_empty() {
         let path = btf.unwrap_or(VMLINUX);
         let kernel = types(path, &mut reads)?;
-        let target = Target::read(path, &*kernel, &wanted)?;
-        let missing = target.missing(&wanted);
+        let target = Target::read(path, &*kernel, wanted)?;
+        let missing = target.missing(wanted);
         targets.push(target);
         if btf.is_none() && !missing.is_empty() {
             targets.extend(modules::read(&*kernel, &missing, &mut reads)?);
@@ -119,6 +132,10 @@ fn configuration(object: &Object, reads: &mut Vec<String>) -> Result<Config, Obj
             config.set(WRAPPER, there.into());
         }
     }
+    if names.contains(COOKIE) {
+        let there = !addresses(&BTreeSet::from([COOKIE_HELPER]), reads)?.is_empty();
+        config.set(COOKIE, there.into());
+    }
     if names.contains(VERSION) {
         config.set(VERSION, config::version(&release(reads)?));
     }
@@ -160,3 +177,6 @@ fn release(reads: &mut Vec<String>) -> Result<String, ObjectError> {
 
 const VERSION: &str = "LINUX_KERNEL_VERSION";
 const WRAPPER: &str = "LINUX_HAS_SYSCALL_WRAPPER";
+const COOKIE: &str = "LINUX_HAS_BPF_COOKIE";
+/// bpf_get_attach_cookie() of kprobes, which is what libbpf tries (Linux 5.15).
+const COOKIE_HELPER: &str = "bpf_get_attach_cookie_trace";

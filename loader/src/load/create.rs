@@ -56,9 +56,12 @@ pub struct Write {
 const PROG_TYPE_SCHED_CLS: u64 = 3;
 const PROG_TYPE_CGROUP_SOCKOPT: u64 = 25;
 const MAP_TYPE_PERF_EVENT_ARRAY: u32 = 4;
+const MAP_TYPE_LRU_HASH: u32 = 9;
+const MAP_TYPE_LRU_PERCPU_HASH: u32 = 10;
 const MAP_TYPE_RINGBUF: u32 = 27;
+const BPF_F_NO_COMMON_LRU: u32 = 1 << 1;
 /// Without it `bpf_map_attr_numa_node()` (include/linux/bpf.h) takes no notice of a node.
-const BPF_F_NUMA_NODE: u32 = 1 << 2;
+pub(super) const BPF_F_NUMA_NODE: u32 = 1 << 2;
 const BTF_LOG: usize = 1 << 20;
 
 /// The symbol of the types.
@@ -71,17 +74,17 @@ fn btf_symbol(creation: &Creation) -> &'static str {
 
 /// The symbol of a map's descriptor.
 pub fn map_symbol(map: &MapSpec) -> String {
-    format!("%{}", map.name)
+    ["%", &map.name].concat()
 }
 
 /// The symbol of a program's descriptor.
 pub fn prog_symbol(name: &str) -> String {
-    format!("%{name}")
+    ["%", name].concat()
 }
 
 /// The symbol of a program's id.
 pub fn id_symbol(name: &str) -> String {
-    format!("?{name}")
+    ["?", name].concat()
 }
 
 /// Types, maps, contents, programs, in this order. After a program that was selected its id and tag are asked for; one that
@@ -125,9 +128,9 @@ pub fn loaded<'a>(object: &'a Object, selected: &[String]) -> Vec<&'a Program> {
 
 /// Pins of everything that `create` made, in the folder `dir`.
 pub fn pins(object: &Object, creation: &Creation, dir: &str) -> Vec<Step> {
-    let map = |m: &MapSpec| Step::pin(&map_symbol(m), format!("{dir}/{}", home::map_pin(&m.name)));
+    let map = |m: &MapSpec| Step::pin(&map_symbol(m), [dir, "/", &home::map_pin(&m.name)].concat());
     let program =
-        |p: &&Program| Step::pin(&prog_symbol(&p.name), format!("{dir}/{}", home::prog_pin(&p.name)));
+        |p: &&Program| Step::pin(&prog_symbol(&p.name), [dir, "/", &home::prog_pin(&p.name)].concat());
     let programs = loaded(object, &creation.programs);
     object.maps.iter().map(map).chain(programs.iter().map(program)).collect()
 }
@@ -169,6 +172,9 @@ fn map_create(steps: &mut Vec<Step>, object: &Object, map: &MapSpec, creation: &
         (None, MAP_TYPE_RINGBUF) => ring_size(map.max_entries, machine.page_size),
         // One buffer for each CPU: the object cannot know how many there are.
         (None, MAP_TYPE_PERF_EVENT_ARRAY) if map.max_entries == 0 => machine.possible_cpus,
+        (None, MAP_TYPE_LRU_HASH | MAP_TYPE_LRU_PERCPU_HASH) if map.flags & BPF_F_NO_COMMON_LRU != 0 => {
+            lru_size(map.max_entries, machine.possible_cpus)
+        }
         (None, _) => map.max_entries,
     };
     steps.push(map_call(map, entries, inner, types).gives(map_symbol(map)).into());
@@ -184,13 +190,14 @@ fn template<'a>(object: &'a Object, outer: &MapSpec, inner: &MapSpec) -> Option<
 }
 
 fn map_call(map: &MapSpec, entries: u32, inner: Option<String>, types: Option<&str>) -> Bpf {
-    let mut args = vec![
+    let mut args = Vec::with_capacity(commands::MAP_CREATE.fields.len());
+    args.extend([
         ("map_type", Arg::Num(map.map_type.into())),
         ("key_size", Arg::Num(map.key_size.into())),
         ("value_size", Arg::Num(map.value_size.into())),
         ("max_entries", Arg::Num(entries.into())),
         ("map_name", Arg::Text(map.kernel_name.clone())),
-    ];
+    ]);
     let flags = map.numa_node.map_or(map.flags, |_| map.flags | BPF_F_NUMA_NODE);
     if flags != 0 {
         args.push(("map_flags", Arg::Num(flags.into())));
@@ -211,6 +218,13 @@ fn map_call(map: &MapSpec, entries: u32, inner: Option<String>, types: Option<&s
 /// A ring buffer is a power of two and at least a page: `ringbuf_map_alloc()` in kernel/bpf/ringbuf.c.
 fn ring_size(wanted: u32, page_size: u32) -> u32 {
     wanted.max(page_size).checked_next_power_of_two().unwrap_or(wanted)
+}
+
+/// With a list for each CPU all lists are equally long: `htab_map_alloc()` in kernel/bpf/hashtab.c.
+fn lru_size(wanted: u32, cpus: u32) -> u32 {
+    let rest = wanted.checked_rem(cpus).unwrap_or(0);
+    let missing = if rest == 0 { 0 } else { cpus.saturating_sub(rest) };
+    wanted.checked_add(missing).unwrap_or(wanted.saturating_sub(rest))
 }
 
 fn fill(steps: &mut Vec<Step>, map: &MapSpec, creation: &Creation) {

@@ -121,10 +121,14 @@ fn os_hint(effect: &Effect, error: &io::Error) -> String {
 }
 
 fn map_hint(call: &Bpf) -> &'static str {
-    if call.command == &commands::MAP_CREATE {
-        "the kernel does not know this map type, or refuses this shape of it"
-    } else {
-        ""
+    let number = |name: &str| match call.arg(name) {
+        Some(Arg::Num(n)) => *n,
+        _ => 0,
+    };
+    match (call.command == &commands::MAP_CREATE, number("map_type"), number("map_flags") & 1) {
+        (false, ..) => "",
+        (true, 11, 0) => "an LPM trie wants __uint(map_flags, BPF_F_NO_PREALLOC)",
+        _ => "the kernel does not know this map type, or refuses this shape of it",
     }
 }
 

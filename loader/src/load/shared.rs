@@ -2,6 +2,7 @@
 //! Maps pinned by name, and what lies at their paths, to steps that take over, make or replace them.
 //!
 //! Such a map outlives its instance and is shared with others: nothing of ours removes its pin.
+use crate::load::create::BPF_F_NUMA_NODE;
 use crate::load::gather::open_map;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::step::{Arg, Bpf, Effect, Step};
@@ -116,7 +117,7 @@ pub(super) fn types(object: &Object, spec: &MapSpec, there: &Map) -> io::Result<
         ("key_size", inner.key_size),
         ("value_size", inner.value_size),
         ("max_entries", inner.max_entries),
-        ("map_flags", inner.flags),
+        ("map_flags", inner.numa_node.map_or(inner.flags, |_| inner.flags | BPF_F_NUMA_NODE)),
     ];
     for (name, ours) in ours {
         let theirs = there.number(name);
@@ -183,10 +184,25 @@ fn one(step: Step, shared: &Shared) -> Result<Vec<Step>, Refusal> {
 /// The fields that differ, each with both numbers.
 pub(super) fn differences(step: &Step, there: &Shape) -> Vec<String> {
     let Effect::Bpf(call) = &step.effect else { return Vec::new() };
-    let wanted = |name: &str| match call.arg(name) {
+    let differ = there.0.iter().filter(|(name, number)| shown(call, name) != *number);
+    differ.map(|(name, number)| format!("{name} is {number}, not {}", shown(call, name))).collect()
+}
+
+/// The number that the kernel shows of a map which this call made; 0 for what it was not told.
+pub(super) fn shown(call: &Bpf, name: &str) -> u64 {
+    let number = |name: &str| match call.arg(name) {
         Some(Arg::Num(n)) => *n,
         _ => 0,
     };
-    let differ = there.0.iter().filter(|(name, number)| wanted(name) != *number);
-    differ.map(|(name, number)| format!("{name} is {number}, not {}", wanted(name))).collect()
+    let added = match (name, number("map_type")) {
+        // Programs only read it: dev_map_alloc_check() (kernel/bpf/devmap.c) sets the flag that it does not take.
+        ("map_flags", DEVMAP | DEVMAP_HASH) => BPF_F_RDONLY_PROG,
+        _ => 0,
+    };
+    number(name) | added
 }
+
+// enum bpf_map_type and map_flags (include/uapi/linux/bpf.h)
+const DEVMAP: u64 = 14;
+const DEVMAP_HASH: u64 = 25;
+const BPF_F_RDONLY_PROG: u64 = 1 << 7;

@@ -7,6 +7,7 @@ use crate::load::create::{create, part, Creation};
 use crate::load::facts::{Facts, Instance};
 use crate::load::gather::open_map;
 use crate::load::home::{map_pin, prog_pin, RECORD_PIN};
+use crate::load::shared::shown;
 use crate::load::sockopt;
 use crate::load::step::{Arg, Bpf, Effect, Step};
 use crate::load::tc::{protocol_name, Filter, Place, EGRESS, ETH_P_ALL};
@@ -289,10 +290,7 @@ fn shape(map: &Map, call: &Bpf, spec: &MapSpec, object: &Object) -> io::Result<O
     let info = detour_sys::info(map.as_fd(), 88)?;
     let mut wrong = Vec::new();
     for (name, at) in SHAPE {
-        let wanted = match call.arg(name) {
-            Some(Arg::Num(n)) => *n,
-            _ => 0,
-        };
+        let wanted = shown(call, name);
         let bytes = info.get(at..at.saturating_add(4)).and_then(|b| b.try_into().ok());
         let is = u64::from(bytes.map(u32::from_ne_bytes).unwrap_or(0));
         if is != wanted & u64::from(u32::MAX) {

@@ -102,3 +102,34 @@ fn fault(what: &'static str) -> ObjectError {
 fn cut_short() -> ObjectError {
     fault("is cut short")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A `.BTF.ext` with one function record of the section `tc`, whose records have these words, in a header of this length.
+    fn ext(header: u32, size: u32, record: &[u32]) -> Vec<u8> {
+        let part = [&[size, 1, 1][..], record].concat();
+        let length = part.len() as u32 * 4;
+        let mut words = vec![0x0001_eb9f, header, 0, length, length, 0, 0, 0];
+        words.resize(header as usize / 4, 0);
+        words.extend(part);
+        words.into_iter().flat_map(u32::to_le_bytes).collect()
+    }
+
+    fn funcs(bytes: &[u8]) -> Result<Vec<FuncInfo>, String> {
+        let ext = BtfExt::parse(bytes, |offset| (offset == 1).then_some("tc")).map_err(|e| e.to_string())?;
+        Ok(ext.funcs.get("tc").cloned().unwrap_or_default())
+    }
+
+    #[test]
+    fn a_later_format_may_have_more_at_its_ends() {
+        let one = Ok(vec![FuncInfo { insn: 2, type_id: 7 }]);
+        assert_eq!(funcs(&ext(32, 8, &[16, 7])), one);
+        assert_eq!(funcs(&ext(32, 16, &[16, 7, 8, 9])), one, "longer records");
+        assert_eq!(funcs(&ext(48, 8, &[16, 7])), one, "a longer header");
+        assert!(funcs(&ext(32, 4, &[16])).unwrap_err().contains("a record is too small"));
+        assert!(funcs(&ext(32, 8, &[17, 7])).unwrap_err().contains("the middle of an instruction"));
+        assert!(funcs(&ext(32, 16, &[16, 7])).unwrap_err().contains("is cut short"));
+    }
+}

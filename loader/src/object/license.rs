@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! The `license` section to the string the kernel gets, and whether it knows that string.
+//! The `license` section to the string the kernel gets, and whether it knows that string; `version` to nothing.
 
 use super::elf::Elf;
 use super::error::ObjectError;
@@ -23,6 +23,16 @@ pub fn license(elf: &Elf<'_>, warnings: &mut Vec<String>) -> Result<String, Obje
         ));
     }
     Ok(text.to_owned())
+}
+
+/// Before Linux 5.0 the kernel wanted to know of kprobes which version they were for; now nobody reads it.
+pub fn check_version(elf: &Elf<'_>) -> Result<(), ObjectError> {
+    match elf.section("version") {
+        Some((_, section)) if section.size != 4 => {
+            Err(ObjectError::Section { section: "version".to_owned(), what: "is not one number of 4 bytes" })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// `license_is_gpl_compatible()` (include/linux/license.h).

@@ -254,6 +254,17 @@ pub fn withhold_types(spec: &mut MapSpec) {
     }
 }
 
+/// What of a map's flags no kernel takes.
+pub fn notice_flags(spec: &MapSpec, warnings: &mut Vec<String>) {
+    if spec.map_type == LPM_TRIE && spec.flags & BPF_F_NO_PREALLOC == 0 {
+        warnings.push(format!(
+            "map {}: the kernel refuses an LPM trie without __uint(map_flags, BPF_F_NO_PREALLOC)",
+            spec.name
+        ));
+    }
+    spec.inner.iter().for_each(|inner| notice_flags(inner, warnings));
+}
+
 /// A map of this name, and nothing else said of it.
 pub fn empty(name: &str) -> MapSpec {
     MapSpec {
@@ -279,9 +290,11 @@ pub fn empty(name: &str) -> MapSpec {
 const LIBBPF_PIN_BY_NAME: u32 = 1;
 // enum bpf_map_type
 pub const PROG_ARRAY: u32 = 3;
+const LPM_TRIE: u32 = 11;
 pub const ARRAY_OF_MAPS: u32 = 12;
 pub const HASH_OF_MAPS: u32 = 13;
 const BLOOM_FILTER: u32 = 30;
+const BPF_F_NO_PREALLOC: u32 = 1;
 /// PERF_EVENT_ARRAY, STACK_TRACE, CGROUP_ARRAY, the maps of maps, DEVMAP, SOCKMAP, CPUMAP, XSKMAP, SOCKHASH, QUEUE,
 /// STACK, DEVMAP_HASH, ARENA.
 const WITHOUT_TYPES: [u32; 14] = [4, 7, 8, ARRAY_OF_MAPS, HASH_OF_MAPS, 14, 15, 16, 17, 18, 22, 23, 25, 33];

@@ -20,6 +20,7 @@ pub fn parse(bytes: &[u8], old_maps: OldMaps) -> Result<Object, ObjectError> {
     let mut warnings = Vec::new();
     let elf = Elf::parse(bytes)?;
     let license = license::license(&elf, &mut warnings)?;
+    license::check_version(&elf)?;
     let btf = types(&elf)?;
 
     let mut definitions = maps::definitions(&elf, btf.as_ref())?;
@@ -41,6 +42,7 @@ pub fn parse(bytes: &[u8], old_maps: OldMaps) -> Result<Object, ObjectError> {
     let sections = add_data(&elf, btf.as_ref(), &linked, &mut maps)?;
     let programs: Vec<Program> = linked.into_iter().map(|l| refer(l, &sections)).collect();
     check_names(&programs, &maps, &mut warnings)?;
+    maps.iter().for_each(|map| maps::notice_flags(map, &mut warnings));
     notice_the_odd(&elf, &functions, &programs, &mut warnings);
     let variables = btf.as_ref().map(|btf| data::variables(&maps, btf)).unwrap_or_default();
     Ok(Object {

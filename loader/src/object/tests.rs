@@ -65,6 +65,17 @@ fn a_license_is_never_assumed() {
 }
 
 #[test]
+fn a_version_is_a_number_and_nothing_more() {
+    let with = |bytes: &[u8]| {
+        let mut sample = Sample::drop();
+        sample.data("version", bytes);
+        Object::parse(&sample.bytes()).map(|object| object.programs.len()).map_err(|e| e.to_string())
+    };
+    assert_eq!(with(&[0, 1, 6, 0]), Ok(1));
+    assert_eq!(with(&[0, 1, 6]), Err("section version: is not one number of 4 bytes".to_owned()));
+}
+
+#[test]
 fn sections_are_tc_by_any_of_the_names_in_use() {
     let tc =
         ["classifier", "tc", "action", "classifier/x", "tc/ingress", "tcx/egress", "netkit/peer", "action/y"];

@@ -44,6 +44,16 @@ fn what_a_definition_must_not_say_is_refused_by_name() {
 }
 
 #[test]
+fn flags_that_no_kernel_takes_are_noticed() {
+    let warnings = |flags: u32| {
+        let sample = with_map(1, move |t| vec![("type", t.uint(11)), ("map_flags", t.uint(flags))]);
+        Object::parse(&sample.bytes()).unwrap().warnings
+    };
+    assert!(warnings(0).iter().any(|w| w.contains("map m") && w.contains("BPF_F_NO_PREALLOC")));
+    assert_eq!(warnings(1), [""; 0]);
+}
+
+#[test]
 fn static_extern_and_filled_maps_are_refused_by_name() {
     let refuse = |linkage| {
         let sample = with_map(linkage, |t| vec![("type", t.uint(1))]);

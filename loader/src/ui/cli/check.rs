@@ -102,11 +102,12 @@ pub(super) fn inspect() -> Command {
 }
 
 pub(super) fn verify() -> Command {
-    Command::new("verify")
+    let command = Command::new("verify")
         .about("Objects against their manifest; with --live, what the kernel runs against the objects and the plan")
         .after_help(
             "What 'up' made is compared with what 'up' with the same options would make now. Without RULES the table in\n\
-             force is compared with what its own text compiles to. Exit status 1: something differs.",
+             force is compared with what its own text compiles to. What 'load' was told of an object has to be told\n\
+             here too. Exit status 1: something differs.",
         )
         .arg(Arg::new("file").value_name("FILE").num_args(0..).help("Objects to compare with the manifest too"))
         .arg(
@@ -122,7 +123,8 @@ pub(super) fn verify() -> Command {
         .arg(set())
         .arg(option("rules", "FILE", ValueParser::string(), "The rules that should be in force"))
         .arg(super::args::rule())
-        .args(limits::options())
+        .args(limits::options());
+    reading(load::with_btf(command))
 }
 
 /// What is in a policy (audit/policy.rs).

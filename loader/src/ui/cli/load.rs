@@ -112,7 +112,7 @@ pub(super) fn load() -> Command {
 }
 
 #[cfg(feature = "compat")]
-fn with_btf(command: Command) -> Command {
+pub(super) fn with_btf(command: Command) -> Command {
     let help = "Types of the kernel, if not those of /sys/kernel/btf/vmlinux";
     let without = "Do not give the object's own types to the kernel: for a kernel that refuses them";
     let array =
@@ -124,7 +124,7 @@ fn with_btf(command: Command) -> Command {
 }
 
 #[cfg(not(feature = "compat"))]
-fn with_btf(command: Command) -> Command {
+pub(super) fn with_btf(command: Command) -> Command {
     command
 }
 
