@@ -44,6 +44,18 @@ fn unsafe_blocks(folder: &Path) -> usize {
     code.filter(|line| line.contains("unsafe {")).count()
 }
 
+/// Whether the C library that is linked in knows relocations of eight bytes for 63 (DT_RELR): 90 KB less to read at each
+/// start. glibc does from 2.36 on; which one it is can only be asked where the program is built for this machine.
+fn packs_relocations() -> bool {
+    let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    let version = said("getconf", &["GNU_LIBC_VERSION"]).unwrap_or_default();
+    let numbers: Vec<u32> =
+        version.trim_start_matches("glibc ").split('.').map_while(|n| n.parse().ok()).collect();
+    variable("CARGO_CFG_TARGET_ENV") == "gnu"
+        && variable("HOST") == variable("TARGET")
+        && numbers >= vec![2, 36]
+}
+
 fn main() {
     if std::env::var("CARGO_CFG_TARGET_ENDIAN").is_ok_and(|endian| endian == "big") {
         println!("cargo::error=big-endian hosts are not served: the objects, and what reads them, are little-endian");
@@ -55,6 +67,9 @@ fn main() {
         println!("cargo::rustc-link-arg-bins={}/assets/link/order.ld", env!("CARGO_MANIFEST_DIR"));
     }
     println!("cargo::rerun-if-changed=assets/link/order.ld");
+    if packs_relocations() {
+        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default();
     // A tree without git (a release) says which commit it is of.
     let stated = std::fs::read_to_string(root.join(".commit")).ok().map(|text| text.trim().to_string());

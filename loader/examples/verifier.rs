@@ -59,8 +59,8 @@ fn programs(name: &str, machine: &Machine, options: Option<&Options>) -> Result<
     for call in loads.iter().filter_map(command) {
         let more = [("log_level", Arg::Num(STATS)), ("log_buf", Arg::Room(ROOM))];
         let args = [&call.args[..], &more].concat();
-        let mut filled = Vec::new();
-        let args = symbols.resolve(&args, &mut filled, 0).map_err(|e| e.to_string())?;
+        let filled = symbols.filled(&args).map_err(|e| e.to_string())?;
+        let args = symbols.resolve(&args, &filled, 0).map_err(|e| e.to_string())?;
         let (refused, answer) = match detour_sys::call(call.command, &args) {
             Ok(answer) => (None, answer),
             Err((error, answer)) => (Some(error), answer),

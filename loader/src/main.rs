@@ -17,7 +17,9 @@ fn main() -> ExitCode {
     };
     let (json, pretty) = (matches.get_flag("json") || matches.get_flag("pretty"), matches.get_flag("pretty"));
     let quiet = matches.get_flag("quiet");
-    match detour::cmd::run(&matches) {
+    let answer = detour::cmd::run(&matches);
+    std::mem::forget(matches);
+    match answer {
         Ok(answer) => {
             let text = match json {
                 true => detour::ui::json::document(&answer.json, pretty),

@@ -29,8 +29,6 @@ pub fn load(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
     let mut plan = plan::load(&named.object, &config, &facts)?;
     plan.notes.extend(objects::notes(args));
     let symbols = context.execute(&plan, Some(&named.object))?;
-    // The process ends now, which closes them without a call for each.
-    std::mem::forget(symbols);
     let mut text = String::new();
     for attach in &config.attach {
         text.push_str(&format!(
@@ -46,7 +44,10 @@ pub fn load(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
         config.attach.iter().map(|a| json!({"name": a.program, "direction": direction(a)})).collect();
     let json = json!({"schema": "detour.load/1", "dev": device, "name": config.name, "programs": programs,
         "skipped": select::skipped_json(&skipped), "notes": plan.notes});
-    Ok(Answer::done(notes(&plan) + &text, json))
+    let answer = Answer::done(notes(&plan) + &text, json);
+    // The process ends now: that closes descriptors without a call for each, and frees memory at once.
+    std::mem::forget((symbols, plan, config, facts, named));
+    Ok(answer)
 }
 
 /// `unload DEV [NAME]`.

@@ -13,6 +13,7 @@ use nix::fcntl::{open, OFlag};
 use nix::mount::{mount, umount, MsFlags};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -301,8 +302,8 @@ fn bpf(step: &Step, call: &Bpf, symbols: &mut Symbols) -> Result<Outcome, Cause>
     if call.command == &commands::MAP_DELETE_ELEM {
         return done(delete(call, symbols));
     }
-    let mut filled = Vec::new();
-    let args = symbols.resolve(&call.args, &mut filled, 0).map_err(Cause::Os)?;
+    let filled = symbols.filled(&call.args).map_err(Cause::Os)?;
+    let args = symbols.resolve(&call.args, &filled, 0).map_err(Cause::Os)?;
     let symbol = call.gives.as_deref();
     if call.command == &commands::MAP_CREATE {
         let map = Map::create(&args).map_err(Cause::Os)?;
@@ -375,8 +376,8 @@ fn hear(step: &Step, call: &Bpf, symbols: &Symbols) -> Vec<u8> {
         let mut args = call.args.clone();
         args.extend(more.iter().cloned());
         loop {
-            let mut filled = Vec::new();
-            let Ok(resolved) = symbols.resolve(&args, &mut filled, size) else { return log };
+            let Ok(filled) = symbols.filled(&args) else { return log };
+            let Ok(resolved) = symbols.resolve(&args, &filled, size) else { return log };
             let (error, answer) = match detour_sys::call(call.command, &resolved) {
                 Ok(answer) => (None, answer),
                 Err((error, answer)) => (error.raw_os_error(), answer),
@@ -420,7 +421,7 @@ fn map<'a>(call: &Bpf, symbols: &'a Symbols) -> io::Result<&'a Map> {
     }
 }
 
-fn bytes(call: &Bpf, name: &str, symbols: &Symbols) -> io::Result<Vec<u8>> {
+fn bytes<'b>(call: &'b Bpf, name: &str, symbols: &Symbols) -> io::Result<Cow<'b, [u8]>> {
     match call.arg(name) {
         Some(Arg::Bytes(blob)) => symbols.fill(blob),
         _ => Err(io::ErrorKind::InvalidInput.into()),

@@ -58,12 +58,12 @@ impl Home {
 
 /// The name of a map's pin.
 pub fn map_pin(kernel_name: &str) -> String {
-    format!("map_{}", kernel_name.replace('.', "_"))
+    ["map_", &kernel_name.replace('.', "_")].concat()
 }
 
 /// The name of a program's pin.
 pub fn prog_pin(name: &str) -> String {
-    format!("prog_{}", name.replace('.', "_"))
+    ["prog_", &name.replace('.', "_")].concat()
 }
 
 /// The name of the pin of a program's tcx link.

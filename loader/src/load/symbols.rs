@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Symbols of a plan to the descriptors and ids of this run.
 use crate::load::step::{Arg, Blob};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -60,7 +61,10 @@ impl Symbols {
     }
 
     /// The blob's bytes with all holes filled.
-    pub fn fill(&self, blob: &Blob) -> io::Result<Vec<u8>> {
+    pub fn fill<'b>(&self, blob: &'b Blob) -> io::Result<Cow<'b, [u8]>> {
+        if blob.holes.is_empty() {
+            return Ok(Cow::Borrowed(&blob.bytes));
+        }
         let mut bytes = blob.bytes.clone();
         for hole in &blob.holes {
             let number = if hole.symbol.starts_with('%') {
@@ -71,35 +75,39 @@ impl Symbols {
             let end = hole.at.saturating_add(4);
             bytes.get_mut(hole.at..end).ok_or_else(|| undefined(&hole.symbol))?.copy_from_slice(&number);
         }
-        Ok(bytes)
+        Ok(Cow::Owned(bytes))
     }
 
-    /// Arguments with every symbol resolved. `filled` keeps the bytes alive; `log_size` is the size of [`Arg::LogRoom`].
+    /// The bytes of all arguments that have some, in order.
+    pub fn filled<'b>(&self, args: &'b [(&'static str, Arg)]) -> io::Result<Vec<Cow<'b, [u8]>>> {
+        let blob = |(_, arg): &'b (&'static str, Arg)| match arg {
+            Arg::Bytes(blob) => Some(self.fill(blob)),
+            _ => None,
+        };
+        args.iter().filter_map(blob).collect()
+    }
+
+    /// Arguments with every symbol resolved, `filled` being their bytes; `log_size` is the size of [`Arg::LogRoom`].
     pub fn resolve<'a>(
         &'a self,
         args: &'a [(&'static str, Arg)],
-        filled: &'a mut Vec<Option<Vec<u8>>>,
+        filled: &'a [Cow<'_, [u8]>],
         log_size: usize,
     ) -> io::Result<Vec<(&'static str, detour_sys::Value<'a>)>> {
         use detour_sys::Value;
-        for (_, arg) in args {
-            filled.push(match arg {
-                Arg::Bytes(blob) => Some(self.fill(blob)?),
-                _ => None,
-            });
-        }
-        let value = |(i, (name, arg)): (usize, &'a (&'static str, Arg))| {
+        let (mut resolved, mut filled) = (Vec::with_capacity(args.len()), filled.iter());
+        for (name, arg) in args {
             let value = match arg {
                 Arg::Num(n) => Value::Num(*n),
                 Arg::Text(text) => Value::Text(text),
                 Arg::Fd(symbol) => Value::Fd(self.handle(symbol)?.as_fd()),
-                Arg::Bytes(_) => Value::Bytes(filled.get(i).and_then(Option::as_deref).unwrap_or_default()),
+                Arg::Bytes(_) => Value::Bytes(filled.next().map(|bytes| &**bytes).unwrap_or_default()),
                 Arg::Room(size) => Value::Room(*size),
                 Arg::LogRoom => Value::Room(log_size),
             };
-            Ok((*name, value))
-        };
-        args.iter().enumerate().map(value).collect()
+            resolved.push((*name, value));
+        }
+        Ok(resolved)
     }
 }
 

@@ -160,7 +160,9 @@ impl Attr {
     /// Encodes named arguments. The attribute ends with the last field that was given, so an old kernel is never shown a
     /// field that the caller did not need.
     pub fn encode(command: &'static Command, arguments: &[(&str, Value<'_>)]) -> io::Result<Attr> {
-        let mut attr = Attr { image: vec![0; ATTR_MAX], buffers: Vec::new(), written: Vec::new() };
+        // A field takes two places where it has a count.
+        let written = Vec::with_capacity(arguments.len().saturating_mul(2));
+        let mut attr = Attr { image: vec![0; ATTR_MAX], buffers: Vec::new(), written };
         let mut size = 0;
         for (name, value) in arguments {
             let bad = |why| bad(command, name, why);
