@@ -53,6 +53,20 @@ struct key6 {
 } __attribute__((aligned(8)));
 ABI_SIZE(struct key6, 40);
 
+/* How keys are compared, and best written: what was stored in pieces a processor cannot read whole before all of it has
+ * reached its cache. */
+typedef __u64 __attribute__((may_alias)) key_word;
+
+static inline __attribute__((always_inline)) __u64 both_halves(__u32 first, __u32 second)
+{
+	union {
+		__u32 half[2];
+		__u64 word;
+	} whole = {{first, second}};
+
+	return whole.word;
+}
+
 /* Keys in idx4 and idx6 (index.h). */
 typedef struct key4 index4;
 typedef __u64 index6;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-or-later */
 /* For each family: decides what becomes of a packet that belongs to no flow, and does it. */
 #define reply_arrivesN F(reply_arrives)
+#define may_replyN     F(may_reply)
 #define loopedN        F(looped)
 #define send_backN     F(send_back)
 #define decideN        F(decide)
@@ -43,6 +44,13 @@ __noinline int loopedN(__u32 now)
 	key = key_mirrorN(&w->packet.key);
 	key.dir = DIR_FORWARD;
 	return flow_findN(&key, DIR_FORWARD, now, &found);
+}
+
+/* May it be such an answer? A server whose address is not ours answers with a bare SYN only where both ends open at
+ * once (RFC 5382, REQ-2); that costs a look-up which mostly finds nothing, so a rule must name the server then. */
+static __always_inline int may_replyN(const struct packetN *p, __u32 src)
+{
+	return cfg.flags & CFG_LOOPBACK || src & LOCAL_TARGET || !has_syn(p->key.proto) || !opensN(p);
 }
 
 /* Sends an answer on through the device it came from, where it is rewritten as it leaves. */
@@ -98,12 +106,11 @@ __noinline int decideN(struct __sk_buff *skb)
 }
 
 /* Where no rule can change anything. */
-static __always_inline enum reason excludedN(const struct keyN *key, __u32 dst)
+static __always_inline enum reason excludedN(const struct keyN *key, __u32 src, __u32 dst)
 {
 	if (dhcpN(key))
 		return REASON_DHCP;
-	if (!(cfg.flags & CFG_LOOPBACK) &&
-	    (specialN(key->src) || local_flagsN(key->src) & (LOCAL_OWN | LOCAL_BROADCAST)))
+	if (!(cfg.flags & CFG_LOOPBACK) && (specialN(key->src) || src & (LOCAL_OWN | LOCAL_BROADCAST)))
 		return REASON_SOURCE;
 	return specialN(key->dst) || dst & LOCAL_BROADCAST ? REASON_SPECIAL : REASON_NONE;
 }
@@ -179,11 +186,11 @@ static __always_inline int refusedN(struct workN *w, enum reason reason)
 __noinline int noteN(struct __sk_buff *skb, __u32 now)
 {
 	struct workN *w = this_workN();
-	struct asked_key asked;
+	struct asked_key asked __attribute__((aligned(8)));
 
 	if (!w)
 		return 0;
-	asked = asked_keyN(&w->packet.key);
+	asked_keyN(&asked, &w->packet.key);
 	return asked_count(&asked, skb->len, now, &w->outcome);
 }
 
@@ -196,17 +203,23 @@ __noinline int openN(struct __sk_buff *skb, __u32 now)
 	const struct packetN *p;
 	enum reason reason;
 	int flow, news = 0;
-	__u32 dst;
+	struct asked *row;
+	__u32 src, dst;
 
 	if (!w)
 		return TC_ACT_UNSPEC;
 	p = &w->packet;
 	if (cfg.flags & CFG_SEALED && !may_startN(p))
 		return acceptedN(skb) ? pass(REASON_NO_FLOW) : pass_inN(skb, REASON_NO_FLOW);
-	if (settledN(skb, now))
+	row = rowN(&p->key);
+	if (row && settledN(row, now)) {
+		if (opensN(p))
+			asked_more(row, skb->len, now);
 		return pass_inN(skb, REASON_NO_RULE);
+	}
+	src = cfg.flags & CFG_LOOPBACK ? 0 : local_flagsN(p->key.src);
 	dst = local_flagsN(p->key.dst);
-	reason = excludedN(&p->key, dst);
+	reason = excludedN(&p->key, src, dst);
 	if (reason)
 		return pass_inN(skb, reason);
 	if (cfg.flags & CFG_LOOPBACK && loopedN(now))
@@ -217,7 +230,7 @@ __noinline int openN(struct __sk_buff *skb, __u32 now)
 	w->never = 0;
 	w->outcome = (struct outcome){.rule = RULE_NONE, .reason = REASON_OWN};
 	flow = !(dst & LOCAL_OWN) && decideN(skb);
-	if (flow && reply_arrivesN(now)) {
+	if (flow && may_replyN(p, src) && reply_arrivesN(now)) {
 		w->marks &= ~MARK_MASQUERADE;
 		w->outcome.reason = REASON_REPLY;
 		flow = 0;
@@ -239,9 +252,14 @@ __noinline int openN(struct __sk_buff *skb, __u32 now)
 			w->outcome.reason = flow || reason == REASON_REWRITE ? reason : REASON_DIRECT;
 	}
 	if (opensN(p)) {
-		w->outcome.served = servedN(skb);
+		if (!w->outcome.served || !(local_flagsN(w->rev.src) & LOCAL_OWN))
+			w->outcome.served = servedN(skb);
 		w->outcome.settled = settlesN(w, dst) ? now : now + NEVER;
-		news = noteN(skb, now);
+		/* A row may have been deleted since, and be another one's by now: it must not get this mark. */
+		if (row && w->outcome.settled != now)
+			news = asked_again(row, skb->len, now, &w->outcome);
+		else
+			news = noteN(skb, now);
 	}
 	tell_arrivedN(skb, w, now, news);
 	reason = w->outcome.reason;

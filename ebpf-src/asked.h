@@ -121,18 +121,22 @@ static __always_inline int asked_new(const struct asked_key *key, __u32 bytes, _
 	return 1;
 }
 
+/* Counts it in a row that was there. 1 if something else becomes of it now. */
+static __always_inline int asked_again(struct asked *row, __u32 bytes, __u32 now, const struct outcome *outcome)
+{
+	int news = row->reason != outcome->reason || row->verdict != outcome->verdict;
+
+	asked_add(row, bytes, now, outcome);
+	return news;
+}
+
 /* Counts it. 1 if nobody had asked for it before, or if something else becomes of it now. */
 static __always_inline int asked_count(const struct asked_key *key, __u32 bytes, __u32 now,
                                        const struct outcome *outcome)
 {
 	struct asked *row = bpf_map_lookup_elem(&asked, key);
-	int news;
 
-	if (!row)
-		return asked_new(key, bytes, now, outcome);
-	news = row->reason != outcome->reason || row->verdict != outcome->verdict;
-	asked_add(row, bytes, now, outcome);
-	return news;
+	return row ? asked_again(row, bytes, now, outcome) : asked_new(key, bytes, now, outcome);
 }
 
 #endif

@@ -93,7 +93,7 @@ static __always_inline enum reason translateN(struct __sk_buff *skb, struct work
 	key = key_mirrorN(&quoted->key);
 	if (dir == DIR_REVERSE)
 		key = index_keyN(&key, any_sourceN(&key));
-	if (!flow_findN(&key, dir, now, &found))
+	if (!flow_lookN(&key, dir, 1, now, &found))
 		return REASON_ICMP;
 	/* In reverse also where a router spoke: the client must not learn what lies behind the address that it knows.
 	 */

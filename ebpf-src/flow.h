@@ -10,6 +10,7 @@
 #define idle_timeN      F(idle_time)
 #define flow_expiredN   F(flow_expired)
 #define flow_aliveN     F(flow_alive)
+#define flow_lookN      F(flow_look)
 #define flow_findN      F(flow_find)
 #define forgetN         F(forget)
 #define forget_forwardN F(forget_forward)
@@ -32,8 +33,6 @@
 
 /* Of a packet without flow: no map has so many elements. */
 #define SLOT_NONE 0xffffffff
-
-typedef __u64 __attribute__((may_alias)) key_word;
 
 #endif
 
@@ -111,8 +110,9 @@ struct foundN {
 	__u8 marks;
 };
 
-/* `key`: if reverse, as index_keyN made it. */
-static __always_inline int flow_findN(const struct keyN *key, enum dir dir, __u32 now, struct foundN *found)
+/* `key`: if reverse, as index_keyN made it. With `either` found->other is right also where the answer of a masqueraded
+ * flow is found as it arrives. */
+static __always_inline int flow_lookN(const struct keyN *key, enum dir dir, int either, __u32 now, struct foundN *found)
 {
 	indexN room;
 	__u32 *slot = bpf_map_lookup_elem(&idxN, index_atN(key, &room));
@@ -140,9 +140,16 @@ static __always_inline int flow_findN(const struct keyN *key, enum dir dir, __u3
 	}
 	if (!flow_aliveN(f, now))
 		return 0;
+	if (!either)
+		forward = dir == DIR_FORWARD;
 	found->other = forward ? f->rev : f->fwd;
 	barrier();
 	return READ_ONCE(f->generation) == found->generation;
+}
+
+static __always_inline int flow_findN(const struct keyN *key, enum dir dir, __u32 now, struct foundN *found)
+{
+	return flow_lookN(key, dir, 0, now, found);
 }
 
 /* Takes an index entry away, if it still points to this slot. */

@@ -13,7 +13,8 @@
 /* IPv6 knows them without the protocol (RFC 8200, 4.5). */
 static __always_inline struct frag_key frag_key_ofN(const struct packetN *p)
 {
-	struct frag_key key = {.id = p->frag_id, .proto = FAMILY == 4 ? p->key.proto : 0, .dir = p->key.dir};
+	struct frag_key key __attribute__((aligned(8))) = {
+		.id = p->frag_id, .proto = FAMILY == 4 ? p->key.proto : 0, .dir = p->key.dir};
 
 	addr_mappedN(key.src, p->key.src);
 	addr_mappedN(key.dst, p->key.dst);
@@ -30,7 +31,8 @@ static __always_inline int frag_concernsN(const struct packetN *p, enum dir dir)
 	if (dir == DIR_REVERSE)
 		return local_flagsN(p->key.src) & target;
 	dst = local_flagsN(p->key.dst);
-	return !(dst & LOCAL_OWN) && (FAMILY == 6 || translatable(p->key.proto)) && !excludedN(&p->key, dst);
+	return !(dst & LOCAL_OWN) && (FAMILY == 6 || translatable(p->key.proto)) &&
+	       !excludedN(&p->key, local_flagsN(p->key.src), dst);
 }
 
 /* The first fragment is done with, `verdict` is what we return for it. A function that the verifier follows by itself,
@@ -38,8 +40,9 @@ static __always_inline int frag_concernsN(const struct packetN *p, enum dir dir)
 __noinline int frag_firstN(struct __sk_buff *skb, __u32 dir, int verdict, __u32 now)
 {
 	struct workN *w = this_workN();
-	struct frag_key key;
-	struct frag frag = {.seen = now, .dropped = verdict == TC_ACT_SHOT || verdict == REFUSE};
+	struct frag_key key __attribute__((aligned(8)));
+	struct frag frag
+		__attribute__((aligned(8))) = {.seen = now, .dropped = verdict == TC_ACT_SHOT || verdict == REFUSE};
 	ipN addr;
 
 	if (!w)
@@ -64,7 +67,7 @@ __noinline int frag_firstN(struct __sk_buff *skb, __u32 dir, int verdict, __u32 
 __noinline int frag_laterN(struct __sk_buff *skb, __u32 dir, __u32 now)
 {
 	struct workN *w = this_workN();
-	struct frag_key key;
+	struct frag_key key __attribute__((aligned(8)));
 	struct frag *frag;
 	ipN from, to, source;
 

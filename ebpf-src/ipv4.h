@@ -38,9 +38,8 @@ static __always_inline __u64 addr_hash4(ip4 a, ip4 b)
 /* As it is written in `asked`: ::ffff:a.b.c.d. */
 static __always_inline void addr_mapped4(__u8 mapped[16], ip4 addr)
 {
-	*(__u64 *)mapped = 0;
-	*(__be32 *)(mapped + 8) = bpf_htonl(0xffff);
-	*(__be32 *)(mapped + 12) = addr;
+	((volatile key_word *)mapped)[0] = 0;
+	((volatile key_word *)mapped)[1] = both_halves(bpf_htonl(0xffff), addr);
 }
 
 static __always_inline ip4 addr_unmapped4(const __u8 mapped[16])
@@ -79,13 +78,25 @@ static __always_inline int dhcp4(const struct key4 *key)
 }
 
 /* Bytes behind the header: what its length says, if the frame holds that. */
-static __always_inline int room4(struct __sk_buff *skb, const struct iphdr *ip, __u32 ihl)
+static __always_inline int room4(struct __sk_buff *skb, const struct iphdr *ip, __u32 before, __u32 ihl)
 {
 	__u32 total = bpf_ntohs(ip->tot_len);
 
 	if (!total && skb->gso_size) /* more than 64 KiB */
-		total = skb->len - l2_len(skb);
-	return l2_len(skb) + total <= skb->len ? (int)(total - ihl) : -1;
+		total = skb->len - before;
+	return before + total <= skb->len ? (int)(total - ihl) : -1;
+}
+
+/* All that the header knows of the key. */
+static __always_inline void set_key4(struct key4 *key, const struct iphdr *ip, enum dir dir)
+{
+	union {
+		struct key4 key;
+		__u64 word[2];
+	} whole = {{.src = ip->saddr, .dst = ip->daddr, .proto = ip->protocol, .dir = dir}};
+
+	((volatile key_word *)key)[0] = whole.word[0];
+	((volatile key_word *)key)[1] = whole.word[1];
 }
 
 /* The IP header: addresses and protocol of the key, and where the next header begins. */
@@ -103,10 +114,10 @@ static __always_inline enum reason header4(struct __sk_buff *skb, enum dir dir, 
 	ihl = (ip->version_ihl & 15) * 4;
 	if (ip->version_ihl >> 4 != 4 || ihl < sizeof(*ip))
 		return REASON_MALFORMED;
-	room = room4(skb, ip, ihl);
+	room = room4(skb, ip, before, ihl);
 	if (room < 0)
 		return REASON_MALFORMED;
-	p->key = (struct key4){.src = ip->saddr, .dst = ip->daddr, .proto = ip->protocol, .dir = dir};
+	set_key4(&p->key, ip, dir);
 	p->l4 = before + ihl;
 	p->room = room;
 	p->first = 0;

@@ -56,7 +56,8 @@ static __always_inline __u64 addr_hash6(ip6 a, ip6 b)
 
 static __always_inline void addr_mapped6(__u8 mapped[16], ip6 addr)
 {
-	__builtin_memcpy(mapped, &addr, sizeof(addr));
+	((volatile key_word *)mapped)[0] = both_halves(addr.word[0], addr.word[1]);
+	((volatile key_word *)mapped)[1] = both_halves(addr.word[2], addr.word[3]);
 }
 
 static __always_inline ip6 addr_unmapped6(const __u8 mapped[16])

@@ -4,43 +4,65 @@
 #define advanceN     F(advance)
 #define vectorN      F(vector)
 #define hostN        F(host)
+#define usedN        F(used)
+#define placesN      F(places)
 #define rules_matchN F(rules_match)
 #define rules_aboutN F(rules_about)
 
-/* The rule's number; RULE_NONE if there is none, RULE_NEVER if none matches from other source ports, either. */
-static __always_inline __u32 rules_matchN(const struct rules *table, const struct keyN *key)
+/* Where in three dimensions a packet's values are. */
+struct placesN {
+	__u32 src;
+	__u32 dst;
+	__u32 from;
+};
+
+/* The three at once, so that the processor need not wait for one load after the other. Unused bounds are 0, so where
+ * FEW is one in all three, the upper steps would lead nowhere. Loops that stay loops: most packets that open something
+ * find this code in no near cache. */
+static __always_inline struct placesN placesN(const struct rules *table, const struct keyN *key, __u32 from)
 {
 	hostN src = addr_hostN(key->src), dst = addr_hostN(key->dst);
-	__u32 from = port_value(key->proto, key->sport), to = port_value(key->proto, key->dport);
-	__u32 src_at = 0, dst_at = 0, from_at = 0, to_at = 0;
-	const __u64 *saddr, *daddr, *sport, *dport;
-	__u64 words = 0; /* bit i: word i is not empty */
-	__u32 word;
+	struct placesN at = {};
+	__u32 step = first_step(usedN(&table->saddrN, FEW) | usedN(&table->daddrN, FEW) | used4(&table->sport, FEW));
 
-	for (__u32 step = RULE_BOUNDS / 2; step; step /= 2)
+#pragma clang loop unroll(disable)
+	for (; step; step /= 2) {
+		at.src += advanceN(&table->saddrN, at.src, step, src);
+		at.dst += advanceN(&table->daddrN, at.dst, step, dst);
+		at.from += advance4(&table->sport, at.from, step, from);
+	}
+	return at;
+}
+
+/* The rule's number; RULE_NONE if there is none, RULE_NEVER if none matches from other source ports, either. The
+ * destination port comes first: most packets that match nothing fail there. */
+static __always_inline __u32 rules_matchN(const struct rules *table, const struct keyN *key)
+{
+	__u32 to = port_value(key->proto, key->dport), to_at = 0, word;
+	const __u64 *saddr, *daddr, *sport, *dport;
+	__u64 words = 0, any = 0; /* bit i: word i is not empty */
+	struct placesN at;
+
+#pragma clang loop unroll(disable)
+	for (__u32 step = first_step(used4(&table->dport, FEW)); step; step /= 2)
 		to_at += advance4(&table->dport, to_at, step, to);
 	if (!table->dport.vec[to_at & (RULE_BOUNDS - 1)])
 		return RULE_NEVER;
-	/* The others at once, so that the processor need not wait for one load after the other. */
-	for (__u32 step = RULE_BOUNDS / 2; step; step /= 2) {
-		src_at += advanceN(&table->saddrN, src_at, step, src);
-		dst_at += advanceN(&table->daddrN, dst_at, step, dst);
-		from_at += advance4(&table->sport, from_at, step, from);
-	}
-	saddr = vectorN(table, &table->saddrN, src_at);
-	daddr = vectorN(table, &table->daddrN, dst_at);
-	sport = vector4(table, &table->sport, from_at);
+	at = placesN(table, key, port_value(key->proto, key->sport));
+	saddr = vectorN(table, &table->saddrN, at.src);
+	daddr = vectorN(table, &table->daddrN, at.dst);
+	sport = vector4(table, &table->sport, at.from);
 	dport = vector4(table, &table->dport, to_at);
-	for (__u32 i = 0; i < RULE_WORDS; i++)
-		words |= saddr[i] & daddr[i] & dport[i];
-	if (!words)
-		return RULE_NEVER;
-	words = 0;
-	for (__u32 i = 0; i < RULE_WORDS; i++) {
-		__u64 both = saddr[i] & daddr[i] & sport[i] & dport[i];
+#pragma clang loop unroll(disable)
+	for (__u32 i = 0; i < RULE_WORDS && i * 64 < table->count; i++) {
+		__u64 both = saddr[i] & daddr[i] & dport[i];
 
+		any |= both;
+		both &= sport[i];
 		words |= top_bit(both | -both) << i;
 	}
+	if (!any)
+		return RULE_NEVER;
 	if (!words)
 		return RULE_NONE;
 	word = lowest_bit(words) & (RULE_WORDS - 1);
@@ -53,26 +75,20 @@ static __always_inline __u32 rules_matchN(const struct rules *table, const struc
 __noinline int rules_aboutN(void)
 {
 	const struct rules *table = rules_in_force();
-	__u32 src_at = 0, dst_at = 0, from_at = 0, next, from;
 	struct workN *w = this_workN();
 	const __u64 *saddr, *daddr, *sport;
 	__u64 words = 0, any;
-	hostN src, dst;
+	struct placesN at;
+	__u32 next, from;
 
 	if (!table || !w)
 		return 1;
-	src = addr_hostN(w->packet.key.src);
-	dst = addr_hostN(w->packet.key.dst);
 	from = port_value(w->packet.key.proto, 0);
-	for (__u32 step = RULE_BOUNDS / 2; step; step /= 2) {
-		src_at += advanceN(&table->saddrN, src_at, step, src);
-		dst_at += advanceN(&table->daddrN, dst_at, step, dst);
-		from_at += advance4(&table->sport, from_at, step, from);
-	}
-	saddr = vectorN(table, &table->saddrN, src_at);
-	daddr = vectorN(table, &table->daddrN, dst_at);
-	sport = vector4(table, &table->sport, from_at);
-	next = table->sport.bound[(from_at + 1) & (RULE_BOUNDS - 1)];
+	at = placesN(table, &w->packet.key, from);
+	saddr = vectorN(table, &table->saddrN, at.src);
+	daddr = vectorN(table, &table->daddrN, at.dst);
+	sport = vector4(table, &table->sport, at.from);
+	next = table->sport.bound[(at.from + 1) & (RULE_BOUNDS - 1)];
 	any = -(__u64)(FAMILY == 6 || (from >> 16 && next > from && next <= (from | 0xffff)));
 	for (__u32 i = 0; i < RULE_WORDS; i++)
 		words |= saddr[i] & daddr[i] & (sport[i] | any);

@@ -13,6 +13,7 @@ static __always_inline int arrivesN(struct __sk_buff *skb, struct workN *w, __u3
 {
 	struct foundN found;
 	struct keyN to;
+	int shown;
 
 	if (!flow_findN(&w->packet.key, DIR_FORWARD, now, &found) || flow_reopenedN(skb, w, &found))
 		return arriveN(&w->packet);
@@ -27,10 +28,13 @@ static __always_inline int arrivesN(struct __sk_buff *skb, struct workN *w, __u3
 	if (found.state == FLOW_CONFIRMED && found.flow->state == FLOW_CLOSING && wanted(EVENT_FLOW_CLOSED, now))
 		tell_flowN(skb, found.slot, EVENT_FLOW_CLOSED);
 	to = key_mirrorN(&found.other);
-	show_packetN(skb, w, &found, now, STAGE_IN);
+	shown = wanted(EVENT_PACKET, now);
+	if (shown)
+		show_packetN(skb, w, &found, STAGE_IN);
 	if (rewriteN(skb, &w->packet, DIR_FORWARD, &to))
 		return drop(REASON_REWRITE);
-	show_packetN(skb, w, &found, now, STAGE_IN_DONE);
+	if (shown)
+		show_packetN(skb, w, &found, STAGE_IN_DONE);
 	return TC_ACT_UNSPEC;
 }
 
@@ -70,7 +74,7 @@ __noinline int from_targetN(void)
 		return 0;
 	syn = key_mirrorN(&w->packet.key);
 	server = local_flagsN(syn.dst);
-	return server & LOCAL_TARGET && !excludedN(&syn, server);
+	return server & LOCAL_TARGET && !excludedN(&syn, local_flagsN(syn.src), server);
 }
 
 /* A SYN-ACK of a target whose SYN opened a flow, as each one did that was not excluded: the flow has been overwritten
@@ -86,6 +90,7 @@ static __always_inline int leavesN(struct __sk_buff *skb, struct workN *w, __u32
 	const struct packetN *p = &w->packet;
 	struct foundN found;
 	struct keyN to;
+	int shown;
 
 	w->to = index_keyN(&p->key, any_sourceN(&p->key));
 	if (!flow_findN(&w->to, DIR_REVERSE, now, &found)) {
@@ -105,10 +110,13 @@ static __always_inline int leavesN(struct __sk_buff *skb, struct workN *w, __u32
 	to = key_mirrorN(&found.other);
 	if (found.marks & MARK_DIRECT) /* from whichever address the server answers: the client chose to ask us */
 		to.src = p->key.src;
-	show_packetN(skb, w, &found, now, STAGE_OUT);
+	shown = wanted(EVENT_PACKET, now);
+	if (shown)
+		show_packetN(skb, w, &found, STAGE_OUT);
 	if (rewriteN(skb, p, DIR_REVERSE, &to))
 		return drop(REASON_REWRITE);
-	show_packetN(skb, w, &found, now, STAGE_OUT_DONE);
+	if (shown)
+		show_packetN(skb, w, &found, STAGE_OUT_DONE);
 	if (to.proto == IPPROTO_UDP && to.sport == bpf_htons(53) && wanted(EVENT_DNS, now)) {
 		w->rev = found.other;
 		w->slot = found.slot;

@@ -145,11 +145,12 @@ static __always_inline __u32 socket_stateN(struct __sk_buff *skb, const struct k
 }
 
 /* Does this machine hold a TCP socket for the tuple, connected, half-open or waiting? After a loss of our state, or
- * from before we came. A listener does not count. */
-static __always_inline int socket_existsN(struct __sk_buff *skb, const struct keyN *rev)
+ * from before we came. A listener does not count; but either says that w->rev is served. */
+static __always_inline int socket_existsN(struct __sk_buff *skb, struct workN *w)
 {
-	__u32 state = socket_stateN(skb, rev);
+	__u32 state = socket_stateN(skb, &w->rev);
 
+	w->outcome.served = state ? SERVED_YES : SERVED_NO;
 	return state && state != TCP_LISTEN;
 }
 
@@ -253,9 +254,8 @@ __noinline int claim_portN(struct __sk_buff *skb, __u32 try, __u32 now)
 		try++;
 	w->rev.dport = bpf_htons(candidateN(&w->packet.key, try));
 	f->rev = w->rev;
-	if (w->marks & MARK_MASQUERADE
-	            ? own_socketN(skb, &w->rev)
-	            : w->rev.proto == IPPROTO_TCP && (try || !w->marks) && socket_existsN(skb, &w->rev))
+	if (w->marks & MARK_MASQUERADE ? own_socketN(skb, &w->rev)
+	                               : w->rev.proto == IPPROTO_TCP && (try || !w->marks) && socket_existsN(skb, w))
 		return CLAIM_TAKEN;
 	return claim_reverseN(w, now);
 }

@@ -3,6 +3,7 @@
  * alone. */
 #define portsN           F(ports)
 #define transport_lenN   F(transport_len)
+#define set_portsN       F(set_ports)
 #define parse_tcpN       F(parse_tcp)
 #define parse_udpN       F(parse_udp)
 #define parse_sctpN      F(parse_sctp)
@@ -17,6 +18,21 @@ static __always_inline int portsN(__u8 proto)
 	return has_ports(proto) || proto == ICMP_PROTON;
 }
 
+/* Both ports as they lie in the packet, into the key. */
+static __always_inline void set_portsN(struct keyN *key, __u32 ports, enum dir dir)
+{
+	union {
+		struct {
+			__u8 proto;
+			__u8 dir;
+			__u16 pad;
+		};
+		__u32 word;
+	} tail = {{.proto = key->proto, .dir = dir}};
+
+	*(volatile key_word *)&key->sport = both_halves(ports, tail.word);
+}
+
 /* Bytes of the transport header that we need. */
 static __always_inline __u32 transport_lenN(__u8 proto)
 {
@@ -28,37 +44,34 @@ static __always_inline __u32 transport_lenN(__u8 proto)
 }
 
 /* A first fragment may hold less than its header says, here as in UDP. */
-static __always_inline enum reason parse_tcpN(const struct tcphdr *tcp, struct packetN *p)
+static __always_inline enum reason parse_tcpN(const struct tcphdr *tcp, enum dir dir, struct packetN *p)
 {
 	__u32 len = (tcp->doff >> 4) * 4;
 
 	if (len < sizeof(*tcp) || (len > p->room && !p->first))
 		return REASON_MALFORMED;
-	p->key.sport = tcp->source;
-	p->key.dport = tcp->dest;
+	set_portsN(&p->key, *(const __u32 *)tcp, dir);
 	p->seq = bpf_ntohl(tcp->seq);
 	p->ack = bpf_ntohl(tcp->ack_seq);
 	p->flags = tcp->flags;
 	return REASON_NONE;
 }
 
-static __always_inline enum reason parse_udpN(const struct udphdr *udp, struct packetN *p)
+static __always_inline enum reason parse_udpN(const struct udphdr *udp, enum dir dir, struct packetN *p)
 {
 	__u32 len = bpf_ntohs(udp->len);
 
 	if (len < sizeof(*udp) || (len > p->room && !p->first))
 		return REASON_MALFORMED;
-	p->key.sport = udp->source;
-	p->key.dport = udp->dest;
+	set_portsN(&p->key, *(const __u32 *)udp, dir);
 	p->unsummed = udp->check == 0;
 	return REASON_NONE;
 }
 
 /* Only an INIT is sent before the server has given its verification tag. */
-static __always_inline enum reason parse_sctpN(const struct sctphdr *sctp, struct packetN *p)
+static __always_inline enum reason parse_sctpN(const struct sctphdr *sctp, enum dir dir, struct packetN *p)
 {
-	p->key.sport = sctp->source;
-	p->key.dport = sctp->dest;
+	set_portsN(&p->key, *(const __u32 *)sctp, dir);
 	p->flags = sctp->vtag ? TCP_ACK : TCP_SYN;
 	return REASON_NONE;
 }
@@ -88,14 +101,14 @@ static __always_inline enum reason parse_transportN(struct __sk_buff *skb, enum 
 	if (!l4)
 		return REASON_MALFORMED;
 	if (p->key.proto == IPPROTO_UDP)
-		return parse_udpN(l4, p);
+		return parse_udpN(l4, dir, p);
 	if (p->key.proto == ICMP_PROTON)
 		return parse_icmpN(l4, dir, p);
 	if (p->key.proto == IPPROTO_SCTP)
-		return parse_sctpN(l4, p);
+		return parse_sctpN(l4, dir, p);
 	if (l4 + sizeof(struct tcphdr) > (void *)(long)skb->data_end)
 		return REASON_MALFORMED;
-	return parse_tcpN(l4, p);
+	return parse_tcpN(l4, dir, p);
 }
 
 static __always_inline enum reason parseN(struct __sk_buff *skb, enum dir dir, struct packetN *p)

@@ -45,6 +45,19 @@ static __always_inline __u32 advance4(const struct rule_dim4 *dim, __u32 at, __u
 	return top_bit((__u64)(__u32)(dim->bound[(at + step) & (RULE_BOUNDS - 1)] - 1) - value) * step;
 }
 
+/* A table whose dimensions have no more bounds is searched in so many steps less. */
+#define FEW 64
+
+static __always_inline __u32 first_step(__u32 more)
+{
+	return more ? RULE_BOUNDS / 2 : FEW / 2;
+}
+
+static __always_inline __u32 used4(const struct rule_dim4 *dim, __u32 at)
+{
+	return dim->bound[at];
+}
+
 /* The borrow of a - b. */
 static __always_inline __u64 borrow(__u64 a, __u64 b)
 {
@@ -64,6 +77,11 @@ static __always_inline __u32 advance6(const struct rule_dim6 *dim, __u32 at, __u
 	__u64 low = borrow(lo - 1, value.lo);
 
 	return (borrow(hi, value.hi) | borrow(hi - value.hi, low)) * step;
+}
+
+static __always_inline __u32 used6(const struct rule_dim6 *dim, __u32 at)
+{
+	return !!(dim->hi[at] | dim->lo[at]);
 }
 
 static __always_inline const __u64 *vector4(const struct rules *table, const struct rule_dim4 *dim, __u32 at)

@@ -6,16 +6,33 @@
  * the tick and with the rules, so that all else that may change needs no thought.
  */
 #define asked_keyN F(asked_key)
+#define rowN       F(row)
 #define settlesN   F(settles)
 #define settledN   F(settled)
 
-static __always_inline struct asked_key asked_keyN(const struct keyN *key)
+static __always_inline void asked_keyN(struct asked_key *asked, const struct keyN *key)
 {
-	struct asked_key asked = {.dport = key->dport, .proto = key->proto};
+	union {
+		struct {
+			__be16 dport;
+			__u8 proto;
+			__u8 pad[5];
+		};
+		__u64 word;
+	} tail = {{.dport = key->dport, .proto = key->proto}};
 
-	addr_mappedN(asked.client, key->src);
-	addr_mappedN(asked.dst, key->dst);
-	return asked;
+	addr_mappedN(asked->client, key->src);
+	addr_mappedN(asked->dst, key->dst);
+	*(volatile key_word *)&asked->dport = tail.word;
+}
+
+/* The row of the packet with this key, if it has one. A function for its stack's sake. */
+static __noinline struct asked *rowN(const struct keyN *key)
+{
+	struct asked_key asked_key __attribute__((aligned(8)));
+
+	asked_keyN(&asked_key, key);
+	return bpf_map_lookup_elem(&asked, &asked_key);
 }
 
 /* Is what becomes of the packet at hand settled for its row? Not where the server is a target (opens_directN), and
@@ -27,26 +44,14 @@ static __always_inline int settlesN(const struct workN *w, __u32 dst)
 	return w->never && w->outcome.reason == REASON_NO_RULE && !dst && !(cfg.flags & CFG_LOOPBACK) && !dhcpN(&key);
 }
 
-/* The packet of this_workN() belongs to no flow: is it settled what becomes of it? It is counted then. A function that
- * the verifier follows by itself. */
-__noinline int settledN(struct __sk_buff *skb, __u32 now)
+/* Is it settled what becomes of the packets of this row? */
+static __always_inline int settledN(const struct asked *row, __u32 now)
 {
-	const struct rules *table = rules_in_force();
-	struct workN *w = this_workN();
-	union settling settling;
-	struct asked_key key;
-	struct asked *row;
+	union settling settling = settling_of(row);
+	const struct rules *table;
 
-	if (!w || !table)
+	if (settling.settled != now)
 		return 0;
-	key = asked_keyN(&w->packet.key);
-	row = bpf_map_lookup_elem(&asked, &key);
-	if (!row)
-		return 0;
-	settling = settling_of(row);
-	if (settling.settled != now || settling.rules_generation != table->generation)
-		return 0;
-	if (opensN(&w->packet))
-		asked_more(row, skb->len, now);
-	return 1;
+	table = rules_in_force();
+	return table && settling.rules_generation == table->generation;
 }

@@ -111,11 +111,9 @@ __noinline int tell_packetN(struct __sk_buff *skb, __u32 kind, __u32 stage)
 }
 
 /* For a reader that wants packets of the flow that was found. */
-static __always_inline void show_packetN(struct __sk_buff *skb, struct workN *w, const struct foundN *found, __u32 now,
+static __always_inline void show_packetN(struct __sk_buff *skb, struct workN *w, const struct foundN *found,
                                          enum packet_stage stage)
 {
-	if (!wanted(EVENT_PACKET, now))
-		return;
 	w->rev = found->other;
 	w->slot = found->slot;
 	tell_packetN(skb, EVENT_PACKET, stage);
