@@ -458,7 +458,8 @@ struct record {
 	__u8 object_sha256[32];
 	char ifname[16];
 	char name[16]; /* of the instance */
-	__u32 count;   /* of progs */
+	__u16 count;   /* of progs */
+	__u16 flags;   /* 1: nothing is pinned, it is found by its filters */
 	__u32 chain;   /* of all their filters */
 	struct record_prog progs[RECORD_PROGS];
 };

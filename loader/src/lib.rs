@@ -48,7 +48,7 @@
 //! let attach = vec![Attach { program: "lab".into(), place, anchor: Anchor::default() }];
 //! let creation =
 //!     Creation { file: "lab.bpf.o".into(), programs: vec!["lab".into()], ..Creation::default() };
-//! let config = Config { creation, attach, name: "lab".into(), mount: false, replace: false, beside: None };
+//! let config = Config { creation, attach, name: "lab".into(), mount: false, unpinned: false, replace: false, beside: None };
 //! let plan = plan::load(&object, &config, &facts)?;
 //! let symbols = exec::run(&plan, &mut socket, &mut |_| {}).map_err(|failure| format!("{failure:?}"))?;
 //!

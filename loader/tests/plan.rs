@@ -46,7 +46,15 @@ fn up(facts: &Facts) -> (Object, Plan) {
     let attach = vec![attach("detour_out", EGRESS), attach("detour_in", INGRESS)];
     let plan = plan::load(
         &object,
-        &Config { creation, attach, name: "up".to_string(), mount: false, replace: false, beside: None },
+        &Config {
+            creation,
+            attach,
+            name: "up".to_string(),
+            mount: false,
+            unpinned: false,
+            replace: false,
+            beside: None,
+        },
         facts,
     )
     .unwrap();
@@ -118,6 +126,7 @@ fn foreign_things_in_the_way_are_refused_before_anything_is_done() {
         attach: vec![Attach { program: "drop".into(), place: place(INGRESS), anchor: Anchor::default() }],
         name: "drop".into(),
         mount: false,
+        unpinned: false,
         replace: false,
     };
     let stage = |facts: &Facts| plan::load(&object, &config, facts).map(|_| ()).map_err(|r| r.stage);

@@ -39,6 +39,8 @@ pub struct Case {
 pub const LOADS: &[&str] = &["bpf", "net_admin", "perfmon"];
 /// What attaches and detaches.
 pub const CHANGES: &[&str] = &["net_admin", "bpf<5.19"];
+/// What finds by ids what nothing pins.
+pub const FINDS: &[&str] = &["sys_admin", "bpf<5.19"];
 /// What looks, and writes elements.
 pub const READS: &[&str] = &["bpf<5.19"];
 /// What creates maps and programs that look into no packet.
@@ -51,6 +53,7 @@ const CHANGE: Case = Case { changes: true, ..LOOK };
 
 const NOTHING: &[&[&str]] = &[];
 const UP: &[&[&str]] = &[&["up", DEVICE, "{rules}"]];
+const UNPINNED: &[&[&str]] = &[&["up", DEVICE, "{rules}", "--no-pin"]];
 const TRACE: &[&[&str]] = &[&["load", "@trace", DEVICE]];
 const TCX: &[&[&str]] = &[&["load", "@trace", DEVICE, "--tcx"]];
 /// An element of the map of local addresses, which nobody else has.
@@ -76,6 +79,7 @@ pub const COMMANDS: &[Case] = &[
     Case { name: "load (--no-attach)", line: &["load", "@trace", "--no-attach"], needs: LOADS, ..LOOK },
     Case { name: "demo", line: &["demo"], needs: &["sys_admin", "net_admin", "net_bind_service"], ..LOOK },
     Case { name: "up", line: &["up", DEVICE, "{rules}"], needs: LOADS, ..CHANGE },
+    Case { name: "up (--no-pin)", line: &["up", DEVICE, "{rules}", "--no-pin"], needs: LOADS, ..CHANGE },
     Case {
         name: "up (--original-dst)",
         line: &["up", DEVICE, "{rules}", "--original-dst"],
@@ -181,6 +185,21 @@ pub const COMMANDS: &[Case] = &[
         before: UP,
         line: &["run", DEVICE, "{rules}", "--down-on-exit"],
         needs: CHANGES,
+        ..CHANGE
+    },
+    Case { name: "status (--no-pin)", before: UNPINNED, line: &["status", DEVICE], needs: FINDS, ..LOOK },
+    Case {
+        name: "up (reload, --no-pin)",
+        before: UNPINNED,
+        line: &["up", DEVICE, "--rule", "drop"],
+        needs: FINDS,
+        ..CHANGE
+    },
+    Case {
+        name: "down (--no-pin)",
+        before: UNPINNED,
+        line: &["down", DEVICE],
+        needs: &["sys_admin", "net_admin", "bpf<5.19"],
         ..CHANGE
     },
     Case { name: "down", before: UP, line: &["down", DEVICE], needs: CHANGES, ..CHANGE },

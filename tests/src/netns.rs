@@ -22,19 +22,31 @@ pub struct Netns {
 impl Netns {
     /// A new one. Tests that compare the whole machine wait until it is gone.
     pub fn new() -> Netns {
-        Netns::make(machine(FlockArg::LockShared))
+        Netns::make(machine(FlockArg::LockShared), private_bpffs)
     }
 
     /// A new one while no other test, in this or another process, has any.
     pub fn alone() -> Netns {
-        Netns::make(machine(FlockArg::LockExclusive))
+        Netns::make(machine(FlockArg::LockExclusive), private_bpffs)
     }
 
-    fn make(machine: Flock<File>) -> Netns {
+    /// A new one with a read-only /sys and no bpf file system in it, as containers have it.
+    pub fn bare() -> Netns {
+        Netns::make(machine(FlockArg::LockShared), read_only_sys)
+    }
+
+    /// The same while no other test has any.
+    pub fn bare_alone() -> Netns {
+        Netns::make(machine(FlockArg::LockExclusive), read_only_sys)
+    }
+
+    fn make(machine: Flock<File>, sys: fn()) -> Netns {
         let (net, mnt) = apart(|| {
             unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
                 .expect("unshare: these tests need root");
-            private_bpffs();
+            let none: Option<&str> = None;
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+            sys();
             (File::open("/proc/thread-self/ns/net").unwrap(), File::open("/proc/thread-self/ns/mnt").unwrap())
         });
         Netns { net, mnt: Arc::new(mnt), _machine: Arc::new(machine) }.ready()
@@ -119,9 +131,12 @@ pub fn apart<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(f).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
 }
 
-fn private_bpffs() {
+fn read_only_sys() {
     let none: Option<&str> = None;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+    mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::MS_RDONLY, none).expect("mount sysfs");
+}
+
+fn private_bpffs() {
     mount(Some("bpf"), "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), Some("mode=0700")).expect("mount bpffs");
 }
 

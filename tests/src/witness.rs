@@ -138,7 +138,9 @@ impl Witness {
         if let (Some(symbol), true) = (step["gives"].as_str(), command.gives_fd) {
             let fd = call.result.ok_or("no result")?;
             self.fds.insert(symbol.to_string(), fd as u32);
-            self.made = ["MAP_CREATE", "OBJ_GET"].contains(&command.name).then_some(i128::from(fd));
+            self.made = ["MAP_CREATE", "OBJ_GET", "MAP_GET_FD_BY_ID"]
+                .contains(&command.name)
+                .then_some(i128::from(fd));
         }
         Ok(())
     }

@@ -109,6 +109,7 @@ fn the_record_is_written_as_c_declares_it() {
         ifname: "eth0.100".into(),
         name: "dnat".into(),
         programs: vec![program(5, "first"), program(6, "second")],
+        flags: 1,
     };
     let bytes = record.bytes();
     let (size, head) = fields(&btf, "record");
@@ -116,13 +117,14 @@ fn the_record_is_written_as_c_declares_it() {
     assert_eq!(bytes.len(), size);
     let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
     let text = |at: usize| String::from_utf8_lossy(&bytes[at..at + 16]).trim_end_matches('\0').to_string();
-    assert_eq!((word(head["schema"].0), word(head["ifindex"].0), word(head["count"].0)), (1, 77, 2));
+    let half = |at: usize| u16::from_le_bytes(bytes[at..at + 2].try_into().unwrap());
+    assert_eq!((word(head["schema"].0), word(head["ifindex"].0)), (1, 77));
+    assert_eq!((half(head["count"].0), half(head["flags"].0)), (2, 1));
     assert_eq!(bytes[head["object_sha256"].0..][..32], [9; 32]);
     assert_eq!((text(head["ifname"].0), text(head["name"].0)), ("eth0.100".into(), "dnat".into()));
     let second = head["progs"].0 + entry;
     assert_eq!(word(second + entries["id"].0), 6);
     assert_eq!(word(second + entries["parent"].0), 0xffff_fff2);
-    let half = |at: usize| u16::from_le_bytes(bytes[at..at + 2].try_into().unwrap());
     assert_eq!((half(second + entries["prio"].0), half(second + entries["protocol"].0)), (100, 0x86dd));
     assert_eq!((word(second + entries["handle"].0), word(head["chain"].0)), (0xd370, 7));
     assert_eq!(bytes[second + entries["tag"].0..][..8], [1, 2, 3, 4, 5, 6, 7, 8]);

@@ -197,7 +197,8 @@ fn clsact_is_made_once_and_other_qdiscs_refuse() {
     netns.within(|| {
         let mut socket = Socket::open().unwrap();
         let ifindex = veth(&mut socket);
-        let (add, del) = (Tc::ClsactAdd { ifindex }.message(), Tc::ClsactDel { ifindex }.message());
+        let (add, del) =
+            (Tc::ClsactAdd { ifindex, marked: false }.message(), Tc::ClsactDel { ifindex }.message());
         ok(&mut socket, &add);
         let again = refused(&mut socket, &add);
         assert_eq!(again.to_string(), "RTM_NEWQDISC: Exclusivity flag on, cannot modify (EEXIST)");
@@ -210,7 +211,7 @@ fn clsact_is_made_once_and_other_qdiscs_refuse() {
         let error = refused(&mut socket, &del);
         assert_eq!((error.errno_name(), error.text.is_some()), ("EINVAL".into(), true), "{error}");
         compare_qdiscs(&mut socket, &netns);
-        let error = refused(&mut socket, &Tc::ClsactAdd { ifindex: 4711 }.message());
+        let error = refused(&mut socket, &Tc::ClsactAdd { ifindex: 4711, marked: false }.message());
         assert_eq!(error.to_string(), "RTM_NEWQDISC: No such device (ENODEV)");
     });
 }
@@ -246,7 +247,7 @@ fn filters_come_back_as_sent_and_as_tc_shows_them() {
         assert_eq!(none.to_string(), "RTM_NEWTFILTER: Parent Qdisc doesn't exists (EINVAL)");
         assert_eq!(ok(&mut socket, &tc::filter_dump(ifindex, INGRESS)), Reply::default());
 
-        ok(&mut socket, &Tc::ClsactAdd { ifindex }.message());
+        ok(&mut socket, &Tc::ClsactAdd { ifindex, marked: false }.message());
         let echo = ok(&mut socket, &add(place)).read(Filter::read);
         assert_eq!(echo.len(), 1);
         let bpf = echo[0].bpf.clone().unwrap();
@@ -311,7 +312,7 @@ fn refusals_name_what_is_wrong() {
     netns.within(|| {
         let mut socket = Socket::open().unwrap();
         let ifindex = veth(&mut socket);
-        ok(&mut socket, &Tc::ClsactAdd { ifindex }.message());
+        ok(&mut socket, &Tc::ClsactAdd { ifindex, marked: false }.message());
         let place = Place::new(ifindex, INGRESS, 100, 1);
         let error = refused(&mut socket, &add(place, 4711));
         assert_eq!(error.to_string(), "RTM_NEWTFILTER: Bad file number (EBADF)");
@@ -361,7 +362,7 @@ fn an_error_within_a_dump_is_an_error() {
     netns.within(|| {
         let mut socket = Socket::open().unwrap();
         let ifindex = veth(&mut socket);
-        ok(&mut socket, &Tc::ClsactAdd { ifindex }.message());
+        ok(&mut socket, &Tc::ClsactAdd { ifindex, marked: false }.message());
         // `return -1` in classic BPF, so that this test needs no program.
         let options = Fields::default()
             .with("TCA_BPF_OPS_LEN", 1)

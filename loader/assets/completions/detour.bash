@@ -2106,7 +2106,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__plan__subcmd__up)
-            opts="-n -j -p -v -q -h --prio --handle --mount-bpffs --rule --flows-max --half-open --asked-max --timeout --when-full --client-new --client-live --clients-max --sealed --vlan --monitor --pickup --no-pickup --object --policy --require-signature --signature --original-dst --fresh --flush --bytes --undo --facts --save-facts --strace --pcap --against --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --prio --handle --mount-bpffs --rule --flows-max --half-open --asked-max --timeout --when-full --client-new --client-live --clients-max --sealed --vlan --monitor --pickup --no-pickup --object --policy --require-signature --signature --original-dst --no-pin --fresh --flush --bytes --undo --facts --save-facts --strace --pcap --against --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2470,7 +2470,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__up)
-            opts="-n -j -p -v -q -h --prio --handle --mount-bpffs --rule --flows-max --half-open --asked-max --timeout --when-full --client-new --client-live --clients-max --sealed --vlan --monitor --pickup --no-pickup --object --policy --require-signature --signature --original-dst --fresh --flush --transcript --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --prio --handle --mount-bpffs --rule --flows-max --half-open --asked-max --timeout --when-full --client-new --client-live --clients-max --sealed --vlan --monitor --pickup --no-pickup --object --policy --require-signature --signature --original-dst --no-pin --fresh --flush --transcript --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

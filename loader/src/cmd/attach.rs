@@ -70,10 +70,10 @@ pub fn unload_name(args: &ArgMatches, facts: &Facts) -> Result<String, Refusal> 
     match (args.get_one::<String>("name"), names.as_slice()) {
         (Some(name), _) if names.contains(&name.as_str()) => Ok(name.clone()),
         // The last steps of an interrupted 'unload'.
-        (Some(name), []) if facts.has_empty_folders() => Ok(name.clone()),
+        (Some(name), []) if facts.has_leftovers() => Ok(name.clone()),
         (Some(name), _) => Err(Refusal::nothing(name, device)),
         (None, [name]) => Ok((*name).to_string()),
-        (None, []) if facts.has_empty_folders() => Ok(UP.to_string()),
+        (None, []) if facts.has_leftovers() => Ok(UP.to_string()),
         (None, []) => Err(Refusal::new(Stage::No, format!("nothing of ours is on {device}"), "")),
         (None, _) => {
             let hint = format!("name one of: {}", names.join(", "));
@@ -150,6 +150,7 @@ pub fn config(named: &Named, args: &ArgMatches, facts: &Facts) -> Result<Config,
         attach,
         name,
         mount: args.get_flag("mount-bpffs"),
+        unpinned: false,
         replace: args.get_flag("replace"),
     })
 }

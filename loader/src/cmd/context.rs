@@ -5,8 +5,8 @@ use crate::cmd::recorder::Recorder;
 use crate::load::confine::{confine, Confined};
 use crate::load::exec::{self, Report};
 use crate::load::explain::explain;
-use crate::load::facts::Facts;
-use crate::load::gather::{ask_addresses, gather};
+use crate::load::facts::{Bpffs, Facts};
+use crate::load::gather::{ask_addresses, bpffs, gather};
 use crate::load::home::BPFFS;
 use crate::load::netlink::Socket;
 use crate::load::plan::Plan;
@@ -54,7 +54,7 @@ pub struct Context {
     pub paper: Paper,
     netns: Option<String>,
     socket: Option<Socket>,
-    lock: Option<Flock<File>>,
+    locks: Vec<Flock<File>>,
     recorder: Option<Recorder>,
     #[cfg(feature = "operate")]
     confined: Option<Confined>,
@@ -62,6 +62,8 @@ pub struct Context {
     outgrown: bool,
 }
 
+/// The network namespace that this thread is in: one inode, whoever opens it.
+const NETNS: &str = "/proc/thread-self/ns/net";
 /// How long a command waits for another one that changes the same bpffs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -81,7 +83,7 @@ impl Context {
             paper,
             netns,
             socket: None,
-            lock: None,
+            locks: Vec::new(),
             recorder,
             #[cfg(feature = "operate")]
             confined: None,
@@ -99,29 +101,42 @@ impl Context {
         Ok(self.socket.insert(socket))
     }
 
-    /// Waits until no other detour changes this bpffs. Held until the command ends, however it ends.
+    /// Waits until no other detour changes this bpffs; where there is none, this network namespace. Held until the command
+    /// ends, however it ends.
     pub fn lock(&mut self) -> Result<(), Refusal> {
-        let file = File::open(BPFFS).map_err(|e| unlockable(&e))?;
-        self.wait(file, FlockArg::LockExclusiveNonblock)
+        match File::open(BPFFS) {
+            Ok(file) => self.wait(file, BPFFS, FlockArg::LockExclusiveNonblock)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(unlockable(BPFFS, &error)),
+        }
+        if bpffs() == Bpffs::Ready {
+            return Ok(());
+        }
+        let file = File::open(NETNS).map_err(|e| unlockable(NETNS, &e))?;
+        self.wait(file, NETNS, FlockArg::LockExclusiveNonblock)
     }
 
     /// The same for a command that only looks, beside others that look. Where there is nothing that may be opened, there is
     /// nothing to wait for either: what may be seen then is decided by what is read.
     pub fn lock_shared(&mut self) -> Result<(), Refusal> {
-        if self.lock.is_some() {
+        if !self.locks.is_empty() {
             return Ok(());
         }
-        match File::open(BPFFS) {
-            Ok(file) => self.wait(file, FlockArg::LockSharedNonblock),
-            Err(_) => Ok(()),
+        let ready = bpffs() == Bpffs::Ready;
+        for path in [BPFFS, NETNS].into_iter().take(if ready { 1 } else { 2 }) {
+            if let Ok(file) = File::open(path) {
+                self.wait(file, path, FlockArg::LockSharedNonblock)?;
+            }
         }
+        Ok(())
     }
 
     /// Gives the lock back before the command ends: for those that go on looking.
-    #[cfg(feature = "operate")]
     pub fn unlock(&mut self) {
-        if let Some(Err((lock, _))) = self.lock.take().map(Flock::unlock) {
-            std::mem::forget(lock);
+        for lock in self.locks.drain(..) {
+            if let Err((lock, _)) = lock.unlock() {
+                std::mem::forget(lock);
+            }
         }
     }
 
@@ -145,20 +160,24 @@ impl Context {
         self.outgrown
     }
 
-    fn wait(&mut self, mut file: File, how: FlockArg) -> Result<(), Refusal> {
+    fn wait(&mut self, mut file: File, path: &str, how: FlockArg) -> Result<(), Refusal> {
         let start = Instant::now();
         loop {
             match Flock::lock(file, how) {
                 Ok(lock) => {
-                    self.lock = Some(lock);
+                    self.locks.push(lock);
                     return Ok(());
                 }
                 Err((back, Errno::EWOULDBLOCK)) if start.elapsed() < PATIENCE => file = back,
                 Err((_, Errno::EWOULDBLOCK)) => {
-                    let what = format!("another process holds the lock on {BPFFS} for {PATIENCE:?}");
-                    return Err(Refusal::new(Stage::InTheWay, what, "'fuser -v /sys/fs/bpf' names it"));
+                    let what = format!("another process holds the lock on {path} for {PATIENCE:?}");
+                    let hint = match path {
+                        BPFFS => "'fuser -v /sys/fs/bpf' names it",
+                        _ => "'lslocks' and /proc/locks name it",
+                    };
+                    return Err(Refusal::new(Stage::InTheWay, what, hint));
                 }
-                Err((_, errno)) => return Err(unlockable(&errno.into())),
+                Err((_, errno)) => return Err(unlockable(path, &errno.into())),
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -229,15 +248,12 @@ fn step_text(step: &Step) -> String {
     transcript::step(step, Detail::default())
 }
 
-fn unlockable(error: &std::io::Error) -> Refusal {
+fn unlockable(path: &str, error: &std::io::Error) -> Refusal {
     let (stage, hint) = match error.kind() {
         ErrorKind::PermissionDenied => (Stage::Permission, "run as root, or with CAP_DAC_OVERRIDE"),
-        ErrorKind::NotFound => {
-            (Stage::Kernel, "mount sysfs on /sys, then: mount -t bpf -o mode=0700 bpf /sys/fs/bpf")
-        }
         _ => (Stage::Kernel, ""),
     };
-    Refusal::new(stage, format!("cannot lock {BPFFS}: {error}"), hint)
+    Refusal::new(stage, format!("cannot lock {path}: {error}"), hint)
 }
 
 fn paper(matches: &ArgMatches) -> Paper {
@@ -256,9 +272,7 @@ fn paper(matches: &ArgMatches) -> Paper {
 impl Drop for Context {
     /// Gives the lock back; if the kernel will not take it, the end of the process does.
     fn drop(&mut self) {
-        if let Some(Err((lock, _))) = self.lock.take().map(Flock::unlock) {
-            std::mem::forget(lock);
-        }
+        self.unlock();
     }
 }
 

@@ -54,6 +54,12 @@ pub fn in_place(
     let instance = repair.facts.instance(UP);
     let Some(instance) = instance else { return Err(Refusal::nothing(UP, &facts.device.name)) };
     same_place(&config, instance, facts)?;
+    if config.unpinned && instance.is_pinned() {
+        let hint = format!("'detour down {}' first; flows in force end with it", facts.device.name);
+        return Err(refuse(facts, "pins, and --no-pin would have none", &hint));
+    }
+    // Without them it stays as it is.
+    config.unpinned = !instance.is_pinned();
     config.replace = true;
     if fresh {
         return Ok((Change::Replaced, plan::load(object, &config, facts)?));
@@ -69,7 +75,8 @@ pub fn in_place(
     room_for_locals(&mut config, &running.kept);
     config.creation.kept = running.kept.clone();
     // The maps are open already when the rules change.
-    let is_open = |step: &Step| matches!(&step.effect, Effect::Bpf(b) if b.command == &commands::OBJ_GET);
+    let opens = [&commands::OBJ_GET, &commands::MAP_GET_FD_BY_ID];
+    let is_open = |step: &Step| matches!(&step.effect, Effect::Bpf(b) if opens.contains(&b.command));
     let between = reload.steps.into_iter().filter(|step| !is_open(step)).collect();
     Ok((Change::Upgraded, plan::load_with(object, &config, facts, between)?))
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! `list DEV`: every filter and tcx program on a device, ours and foreign, in the order in which they run.
 use crate::cmd::{Answer, Context};
-use crate::load::facts::{Bpffs, Facts};
+use crate::load::facts::Facts;
 use crate::load::gather::ask_tcx;
 use crate::load::programs::program;
 use crate::load::refusal::{Refusal, Stage};
@@ -16,7 +16,7 @@ pub fn list(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
     let device = args.get_one::<String>("dev").map(String::as_str).unwrap_or_default();
     let mut facts = context.facts_of_device(device)?;
     let mut unseen = Vec::new();
-    if facts.bpffs != Bpffs::Ready {
+    if facts.reachable().is_err() {
         unseen.push(
             "which are ours is not known: our folder in the BPF file system may not be read".to_owned(),
         );
@@ -29,7 +29,7 @@ pub fn list(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
         Err(refusal) => return Err(refusal),
     }
     let mut rows = rows(&facts);
-    if facts.bpffs == Bpffs::Ready {
+    if facts.reachable().is_ok() {
         rows.iter_mut().for_each(|row| row.foreign = Some(row.owner.is_none()));
     }
     let asked: Vec<bool> = rows.iter_mut().map(complete).collect();

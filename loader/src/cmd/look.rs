@@ -10,12 +10,13 @@ use crate::dnat::control;
 use crate::dnat::look::Look;
 use crate::dnat::running::Running;
 use crate::load::facts::{Facts, Instance};
-use crate::load::gather::{bpffs, devices_with_state, netns_inode, orphans};
+use crate::load::gather::{devices_with_state, netns_inode, orphans};
 use crate::load::record::Record;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::sockopt::GETSOCKOPT;
 use crate::load::tc::EGRESS;
 use crate::load::tcx;
+use crate::load::unpinned::MIXED;
 use crate::ui;
 use crate::ui::status::{Dnat, Program, Status};
 use clap::ArgMatches;
@@ -39,7 +40,6 @@ pub fn status(context: &mut Context, device: Option<&String>) -> Result<Answer, 
 /// Every instance on the device, or on all of the namespace, and what is odd about them.
 pub fn all(context: &mut Context, device: Option<&String>) -> Result<(Vec<Status>, Vec<String>), Refusal> {
     context.lock_shared()?;
-    bpffs().usable()?;
     let devices = match device {
         Some(device) => vec![device.clone()],
         None => devices_with_state(context.socket()?)?,
@@ -47,6 +47,7 @@ pub fn all(context: &mut Context, device: Option<&String>) -> Result<(Vec<Status
     let (mut all, mut notes) = (Vec::new(), Vec::new());
     for device in &devices {
         let facts = context.facts(device)?;
+        facts.reachable()?;
         for instance in &facts.instances {
             match &instance.record {
                 Some(record) if facts.is_alive(instance) => all.push(of(&facts, instance, record)?),
@@ -60,6 +61,16 @@ pub fn all(context: &mut Context, device: Option<&String>) -> Result<(Vec<Status
                 )),
             }
         }
+        let mixed = |i: &&Instance| i.record.as_ref().is_some_and(|r| r.object_sha256 == MIXED);
+        notes.extend(facts.instances.iter().filter(mixed).map(|i| {
+            format!(
+                "{device}: a command was interrupted while it replaced '{}'; the next 'up' mends it",
+                i.name
+            )
+        }));
+        notes.extend(facts.hidden.iter().map(|name| {
+            format!("{device}: '{name}' runs and is pinned nowhere here: looking at it takes CAP_SYS_ADMIN")
+        }));
         notes.extend(drift(&facts)?);
     }
     for orphan in orphans(context.socket()?, netns_inode()?)? {
@@ -104,7 +115,7 @@ fn of(facts: &Facts, instance: &Instance, record: &Record) -> Result<Status, Ref
     let mut programs: Vec<Program> = record.programs.iter().map(program).collect();
     programs.sort_by_key(|p| (p.cgroup.is_some(), p.hook.ends_with("egress")));
     let dnat = match instance.name == UP {
-        true => Some(dnat(&Look::open(&instance.dir(&facts.home(UP)), record)?)?),
+        true => Some(dnat(&Look::open(instance.dir(&facts.home(UP)), record)?)?),
         false => None,
     };
     Ok(Status {
@@ -184,10 +195,13 @@ pub fn open(context: &mut Context, args: &ArgMatches) -> Result<(String, Look), 
 /// What `up` made on the device of these facts.
 pub fn of_up(facts: &Facts) -> Result<Look, Refusal> {
     let device = &facts.device.name;
-    facts.bpffs.usable()?;
+    facts.reachable()?;
+    if facts.hidden.as_deref() == Some(UP) {
+        return Err(Refusal::hidden(UP, device));
+    }
     let instance = facts.instance(UP).filter(|i| facts.is_alive(i));
     let nothing =
         || Refusal::new(Stage::No, format!("nothing is up on {device}"), format!("'detour up {device}'"));
     let (instance, record) = instance.and_then(|i| Some((i, i.record.as_ref()?))).ok_or_else(nothing)?;
-    Look::open(&instance.dir(&facts.home(UP)), record)
+    Look::open(instance.dir(&facts.home(UP)), record)
 }

@@ -5,17 +5,17 @@ use crate::dnat::embedded;
 use crate::dnat::running::{entries, Element};
 use crate::load::facts::{Facts, Instance};
 use crate::load::gather::open_map;
-use crate::load::home::map_pin;
+use crate::load::home::{map_pin, Dir};
 use crate::load::plan::Plan;
 use crate::load::plan_json::unhex;
 use crate::load::refusal::{Refusal, Stage};
-use crate::load::step::{Arg, Bpf, Step};
+use crate::load::step::Step;
 use crate::load::types::{of_map, MapTypes};
 use crate::object::{Btf, MapSpec, Object};
 use crate::ui::maps::{self, Row, Typed};
 use crate::ui::text::escape;
 use clap::ArgMatches;
-use detour_sys::{commands, Map};
+use detour_sys::Map;
 use std::os::fd::AsFd;
 
 /// `map list|dump|get|set DEV NAME …`.
@@ -27,7 +27,7 @@ pub fn map(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> 
         context.lock()?;
     }
     let facts = context.facts_of_device(text(args, "dev"))?;
-    facts.bpffs.usable()?;
+    facts.reachable()?;
     let here = Here::find(&facts, args)?;
     if what == "list" {
         let rows = here.rows()?;
@@ -59,7 +59,7 @@ pub fn map(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> 
 
 /// The steps of `map set`.
 pub fn set_plan(args: &ArgMatches, facts: &Facts) -> Result<Plan, Refusal> {
-    facts.bpffs.usable()?;
+    facts.reachable()?;
     let here = Here::find(facts, args)?;
     let name = text(args, "map");
     let path = here.path(name)?;
@@ -76,8 +76,8 @@ fn wanted(args: &ArgMatches, map: &Map, key: Typed<'_>, value: Typed<'_>) -> Res
 }
 
 fn write(path: &str, (key, value): &Element) -> Plan {
-    let open = Bpf::new(&commands::OBJ_GET, vec![("pathname", Arg::Text(path.to_string()))]).gives("%map");
-    let steps = vec![open.into(), Step::update("%map", key.clone(), value.clone().into())];
+    let steps =
+        vec![Step::get(path.to_string(), "%map"), Step::update("%map", key.clone(), value.clone().into())];
     Plan { steps, notes: Vec::new() }
 }
 
@@ -87,7 +87,7 @@ fn text<'a>(args: &'a ArgMatches, name: &str) -> &'a str {
 
 /// An instance, where its pins are, and the object that it came from if that is at hand.
 struct Here {
-    dir: String,
+    dir: Dir,
     pins: Vec<String>,
     object: Option<Object>,
 }
@@ -130,7 +130,7 @@ impl Here {
     fn path(&self, name: &str) -> Result<String, Refusal> {
         let pin = map_pin(name);
         if self.pins.contains(&pin) {
-            return Ok(format!("{}/{pin}", self.dir));
+            return Ok(self.dir.pin(&pin));
         }
         let names: Vec<String> = self.names().map(|(name, _)| escape(&name)).collect();
         let what = format!("the instance has no map '{}'", escape(name));
@@ -139,7 +139,7 @@ impl Here {
 
     fn rows(&self) -> Result<Vec<Row>, Refusal> {
         let row = |(name, pin): (String, &String)| {
-            let map = open_map(&format!("{}/{pin}", self.dir))?;
+            let map = open_map(&self.dir.pin(pin))?;
             Ok(Row { name: name.clone(), ..info(&map, &name)? })
         };
         self.names().map(row).collect()

@@ -4,7 +4,7 @@ use crate::cmd::attach::UP;
 use crate::cmd::{Answer, Context};
 use crate::dnat::look::Look;
 use crate::dnat::original::Seen;
-use crate::load::gather::{bpffs, devices_with_state};
+use crate::load::gather::devices_with_state;
 use crate::load::refusal::{Refusal, Stage};
 use crate::ui;
 use clap::ArgMatches;
@@ -15,7 +15,6 @@ pub fn original(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refu
     let seen = Seen::parse(word("protocol"), word("client"), word("server"))
         .map_err(|fault| Refusal::new(Stage::Usage, fault, "detour orig tcp CLIENT:PORT SERVER:PORT"))?;
     context.lock_shared()?;
-    bpffs().usable()?;
     let devices = match args.get_one::<String>("dev") {
         Some(device) => vec![device.clone()],
         None => devices_with_state(context.socket()?)?,
@@ -23,10 +22,11 @@ pub fn original(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refu
     let (mut found, mut up) = (Vec::new(), false);
     for device in devices {
         let facts = context.facts(&device)?;
+        facts.reachable()?;
         let instance = facts.instance(UP).filter(|i| facts.is_alive(i));
         let Some((instance, record)) = instance.and_then(|i| Some((i, i.record.as_ref()?))) else { continue };
         up = true;
-        let flow = Look::open(&instance.dir(&facts.home(UP)), record)?.seen(&seen)?;
+        let flow = Look::open(instance.dir(&facts.home(UP)), record)?.seen(&seen)?;
         found.extend(flow.map(|flow| (device, flow)));
     }
     if !up {

@@ -145,8 +145,9 @@ pub fn down(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
 
 /// The steps of `down`.
 pub fn down_plan(facts: &Facts) -> Result<Plan, Refusal> {
-    facts.bpffs.usable()?;
-    if facts.instances.iter().all(|i| i.name != UP) && !facts.has_empty_folders() {
+    facts.understood(UP)?;
+    facts.reachable()?;
+    if facts.instances.iter().all(|i| i.name != UP) && !facts.has_leftovers() {
         return Err(Refusal::nothing(UP, &facts.device.name));
     }
     plan::unload(UP, facts)
@@ -199,7 +200,9 @@ pub fn wanted(
     let table = table.map_err(|e| refuse(&ControlError::Table(e), device))?;
     let counters = in_force::count(&running.rules).max(u32::try_from(rules.len()).unwrap_or(u32::MAX));
     let locals = control::locals(rules, facts);
-    let dir = facts.home(UP).dir();
+    let repaired = repair(UP, facts).facts;
+    let dir = repaired.instance(UP).map(|i| i.dir(&facts.home(UP)));
+    let dir = dir.ok_or_else(|| Refusal::nothing(UP, device))?;
     let reload = reload(running, table, &locals, &dir, counters, facts.machine.possible_cpus);
     let fresh = args.try_get_one::<bool>("fresh").ok().flatten() == Some(&true);
     let wanted = Wanted { object: &named.object, config, pickup: options.pickup.is_some(), fresh };
@@ -284,7 +287,9 @@ fn config(args: &ArgMatches, control: &control::Control, facts: &Facts) -> Resul
     crate::cmd::admit::attaching(&attach, args)?;
     let creation = creation(control);
     let (mount, beside) = (args.get_flag("mount-bpffs"), beside(args, control, facts)?);
-    Ok(Config { creation, attach, name: UP.to_string(), mount, replace: false, beside })
+    // `run` has no such option.
+    let unpinned = args.try_get_one::<bool>("no-pin").ok().flatten() == Some(&true);
+    Ok(Config { creation, attach, name: UP.to_string(), mount, unpinned, replace: false, beside })
 }
 
 /// What `--original-dst` asks for.

@@ -80,7 +80,7 @@ fn live(context: &mut Context, device: &str, args: &ArgMatches) -> Result<Vec<Su
     if facts.bpffs == Bpffs::Denied {
         return by_names(&facts);
     }
-    facts.bpffs.usable()?;
+    facts.reachable()?;
     let rules_given = args.contains_id("rules") || args.contains_id("rule");
     let rules = if rules_given { Some(check::rules(args)?) } else { None };
     let xdp = xdp(device)?;
@@ -270,6 +270,7 @@ fn by_names(facts: &Facts) -> Result<Vec<Subject>, Refusal> {
             ifname: device.clone(),
             name: name.clone(),
             programs: of.collect(),
+            flags: 0,
         };
         let instance = Instance {
             name: name.clone(),
@@ -277,6 +278,7 @@ fn by_names(facts: &Facts) -> Result<Vec<Subject>, Refusal> {
             pins: Vec::new(),
             record: Some(record),
             schema: None,
+            ids: Vec::new(),
         };
         facts.instances.push(instance);
         subjects.push(Subject {

@@ -162,5 +162,5 @@ impl Watching {
 /// The inode of the record's pin.
 fn record(look: &Look) -> Result<u64, Refusal> {
     let gone = |e: std::io::Error| Refusal::new(Stage::No, format!("nothing is up any more: {e}"), "");
-    Ok(std::fs::metadata(format!("{}/record", look.dir())).map_err(gone)?.ino())
+    Ok(std::fs::metadata(look.folder()?.to_owned() + "/record").map_err(gone)?.ino())
 }

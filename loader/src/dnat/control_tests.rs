@@ -25,6 +25,7 @@ fn facts(addresses: &[(u32, &str, u8)]) -> Facts {
         route_localnet: false,
         block: None,
         clsact: None,
+        clsact_marked: false,
         filters: Vec::new(),
         tcx: Vec::new(),
         sockopts: Vec::new(),
@@ -34,6 +35,7 @@ fn facts(addresses: &[(u32, &str, u8)]) -> Facts {
         device_folder: false,
         marks: Vec::new(),
         instances: Vec::new(),
+        hidden: None,
         orphans: Vec::new(),
         reads: Vec::new(),
     }

@@ -13,6 +13,7 @@ use super::wire::{Be16, Be32, Shared};
 use crate::load::beside::{create_beside, open_shared, own_data};
 use crate::load::create::{prog_symbol, Creation};
 use crate::load::facts::Machine;
+use crate::load::home::Dir;
 use crate::load::plan::Plan;
 use crate::load::refusal::Refusal;
 use crate::load::step::{Arg, Bpf, Effect, Step};
@@ -48,7 +49,7 @@ const NAME: &str = "flush";
 ///
 /// # Errors
 /// This program's object is not the one that belongs to it.
-pub fn flush(flows: &[Flow], cfg: &Cfg, dir: &str, machine: &Machine) -> Result<Flush, Refusal> {
+pub fn flush(flows: &[Flow], cfg: &Cfg, dir: &Dir, machine: &Machine) -> Result<Flush, Refusal> {
     if flows.is_empty() {
         return Ok(Flush::default());
     }

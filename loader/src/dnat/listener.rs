@@ -55,7 +55,7 @@ impl Listener {
     /// # Errors
     /// [`Stage::InTheWay`] where there is another reader, who is named.
     pub fn open(look: &Look) -> Result<Listener, Refusal> {
-        let (dir, cfg) = (look.dir(), *look.cfg());
+        let (dir, cfg) = (look.folder()?, *look.cfg());
         let failed = |e: std::io::Error| Refusal::new(Stage::Kernel, format!("the ring buffer: {e}"), "");
         // The device's folder stays when programs are replaced, and the instance's does not.
         let folder = dir.rsplit_once('/').map_or(dir, |(device, _)| device);

@@ -14,7 +14,7 @@ use crate::dnat::original::Seen;
 use crate::dnat::running::{active, entries};
 use crate::dnat::wire::Shared;
 use crate::load::gather::{open_map, read_array};
-use crate::load::home::map_pin;
+use crate::load::home::Dir;
 use crate::load::record::Record;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::shared::shape;
@@ -32,7 +32,7 @@ use std::time::Duration;
 /// Reads an instance of `up`; changes nothing.
 #[derive(Debug)]
 pub struct Look {
-    dir: String,
+    dir: Dir,
     cfg: Cfg,
     clock: Clock,
     /// Those that were opened, by name.
@@ -61,12 +61,12 @@ pub struct Fill {
 
 impl Look {
     /// Reads the configuration of the instance in `dir`. Programs of other versions can be read if their maps are the same.
-    pub fn open(dir: &str, record: &Record) -> Result<Look, Refusal> {
+    pub fn open(dir: Dir, record: &Record) -> Result<Look, Refusal> {
         let object = Object::parse(embedded::object("dnat")?)?;
         if record.object_sha256 != object.sha256 {
-            readable(dir, &object)?;
+            readable(&dir, &object)?;
         }
-        let rodata = read_array(&format!("{dir}/{}", map_pin(".rodata")))?;
+        let rodata = read_array(&dir.map(".rodata"))?;
         let at =
             object.variables.iter().find(|v| v.name == "cfg").and_then(|v| usize::try_from(v.offset).ok());
         let cfg =
@@ -74,7 +74,7 @@ impl Look {
         if cfg.schema != codes::SCHEMA {
             return Err(another(&format!("their schema is {}, and this is {}", cfg.schema, codes::SCHEMA)));
         }
-        Ok(Look { dir: dir.to_string(), cfg, clock: clock(&cfg), maps: RefCell::default() })
+        Ok(Look { dir, cfg, clock: clock(&cfg), maps: RefCell::default() })
     }
 
     /// For who reads again: from now on ages are those of now.
@@ -83,8 +83,15 @@ impl Look {
     }
 
     /// Where its pins are.
-    pub fn dir(&self) -> &str {
+    pub fn dir(&self) -> &Dir {
         &self.dir
+    }
+
+    /// The folder of its pins, for who opens them again and again and is confined to that.
+    pub fn folder(&self) -> Result<&str, Refusal> {
+        let what = "'events', 'watch' and 'run' go by pins, and it was made with --no-pin";
+        let hint = "'status', 'asked', 'flows' and 'rules' show it";
+        self.dir.folder().ok_or_else(|| Refusal::new(Stage::Usage, what, hint))
     }
 
     /// What it was configured with.
@@ -97,7 +104,7 @@ impl Look {
         if let Some(map) = self.maps.borrow().get(name) {
             return Ok(map.clone());
         }
-        let map = Rc::new(open_map(&format!("{}/{}", self.dir, map_pin(name)))?);
+        let map = Rc::new(open_map(&self.dir.map(name))?);
         self.maps.borrow_mut().insert(name.to_owned(), map.clone());
         Ok(map)
     }
@@ -220,9 +227,9 @@ impl Look {
 }
 
 /// Whether the maps in `dir` have the sizes that this program reads.
-fn readable(dir: &str, object: &Object) -> Result<(), Refusal> {
+fn readable(dir: &Dir, object: &Object) -> Result<(), Refusal> {
     for spec in object.maps.iter().filter(|m| !m.name.starts_with('.')) {
-        let map = open_map(&format!("{dir}/{}", map_pin(&spec.name)))
+        let map = open_map(&dir.map(&spec.name))
             .map_err(|_| another(&format!("they have no map {}", spec.name)))?;
         let shape = shape(map.as_fd()).map_err(|e| unreadable(&e.to_string()))?;
         let is = [shape.number("key_size"), shape.number("value_size")];

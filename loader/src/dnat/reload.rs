@@ -3,7 +3,7 @@
 use crate::dnat::control::local_map;
 use crate::dnat::running::{Element, Running};
 use crate::load::create::Write;
-use crate::load::home::map_pin;
+use crate::load::home::Dir;
 use crate::load::plan::Plan;
 use crate::load::step::{Arg, Blob, Bpf, Hole, Step};
 use detour_sys::commands;
@@ -14,7 +14,7 @@ pub fn reload(
     running: &Running,
     table: Vec<u8>,
     locals: &[Write],
-    dir: &str,
+    dir: &Dir,
     counters: u32,
     cpus: u32,
 ) -> Plan {
@@ -77,9 +77,8 @@ fn point(symbol: &str) -> Step {
 /// Bytes of `struct rule_stats`.
 const STATS: usize = 16;
 
-fn open(map: &str, dir: &str) -> Step {
-    let args = vec![("pathname", Arg::Text(format!("{dir}/{}", map_pin(map))))];
-    Bpf::new(&commands::OBJ_GET, args).gives(format!("%{map}")).into()
+fn open(map: &str, dir: &Dir) -> Step {
+    Step::get(dir.map(map), &format!("%{map}"))
 }
 
 /// An address is this to us.

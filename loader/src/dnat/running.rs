@@ -2,7 +2,7 @@
 //! The pins of what `up` made to what it is doing: configuration, rules in force, local addresses.
 use crate::dnat::in_force;
 use crate::load::gather::{open_map, read_array};
-use crate::load::home::map_pin;
+use crate::load::home::Dir;
 use crate::load::kept::{self, Kept};
 use crate::load::plan_json::{read_blob, write_blob};
 use crate::load::refusal::{Refusal, Stage};
@@ -34,9 +34,9 @@ pub struct Running {
 
 impl Running {
     /// Reads it from the pins in `dir`; each read is noted.
-    pub fn gather(dir: &str, reads: &mut Vec<String>) -> Result<Running, Refusal> {
+    pub fn gather(dir: &Dir, reads: &mut Vec<String>) -> Result<Running, Refusal> {
         let mut pin = |name: &str, call: &str| {
-            let path = format!("{dir}/{}", map_pin(name));
+            let path = dir.map(name);
             reads.push(format!("OBJ_GET, {call} {path}"));
             path
         };
@@ -45,8 +45,7 @@ impl Running {
             pin(name, "OBJ_GET_INFO_BY_FD, MAP_LOOKUP_ELEM");
         }
         let (active, rules) = active(dir)?;
-        let idle =
-            read_array(&format!("{dir}/{}", map_pin(&format!("rules_{}", 1_u32.wrapping_sub(active)))))?;
+        let idle = read_array(&dir.map(&format!("rules_{}", 1_u32.wrapping_sub(active))))?;
         let generation = in_force::generation(&rules).max(in_force::generation(&idle));
         let mut locals = Vec::new();
         for name in ["local4", "local6"] {
@@ -87,11 +86,10 @@ impl Running {
 }
 
 /// Which of `rules_0` and `rules_1` is in force, by the id that the outer map shows, and its bytes.
-pub fn active(dir: &str) -> Result<(u32, Vec<u8>), Refusal> {
-    let path = |name: &str| format!("{dir}/{}", map_pin(name));
-    let outer = read_array(&path("rules"))?;
+pub fn active(dir: &Dir) -> Result<(u32, Vec<u8>), Refusal> {
+    let outer = read_array(&dir.map("rules"))?;
     for n in 0..2 {
-        let map = open_map(&path(&format!("rules_{n}")))?;
+        let map = open_map(&dir.map(&format!("rules_{n}")))?;
         if map.id().is_some_and(|id| id.to_ne_bytes() == *outer) {
             let table = map.lookup(&[0; 4]).ok().flatten();
             return table.map(|table| (n, table)).ok_or_else(|| none_in_force(dir));
@@ -100,7 +98,7 @@ pub fn active(dir: &str) -> Result<(u32, Vec<u8>), Refusal> {
     Err(none_in_force(dir))
 }
 
-fn none_in_force(dir: &str) -> Refusal {
+fn none_in_force(dir: &Dir) -> Refusal {
     Refusal::new(
         Stage::Kernel,
         format!("{dir}: no table of rules is in force"),

@@ -6,7 +6,7 @@ use crate::dnat::parse::{parse, Source};
 use crate::dnat::rules::Rule;
 use crate::dnat::running::{active, entries, Element};
 use crate::load::gather::open_map;
-use crate::load::home::map_pin;
+use crate::load::home::Dir;
 use crate::load::verify::Check;
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ pub fn told(table: &[u8]) -> Option<Vec<Rule>> {
 
 /// The table in force against the one that the rules compile to; and every other map that `up` fills and later only a
 /// reload changes.
-pub fn written(dir: &str, control: &Control) -> Vec<Check> {
+pub fn written(dir: &Dir, control: &Control) -> Vec<Check> {
     let mut checks = Vec::new();
     let mut wanted: BTreeMap<&str, Vec<Element>> = BTreeMap::new();
     for write in control.writes.iter().filter(|w| !w.map.starts_with("rules_")) {
@@ -40,7 +40,7 @@ pub fn written(dir: &str, control: &Control) -> Vec<Check> {
     checks.push(Check::new("rules in force", claim, fault));
     for (name, mut elements) in wanted {
         elements.sort();
-        let found = open_map(&format!("{dir}/{}", map_pin(name))).and_then(|map| entries(&map));
+        let found = open_map(&dir.map(name)).and_then(|map| entries(&map));
         let fault = match found {
             Err(refusal) => Some(refusal.what),
             Ok(mut found) => {

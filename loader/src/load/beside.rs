@@ -2,10 +2,9 @@
 //! An object that works on the maps of another one, which are there already, to the steps that make the rest of it.
 use crate::load::create::{create, map_symbol, prog_symbol, Creation};
 use crate::load::facts::Machine;
-use crate::load::home::{map_pin, prog_pin};
-use crate::load::step::{Arg, Bpf, Effect, Step};
+use crate::load::home::{map_pin, prog_pin, Dir};
+use crate::load::step::{Arg, Effect, Step};
 use crate::object::{MapSpec, Object};
-use detour_sys::commands;
 
 /// Gives the object's own data, `.rodata`, a name that the other object has not: `.rodata.flush`. All other maps are shared,
 /// by their names.
@@ -30,13 +29,10 @@ pub fn create_beside(object: &Object, creation: &Creation, machine: &Machine) ->
 }
 
 /// Opens the shared maps that a program uses, where `dir` has them pinned.
-pub fn open_shared(object: &Object, program: &str, dir: &str) -> Vec<Step> {
+pub fn open_shared(object: &Object, program: &str, dir: &Dir) -> Vec<Step> {
     let used = object.program(program).map(|p| p.maps()).unwrap_or_default();
     let maps = used.into_iter().filter_map(|map| object.maps.get(map)).filter(|map| !is_own(map));
-    let open = |map: &MapSpec| {
-        let path = format!("{dir}/{}", map_pin(&map.name));
-        Bpf::new(&commands::OBJ_GET, vec![("pathname", Arg::Text(path))]).gives(map_symbol(map)).into()
-    };
+    let open = |map: &MapSpec| Step::get(dir.map(&map.name), &map_symbol(map));
     maps.map(open).collect()
 }
 

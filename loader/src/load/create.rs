@@ -7,6 +7,7 @@ use crate::load::record::Record;
 use crate::load::shared::Shared;
 use crate::load::sockopt::GETSOCKOPT;
 use crate::load::step::{Arg, Blob, Bpf, Expect, Hole, Step};
+use crate::load::unpinned::RECORD_MAP;
 use crate::object::{Btf, Insn, LineInfo, MapRef, MapSpec, Module, Object, Program, Slot};
 use detour_sys::commands;
 
@@ -354,7 +355,7 @@ pub fn record_map(record: &Record) -> Vec<Step> {
         ("key_size", Arg::Num(4)),
         ("value_size", Arg::Num(blob.bytes.len() as u64)),
         ("max_entries", Arg::Num(1)),
-        ("map_name", Arg::Text("detour_record".to_string())),
+        ("map_name", Arg::Text(RECORD_MAP.to_string())),
     ];
     let mut steps = vec![
         Bpf::new(&commands::MAP_CREATE, create).gives(RECORD).into(),

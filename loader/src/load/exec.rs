@@ -331,18 +331,19 @@ fn bpf(step: &Step, call: &Bpf, symbols: &mut Symbols) -> Result<Outcome, Cause>
         return Ok(Outcome::Symbol(symbol.to_string(), returned));
     }
     Ok(match answer.fd {
-        Some(fd) if call.command == &commands::OBJ_GET && !is_program_or_link(call) => {
-            keep(symbols, symbol, Handle::Map(Map::from_fd(fd).map_err(Cause::Os)?))
-        }
+        Some(fd) if is_map(call) => keep(symbols, symbol, Handle::Map(Map::from_fd(fd).map_err(Cause::Os)?)),
         Some(fd) => keep(symbols, symbol, Handle::Other(fd)),
         None => Outcome::Nothing,
     })
 }
 
-/// What is pinned at a path is told by its name: those of our pins begin so.
-fn is_program_or_link(call: &Bpf) -> bool {
-    let Some(Arg::Text(path)) = call.arg("pathname") else { return false };
-    path.rsplit('/').next().is_some_and(|name| name.starts_with("prog_") || name.starts_with("link_"))
+/// What is pinned at a path is told by its name: those of our programs and links begin so.
+fn is_map(call: &Bpf) -> bool {
+    let Some(Arg::Text(path)) = call.arg("pathname") else {
+        return call.command == &commands::MAP_GET_FD_BY_ID;
+    };
+    let name = path.rsplit('/').next().unwrap_or_default();
+    call.command == &commands::OBJ_GET && !name.starts_with("prog_") && !name.starts_with("link_")
 }
 
 fn keep(symbols: &mut Symbols, symbol: Option<&str>, handle: Handle) -> Outcome {

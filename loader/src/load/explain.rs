@@ -2,7 +2,7 @@
 //! A failed step to a refusal: which call, the kernel's words, which capability or setting is missing, the exit code.
 use crate::load::exec::{Cause, Failure};
 use crate::load::plan::Plan;
-use crate::load::refusal::{Refusal, Stage};
+use crate::load::refusal::{Refusal, Stage, BY_ID};
 use crate::load::step::{Arg, Bpf, Effect};
 use crate::load::{sockopt, tc, tcx, transcript};
 use crate::object::{Object, Program};
@@ -88,6 +88,9 @@ fn direction(parent: u32) -> &'static str {
 fn os_hint(effect: &Effect, error: &io::Error) -> String {
     let errno = error.raw_os_error().map(Errno::from_raw);
     let hint = match (effect, errno) {
+        (Effect::Bpf(call), Some(Errno::EPERM)) if call.command.name.ends_with("_BY_ID") => {
+            BY_ID
+        }
         (Effect::Bpf(_), Some(Errno::EPERM)) => {
             "needs CAP_BPF (and CAP_NET_ADMIN for tc programs), or root; who has them is refused by lockdown, a seccomp filter or an LSM"
         }
@@ -105,7 +108,10 @@ fn os_hint(effect: &Effect, error: &io::Error) -> String {
         (Effect::Bpf(_), Some(Errno::ENOMEM)) => {
             "not enough memory for it: fewer entries, or a larger memory limit"
         }
-        (Effect::MountBpffs(_) | Effect::Unmount(_), Some(Errno::EPERM)) => "needs CAP_SYS_ADMIN",
+        (Effect::MountBpffs(_) | Effect::Unmount(_), Some(Errno::EPERM)) => {
+            "needs CAP_SYS_ADMIN; where nothing can be mounted: up --no-pin"
+        }
+        (Effect::MountBpffs(_), Some(Errno::ENOENT)) => "mount sysfs on /sys, or say up --no-pin",
         (Effect::MountBpffs(_), Some(Errno::ENODEV)) => "this kernel has no bpffs: CONFIG_BPF_SYSCALL",
         (Effect::Memlock, Some(Errno::EPERM)) => "needs CAP_SYS_RESOURCE, or a higher 'ulimit -l'",
         (Effect::OpenDir { .. }, Some(_)) => "--original-dst=CGROUP names the folder of a cgroup",

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! What a plan depends on in this machine, as plain data; `gather` reads it, `facts_json` carries it.
-use crate::load::home::Home;
+use crate::load::home::{Dir, Home};
 use crate::load::record::{Record, RecordProgram, SCHEMA};
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::rtnl::{primary, Addr};
 use crate::load::sockopt;
 use crate::load::tc::{Filter, Place, ETH_P_ALL};
 use crate::load::tcx;
+use crate::load::unpinned::owner;
 use crate::object::Tags;
 use std::net::IpAddr;
 
@@ -32,6 +33,8 @@ pub struct Facts {
     pub route_localnet: bool,
     /// Kind of the qdisc that sits where clsact belongs.
     pub clsact: Option<String>,
+    /// Whether it says of itself that it is ours: with `--no-pin` there is no folder that could.
+    pub clsact_marked: bool,
     /// The shared block of filters that this qdisc uses at ingress or egress, if it does.
     pub block: Option<u32>,
     /// All filters of the device at ingress and egress.
@@ -52,6 +55,8 @@ pub struct Facts {
     pub marks: Vec<String>,
     /// Instances in it, finished or not.
     pub instances: Vec<Instance>,
+    /// The name of an instance that nothing here pins, and whose programs may not be opened by their ids.
+    pub hidden: Option<String>,
     /// Folders of devices that are gone from this namespace.
     pub orphans: Vec<Orphan>,
     /// The calls that read all this, in order.
@@ -141,17 +146,24 @@ pub struct Instance {
     pub record: Option<Record>,
     /// The schema of its record, when that is another one.
     pub schema: Option<u32>,
+    /// Where nothing is pinned: what the pins would be called, and the kernel's ids. Otherwise empty.
+    pub ids: Vec<(String, u32)>,
 }
 
 impl Instance {
-    /// Its folder.
-    pub fn dir(&self, home: &Home) -> String {
+    /// Where it is found.
+    pub fn dir(&self, home: &Home) -> Dir {
         let home = home.beside(&self.name);
-        if self.building {
-            home.building()
-        } else {
-            home.dir()
+        match (self.is_pinned(), self.building) {
+            (false, _) => Dir::Ids(self.ids.clone()),
+            (true, true) => Dir::Folder(home.building()),
+            (true, false) => Dir::Folder(home.dir()),
         }
+    }
+
+    /// Whether it has pins, and does not only live by its filters.
+    pub fn is_pinned(&self) -> bool {
+        self.ids.is_empty()
     }
 }
 
@@ -169,6 +181,7 @@ impl Facts {
             ip6_forward: false,
             route_localnet: false,
             clsact: None,
+            clsact_marked: false,
             block: None,
             filters: Vec::new(),
             tcx: Vec::new(),
@@ -179,6 +192,7 @@ impl Facts {
             device_folder: false,
             marks: Vec::new(),
             instances: Vec::new(),
+            hidden: None,
             orphans: Vec::new(),
             reads: Vec::new(),
         }
@@ -196,7 +210,8 @@ impl Facts {
 
     /// Whether clsact is there and was made by us in this very namespace.
     pub fn clsact_is_ours(&self) -> bool {
-        self.clsact.as_deref() == Some("clsact") && self.marks.contains(&self.mark())
+        let ours = self.marks.contains(&self.mark()) || self.clsact_marked;
+        self.clsact.as_deref() == Some("clsact") && ours
     }
 
     /// Where a recorded program sits.
@@ -222,9 +237,11 @@ impl Facts {
         self.filters.iter().any(|f| f.place == place && id(f) == Some(program.id))
     }
 
-    /// Whether folders of ours are left without any instance: a command was killed among its first or last steps.
-    pub fn has_empty_folders(&self) -> bool {
-        self.instances.is_empty() && (self.device_folder || self.root == Some(0))
+    /// Whether folders of ours, or our clsact, are left without any instance: a command was killed among its first or last
+    /// steps.
+    pub fn has_leftovers(&self) -> bool {
+        let clsact = self.clsact_marked && self.filters.is_empty();
+        self.instances.is_empty() && (self.device_folder || self.root == Some(0) || clsact)
     }
 
     /// Whether this filter runs a program of this instance at its recorded place.
@@ -249,11 +266,27 @@ impl Facts {
 
     /// Refuses to touch an instance whose record nobody here can read: its filters would stay behind.
     pub fn understood(&self, name: &str) -> Result<(), Refusal> {
+        if self.hidden.as_deref() == Some(name) {
+            return Err(Refusal::hidden(name, &self.device.name));
+        }
         let other = self.instances.iter().filter(|i| i.name == name).find_map(|i| i.schema);
         let Some(schema) = other else { return Ok(()) };
         let what =
             format!("'{name}' on {} has state of schema {schema}, and this is {SCHEMA}", self.device.name);
         Err(Refusal::new(Stage::InTheWay, what, "use the detour that made it to remove it"))
+    }
+
+    /// Refuses to look where nothing can be seen.
+    pub fn reachable(&self) -> Result<(), Refusal> {
+        let called_as_ours = || self.filters.iter().any(|f| owner(f).is_some());
+        match &self.hidden {
+            _ if self.instances.iter().any(|i| !i.is_pinned()) => Ok(()),
+            Some(name) if self.instances.is_empty() => Err(Refusal::hidden(name, &self.device.name)),
+            _ if self.clsact_marked => Ok(()),
+            // There are no pins then, but where filters are called as ours are, there may be some elsewhere.
+            _ if self.bpffs == Bpffs::Missing && !called_as_ours() => Ok(()),
+            _ => self.bpffs.usable(),
+        }
     }
 
     /// The unfinished instance of this name.
@@ -276,7 +309,9 @@ impl Bpffs {
     /// An error unless pins can be made and trusted.
     pub fn usable(&self) -> Result<(), Refusal> {
         use crate::load::home::BPFFS;
-        let mount = format!("mount -t bpf -o mode=0700 bpf {BPFFS}, or say --mount-bpffs");
+        let mount = format!(
+            "mount -t bpf -o mode=0700 bpf {BPFFS}, or say --mount-bpffs; where nothing can be mounted: up --no-pin"
+        );
         match self {
             Bpffs::Ready => Ok(()),
             Bpffs::Missing => {

@@ -33,6 +33,7 @@ pub fn write(facts: &Facts) -> Value {
         "route_localnet": facts.route_localnet,
         "block": facts.block,
         "clsact": facts.clsact,
+        "clsact_marked": facts.clsact_marked,
         "filters": facts.filters.iter().map(filter).collect::<Vec<_>>(),
         "tcx": facts.tcx.iter().map(hook).collect::<Vec<_>>(),
         "sockopts": facts.sockopts.iter().map(|s| json!([s.program, s.link, s.cgroup])).collect::<Vec<_>>(),
@@ -47,6 +48,7 @@ pub fn write(facts: &Facts) -> Value {
         "device_folder": facts.device_folder,
         "marks": facts.marks,
         "instances": facts.instances.iter().map(instance).collect::<Vec<_>>(),
+        "hidden": facts.hidden,
         "orphans": facts.orphans.iter().map(|o| json!({"dir": o.dir, "folders": o.folders})).collect::<Vec<_>>(),
         "reads": facts.reads,
     })
@@ -80,6 +82,7 @@ pub fn read(value: &Value) -> Option<Facts> {
         route_localnet: get("route_localnet")?.as_bool()?,
         block: optional(get("block")?, small)?,
         clsact: optional(get("clsact")?, text)?,
+        clsact_marked: get("clsact_marked").is_some_and(|marked| *marked == Value::Bool(true)),
         filters: list(get("filters")?, read_filter)?,
         tcx: list(get("tcx")?, read_hook)?,
         sockopts: list(get("sockopts")?, read_sockopt)?,
@@ -94,6 +97,7 @@ pub fn read(value: &Value) -> Option<Facts> {
         device_folder: get("device_folder")?.as_bool()?,
         marks: list(get("marks")?, text)?,
         instances: list(get("instances")?, read_instance)?,
+        hidden: get("hidden").and_then(text),
         orphans: list(get("orphans")?, read_orphan)?,
         reads: list(get("reads")?, text)?,
     })
@@ -176,16 +180,19 @@ fn read_sockopt(value: &Value) -> Option<sockopt::Attached> {
 
 fn instance(i: &Instance) -> Value {
     let record = i.record.as_ref().map(|r| hex(&r.bytes()));
-    json!({"name": i.name, "building": i.building, "pins": i.pins, "record": record, "schema": i.schema})
+    json!({"name": i.name, "building": i.building, "pins": i.pins, "record": record, "schema": i.schema,
+        "ids": i.ids})
 }
 
 fn read_instance(value: &Value) -> Option<Instance> {
+    let id = |pair: &Value| Some((text(pair.get(0)?)?, small(pair.get(1)?)?));
     Some(Instance {
         name: text(value.get("name")?)?,
         building: value.get("building")?.as_bool()?,
         pins: list(value.get("pins")?, text)?,
         record: optional(value.get("record")?, |r| Record::parse(&unhex(r.as_str()?)?))?,
         schema: value.get("schema").and_then(small),
+        ids: value.get("ids").map_or(Some(Vec::new()), |ids| list(ids, id))?,
     })
 }
 

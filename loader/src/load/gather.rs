@@ -4,17 +4,18 @@ use crate::load::facts::{Bpffs, Device, Facts, Instance, Machine, Orphan};
 use crate::load::home::{self, Home, BPFFS, BUILDING, RECORD_PIN};
 use crate::load::netlink::{NetlinkError, Socket};
 use crate::load::record::Record;
-use crate::load::refusal::{Refusal, Stage};
+use crate::load::refusal::{Refusal, Stage, BY_ID};
 use crate::load::rtnl::{self, Addr, Link};
 use crate::load::sockopt;
 use crate::load::tc::{self, Filter, Qdisc, CLSACT, EGRESS, INGRESS};
 use crate::load::tcx;
+use crate::load::unpinned;
 use detour_sys::{commands, Value};
 use nix::errno::Errno;
 use nix::sys::statfs::{statfs, BPF_FS_MAGIC};
 use std::fs;
 use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 /// Reads everything that loading onto `device` depends on. `socket` belongs to the namespace that is meant.
@@ -41,6 +42,7 @@ pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
     let mut qdiscs = qdiscs.messages.iter().filter_map(Qdisc::read);
     let qdisc = qdiscs.find(|q| q.ifindex == link.index && q.parent == CLSACT);
     let block = qdisc.as_ref().and_then(|q| q.ingress_block.or(q.egress_block));
+    let clsact_marked = qdisc.as_ref().is_some_and(|q| q.marked);
     let clsact = qdisc.map(|q| q.kind);
     let mut filters = Vec::new();
     for parent in [INGRESS, EGRESS] {
@@ -65,6 +67,7 @@ pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
         route_localnet: false,
         block,
         clsact,
+        clsact_marked,
         filters,
         tcx: Vec::new(),
         sockopts: Vec::new(),
@@ -74,6 +77,7 @@ pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
         device_folder: false,
         marks: Vec::new(),
         instances: Vec::new(),
+        hidden: None,
         orphans: Vec::new(),
         reads,
     };
@@ -84,6 +88,7 @@ pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
             facts.orphans = orphans(socket, facts.netns)?;
         }
     }
+    unpinned::find(&mut facts)?;
     links(&mut facts)?;
     let recorded = facts.instances.iter().filter_map(|i| i.record.as_ref()).flat_map(|r| &r.programs);
     if recorded.into_iter().any(|p| tcx::is_hook(p.parent)) {
@@ -94,12 +99,12 @@ pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
 
 /// What the links to cgroups are attached to that instances have pinned.
 fn links(facts: &mut Facts) -> Result<(), Refusal> {
-    for instance in &facts.instances {
+    for instance in facts.instances.iter().filter(|i| i.is_pinned()) {
         let dir = instance.dir(&facts.home(&instance.name));
         for program in instance.record.iter().flat_map(|r| &r.programs) {
             let pin = sockopt::pin(&program.name);
             if program.parent == sockopt::GETSOCKOPT && instance.pins.contains(&pin) {
-                let path = format!("{dir}/{pin}");
+                let path = dir.pin(&pin);
                 facts.reads.push(format!("OBJ_GET, OBJ_GET_INFO_BY_FD {path}"));
                 facts.sockopts.push(sockopt::query(&path).map_err(|e| unreadable(&path, &e))?);
             }
@@ -151,22 +156,40 @@ fn line(path: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).trim().to_string())
 }
 
-/// The network devices of the namespace that have a folder of ours, by index.
+/// The network devices of the namespace that have a folder of ours, or filters that are called as ours are, by index.
 pub fn devices_with_state(socket: &mut Socket) -> Result<Vec<String>, Refusal> {
     let netns = netns_inode()?;
+    let qdiscs = socket.request(&tc::qdisc_dump()).map_err(refused)?;
+    let mut with_filters = Vec::new();
+    for qdisc in qdiscs.messages.iter().filter_map(Qdisc::read).filter(|q| q.kind == "clsact") {
+        for parent in [INGRESS, EGRESS] {
+            let reply = socket.request(&tc::filter_dump(qdisc.ifindex, parent)).map_err(refused)?;
+            let ours = reply.messages.iter().filter_map(Filter::read).any(|f| unpinned::owner(&f).is_some());
+            with_filters.extend(ours.then_some(qdisc.ifindex));
+        }
+    }
     let links = socket.request(&rtnl::link_dump()).map_err(refused)?;
     let links = links.messages.iter().filter_map(Link::read);
     let has_folder = |link: &Link| {
         let home = Home { netns, ifindex: link.index, name: String::new() };
         fs::metadata(home.device()).is_ok()
     };
-    Ok(links.filter(has_folder).map(|link| link.name).collect())
+    let found: Vec<Link> = links.filter(|l| with_filters.contains(&l.index) || has_folder(l)).collect();
+    match bpffs() {
+        Bpffs::Ready | Bpffs::Missing => {}
+        other if found.is_empty() => other.usable()?,
+        _ => {}
+    }
+    Ok(found.into_iter().map(|link| link.name).collect())
 }
 
 /// Folders of devices that this namespace had and has no more. Another namespace with this inode number is gone too.
 pub fn orphans(socket: &mut Socket, netns: u64) -> Result<Vec<Orphan>, Refusal> {
     let links = socket.request(&rtnl::link_dump()).map_err(refused)?.read(Link::read);
     let mut orphans = Vec::new();
+    if bpffs() != Bpffs::Ready {
+        return Ok(orphans);
+    }
     for name in list(&Home::root())?.unwrap_or_default() {
         let index = name.strip_prefix(&format!("{netns}-")).and_then(|index| index.parse::<u32>().ok());
         if index.is_none_or(|index| links.iter().any(|link| link.index == index)) {
@@ -261,7 +284,7 @@ fn folders(facts: &mut Facts) -> Result<(), Refusal> {
         }
         let building = name.ends_with(BUILDING);
         let name = name.strip_suffix(BUILDING).unwrap_or(&name).to_string();
-        facts.instances.push(Instance { name, building, pins, record, schema });
+        facts.instances.push(Instance { name, building, pins, record, schema, ids: Vec::new() });
     }
     Ok(())
 }
@@ -301,7 +324,7 @@ pub fn read_array(path: &str) -> Result<Vec<u8>, Refusal> {
     Ok(value.unwrap_or_default())
 }
 
-/// A pinned map.
+/// A pinned map, or one by its id ([`home::Dir::pin`]).
 ///
 /// ```no_run
 /// let map = detour::load::gather::open_map("/sys/fs/bpf/counters")?;
@@ -309,10 +332,16 @@ pub fn read_array(path: &str) -> Result<Vec<u8>, Refusal> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn open_map(path: &str) -> Result<detour_sys::Map, Refusal> {
-    let answer = detour_sys::call(&commands::OBJ_GET, &[("pathname", Value::Text(path))]);
-    let fd = answer.map_err(|(e, _)| unreadable(path, &e))?.fd;
-    let fd = fd.ok_or_else(|| unreadable(path, &io::ErrorKind::InvalidData.into()))?;
-    detour_sys::Map::from_fd(fd).map_err(|e| unreadable(path, &e))
+    open(path).and_then(detour_sys::Map::from_fd).map_err(|e| unreadable(path, &e))
+}
+
+/// The descriptor of a map or program, likewise.
+pub fn open(path: &str) -> io::Result<OwnedFd> {
+    let answer = match home::by_id(path) {
+        None => detour_sys::call(&commands::OBJ_GET, &[("pathname", Value::Text(path))]),
+        Some((program, id)) => return unpinned::open(program, id),
+    };
+    answer.map_err(|(error, _)| error)?.fd.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 fn page_size() -> u32 {
@@ -335,6 +364,7 @@ fn unreadable(what: &str, error: &io::Error) -> Refusal {
         _ => Stage::Kernel,
     };
     let hint = match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EPERM) if what.starts_with('@') => BY_ID,
         Some(Errno::EPERM) if what == TCX => "needs CAP_NET_ADMIN, or root",
         Some(Errno::EPERM) => {
             "needs CAP_BPF, or root; who has it is refused by lockdown, a seccomp filter or an LSM"

@@ -56,6 +56,53 @@ impl Home {
     }
 }
 
+/// Where the maps and programs of an instance are found again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dir {
+    /// In a folder, pinned.
+    Folder(String),
+    /// Behind the programs that the device runs: the names that their pins would have, and the kernel's ids.
+    Ids(Vec<(String, u32)>),
+}
+
+impl Dir {
+    /// The path of a pin. Of what nothing pins it is `@NAME:ID`, which whoever opens pins takes as well ([`by_id`]).
+    pub fn pin(&self, name: &str) -> String {
+        match self {
+            Dir::Folder(path) => format!("{path}/{name}"),
+            // The kernel gives no object number 0.
+            Dir::Ids(ids) => {
+                format!("@{name}:{}", ids.iter().find(|(n, _)| n == name).map_or(0, |(_, id)| *id))
+            }
+        }
+    }
+
+    /// The path of a map's pin.
+    pub fn map(&self, name: &str) -> String {
+        self.pin(&map_pin(name))
+    }
+
+    /// The folder, where there is one.
+    pub fn folder(&self) -> Option<&str> {
+        match self {
+            Dir::Folder(path) => Some(path),
+            Dir::Ids(_) => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Dir {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.folder().unwrap_or("what nothing pins"))
+    }
+}
+
+/// What a path of [`Dir::pin`] names by an id: whether it is a program, and the id.
+pub fn by_id(path: &str) -> Option<(bool, u32)> {
+    let (name, id) = path.strip_prefix('@')?.split_once(':')?;
+    Some((name.starts_with("prog_"), id.parse().ok()?))
+}
+
 /// The name of a map's pin.
 pub fn map_pin(kernel_name: &str) -> String {
     ["map_", &kernel_name.replace('.', "_")].concat()

@@ -4,10 +4,10 @@
 //! Maps that the object fills are not among them: those belong to its programs alone.
 use crate::load::create::Creation;
 use crate::load::gather::open_map;
-use crate::load::home::map_pin;
+use crate::load::home::{map_pin, Dir};
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::shared::{differences, shape, types, Shape, FIELDS};
-use crate::load::step::{Arg, Bpf, Effect, Step};
+use crate::load::step::{Arg, Effect, Step};
 use crate::object::{MapSpec, Object};
 use detour_sys::commands;
 use serde_json::{json, Value};
@@ -32,13 +32,13 @@ pub struct Kept {
 /// Looks at the maps of `object` that are among `pins` in `dir`; each read is noted.
 pub fn gather(
     object: &Object,
-    dir: &str,
+    dir: &Dir,
     pins: &[String],
     reads: &mut Vec<String>,
 ) -> Result<Vec<Kept>, Refusal> {
     let is_there = |spec: &&MapSpec| !spec.name.starts_with('.') && pins.contains(&map_pin(&spec.name));
     let mut look = |spec: &MapSpec| {
-        let path = format!("{dir}/{}", map_pin(&spec.name));
+        let path = dir.map(&spec.name);
         reads.push(format!("OBJ_GET, OBJ_GET_INFO_BY_FD, BTF_GET_FD_BY_ID {path}"));
         let map = open_map(&path)?;
         let unreadable = |e: io::Error| Refusal::new(Stage::Kernel, format!("{path}: {e}"), "");
@@ -68,8 +68,7 @@ pub fn apply(steps: Vec<Step>, kept: &[Kept]) -> Result<Vec<Step>, Refusal> {
             if let Some(kept) = of(call.gives.as_deref()) {
                 let found = [differences(&step, &kept.there), kept.differences.clone()].concat();
                 wrong.extend(found.iter().map(|what| format!("{}: {what}", kept.map)));
-                let args = vec![("pathname", Arg::Text(kept.path.clone()))];
-                all.push(Bpf::new(&commands::OBJ_GET, args).gives(format!("%{}", kept.map)).into());
+                all.push(Step::get(kept.path.clone(), &format!("%{}", kept.map)));
                 continue;
             }
         }

@@ -196,7 +196,8 @@ mod tests {
     fn every() -> Vec<Message> {
         let (program, name) = (String::from("%in"), String::from("detour_in"));
         let tcs = [
-            Tc::ClsactAdd { ifindex: 3 },
+            Tc::ClsactAdd { ifindex: 3, marked: false },
+            Tc::ClsactAdd { ifindex: 3, marked: true },
             Tc::ClsactDel { ifindex: 3 },
             Tc::FilterAdd { place: PLACE, program: program.clone(), name: name.clone() },
             Tc::FilterReplace { place: PLACE, program, name },
@@ -261,7 +262,11 @@ mod tests {
         // len 48, RTM_NEWQDISC, EXCL|CREATE|ACK|REQUEST, seq, pid | family, ifindex, handle ffff:, parent, info
         let clsact = "30000000 24000506 11000000 00000000 | 00000000 03000000 0000ffff f1ffffff 00000000
             0b000100 636c7361 63740000"; // TCA_KIND "clsact"
-        assert_eq!(bytes(Tc::ClsactAdd { ifindex: 3 }.message()), image(clsact));
+        assert_eq!(bytes(Tc::ClsactAdd { ifindex: 3, marked: false }.message()), image(clsact));
+        let marked = "50000000 24000506 11000000 00000000 | 00000000 03000000 0000ffff f1ffffff 00000000
+            0b000100 636c7361 63740000 | 20000880
+            1c000100 00000000 00000000 00000000 70d30000 00000000 00000000"; // TCA_STAB, nested: BASE, mpu
+        assert_eq!(bytes(Tc::ClsactAdd { ifindex: 3, marked: true }.message()), image(marked));
         // the same with ECHO; handle, parent fff2, htons(ETH_P_ALL) and prio 100; TCA_KIND "bpf"
         let filter = "50000000 2c000d06 11000000 00000000 | 00000000 03000000 70d30000 f2ffffff 00036400
             08000100 62706600 | 24000280

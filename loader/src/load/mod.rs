@@ -78,4 +78,5 @@ pub mod tcx;
 pub mod testrun;
 pub mod transcript;
 pub mod types;
+pub mod unpinned;
 pub mod verify;

@@ -4,7 +4,7 @@ use crate::load::beside::{self, create_beside};
 use crate::load::create::{create, id_symbol, loaded, pins, record_map, Creation, RECORD};
 use crate::load::facts::{Bpffs, Facts, Instance, Machine};
 use crate::load::home::{self, Home, BPFFS};
-use crate::load::record::{Record, RecordProgram, PROGRAMS_MAX, SCHEMA};
+use crate::load::record::{Record, RecordProgram, PROGRAMS_MAX, SCHEMA, UNPINNED};
 use crate::load::refusal::Refusal;
 use crate::load::repair::repair;
 use crate::load::replace::replace;
@@ -13,6 +13,7 @@ use crate::load::sockopt::{self, Beside};
 use crate::load::step::{Arg, Effect, Expect, Step};
 use crate::load::tc::{Place, Tc, EGRESS, ETH_P_ALL, INGRESS};
 use crate::load::tcx::{self, Anchor};
+use crate::load::unpinned;
 use crate::object::{MapSpec, Object, Tags};
 use detour_sys::commands;
 use std::collections::BTreeSet;
@@ -55,6 +56,8 @@ pub struct Config {
     pub name: String,
     /// Mount a BPF file system where there is none.
     pub mount: bool,
+    /// Pin nothing: programs live by their filters, maps by the programs.
+    pub unpinned: bool,
     /// Put the programs in the place of those that an instance of this name runs.
     pub replace: bool,
     /// A program in a cgroup that works on the same maps.
@@ -74,7 +77,7 @@ pub struct Config {
 /// let place = tc::Place::new(facts.device.ifindex, tc::EGRESS, 1, 1);
 /// let attach = plan::Attach { program: "drop".into(), place, anchor: tcx::Anchor::default() };
 /// let (attach, name) = (vec![attach], "it".into());
-/// let config = plan::Config { creation, attach, name, mount: false, replace: false, beside: None };
+/// let config = plan::Config { creation, attach, name, mount: false, unpinned: false, replace: false, beside: None };
 /// let plan = plan::load(&object, &config, &facts)?;
 /// assert!(plan.steps.len() > 4);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -102,7 +105,7 @@ pub fn load_with(
     if config.mount && facts.bpffs == Bpffs::Missing {
         let (mount, undo) = (Effect::MountBpffs(BPFFS.to_string()), Effect::Unmount(BPFFS.to_string()));
         plan.steps.push(Step::from(mount).undo(undo));
-    } else {
+    } else if !config.unpinned {
         facts.bpffs.usable()?;
     }
     facts.understood(&config.name)?;
@@ -125,6 +128,7 @@ pub fn load_with(
         plan.steps.extend(clean(instance, &home, facts));
     }
     check_hook(config, facts)?;
+    let cleared = plan.steps.len();
     if facts.machine.charges_memlock() {
         plan.steps.push(Effect::Memlock.into());
     }
@@ -140,6 +144,9 @@ pub fn load_with(
     }
     let record = record(object, config, facts, &plan.steps)?;
     plan.steps.extend(record_map(&record));
+    if config.unpinned {
+        plan.steps.extend(unpinned::bind(object, &config.creation));
+    }
     plan.steps.push(Step::pin(RECORD, format!("{dir}/{}", home::RECORD_PIN)));
     plan.steps.extend(pins(object, &config.creation, &dir));
     if let Some(more) = &config.beside {
@@ -147,7 +154,7 @@ pub fn load_with(
         plan.steps.extend(sockopt::attach(more, &dir));
     }
     if config.attach.iter().any(|attach| !attach.is_tcx()) {
-        plan.steps.extend(clsact(&home, facts));
+        plan.steps.extend(clsact(&home, facts, config.unpinned));
     }
     if let Some(chain) = config.attach.iter().map(|a| a.place.chain).find(|chain| *chain != 0) {
         plan.notes
@@ -166,6 +173,10 @@ pub fn load_with(
         plan.steps.push(Step::filter(attach.place, &program.name, name, tags));
     }
     plan.steps.push(Step::rename(dir, home.dir()));
+    if config.unpinned {
+        let made = plan.steps.split_off(cleared);
+        plan.steps.extend(unpinned::strip(made));
+    }
     match same_pin(&plan) {
         Some(pin) => Err(Refusal::same_pin(&pin)),
         None => Ok(plan),
@@ -218,12 +229,12 @@ pub fn dry_run(object: &Object, creation: &Creation, machine: &Machine) -> Resul
 
 /// Detaches an instance and removes everything that it made, and nothing else. An unfinished one goes with it.
 pub fn unload(name: &str, facts: &Facts) -> Result<Plan, Refusal> {
-    facts.bpffs.usable()?;
     facts.understood(name)?;
+    facts.reachable()?;
     let home = facts.home(name);
     let mut plan = Plan::default();
     clear_orphans(&mut plan, facts);
-    if facts.has_empty_folders() {
+    if facts.has_leftovers() {
         plan.notes.push("clears what an interrupted run left".to_string());
     }
     let ours = || facts.instances.iter().filter(|i| i.name == name);
@@ -307,9 +318,10 @@ fn detach(instance: &Instance, facts: &Facts) -> Vec<Effect> {
 
 fn remove(instance: &Instance, home: &Home) -> Vec<Effect> {
     let dir = instance.dir(home);
-    let unlink = |pin: &String| Effect::Unlink(format!("{dir}/{pin}"));
+    let Some(folder) = dir.folder() else { return Vec::new() };
+    let unlink = |pin: &String| Effect::Unlink(dir.pin(pin));
     let mut effects: Vec<Effect> = instance.pins.iter().map(unlink).collect();
-    effects.push(Effect::Rmdir(dir));
+    effects.push(Effect::Rmdir(folder.to_string()));
     effects
 }
 
@@ -333,17 +345,17 @@ fn empty_folders(home: &Home, facts: &Facts) -> Vec<Effect> {
 }
 
 /// The mark and the qdisc. The mark comes first: after a kill, an unmarked qdisc would stay for ever.
-fn clsact(home: &Home, facts: &Facts) -> Vec<Step> {
+fn clsact(home: &Home, facts: &Facts, marked: bool) -> Vec<Step> {
     let stale = facts.marks.iter().filter(|mark| **mark != facts.mark());
     let mut steps: Vec<Step> =
         stale.map(|m| Effect::Rmdir(format!("{}/{m}", home.device())).into()).collect();
+    if (facts.clsact.is_none() || facts.clsact_is_ours()) && !facts.marks.contains(&facts.mark()) {
+        steps.push(Step::mkdir(format!("{}/{}", home.device(), facts.mark())));
+    }
     if facts.clsact.is_none() {
-        if !facts.marks.contains(&facts.mark()) {
-            steps.push(Step::mkdir(format!("{}/{}", home.device(), facts.mark())));
-        }
         let ifindex = facts.device.ifindex;
         let del = Effect::Netlink(Tc::ClsactDel { ifindex }.message());
-        steps.push(Step::from(Effect::Netlink(Tc::ClsactAdd { ifindex }.message())).undo(del));
+        steps.push(Step::from(Effect::Netlink(Tc::ClsactAdd { ifindex, marked }.message())).undo(del));
     }
     steps
 }
@@ -414,5 +426,6 @@ pub(super) fn record(
         ifname: facts.device.name.clone(),
         name: config.name.clone(),
         programs: all,
+        flags: if config.unpinned { UNPINNED } else { 0 },
     })
 }

@@ -69,7 +69,8 @@ pub fn hooks() -> Vec<Probe> {
     let place = Place::new(LO, INGRESS, 1, 1);
     let filter = Tc::FilterAdd { place, program: "%probe".into(), name: "probe".into() };
     let netlink = |tc: Tc| Step::from(Effect::Netlink(tc.message()));
-    let clsact = vec![program(&RETURN), netlink(Tc::ClsactAdd { ifindex: LO }), netlink(filter)];
+    let clsact =
+        vec![program(&RETURN), netlink(Tc::ClsactAdd { ifindex: LO, marked: false }), netlink(filter)];
     let [link, _] = tcx::attach(LO, tcx::INGRESS, &Anchor::default(), "probe", "");
     let plan = |steps| Plan { steps, notes: Vec::new() };
     vec![

@@ -8,6 +8,8 @@ use crate::load::step::{Blob, Hole};
 
 /// Version of every structure in abi.h.
 pub const SCHEMA: u32 = 1;
+/// Bit of `flags`: nothing is pinned, and the instance is found again by its filters.
+pub const UNPINNED: u16 = 1;
 /// Most programs in one instance.
 pub const PROGRAMS_MAX: usize = 16;
 /// Bytes of the whole record.
@@ -31,6 +33,8 @@ pub struct Record {
     pub name: String,
     /// The attached programs.
     pub programs: Vec<RecordProgram>,
+    /// [`UNPINNED`], or 0, as in records of versions that knew no other.
+    pub flags: u16,
 }
 
 /// One attached program.
@@ -64,7 +68,7 @@ impl Record {
         bytes.extend(self.object_sha256);
         bytes.extend(text16(&self.ifname));
         bytes.extend(text16(&self.name));
-        bytes.extend((self.programs.len() as u32).to_ne_bytes());
+        bytes.extend((self.programs.len() as u32 | u32::from(self.flags) << 16).to_ne_bytes());
         let chain = self.programs.iter().map(|p| p.chain).max();
         bytes.extend(chain.unwrap_or(0).to_ne_bytes());
         let mut holes = Vec::new();
@@ -104,7 +108,8 @@ impl Record {
         if bytes.len() != SIZE || word(0)? != SCHEMA {
             return None;
         }
-        let count = usize::try_from(word(72)?).ok().filter(|n| *n <= PROGRAMS_MAX)?;
+        // Two halves, `count` and `flags`.
+        let count = usize::try_from(word(72)? & 0xffff).ok().filter(|n| *n <= PROGRAMS_MAX)?;
         let chain = word(76)?;
         let program = |i: usize| {
             let at = HEAD.checked_add(ENTRY.checked_mul(i)?)?;
@@ -129,6 +134,7 @@ impl Record {
             ifname: read16(bytes.get(40..56)?),
             name: read16(bytes.get(56..72)?),
             programs: (0..count).map(program).collect::<Option<_>>()?,
+            flags: (word(72)? >> 16) as u16,
         })
     }
 }
@@ -168,6 +174,7 @@ mod tests {
             ifname: "eth0.100".to_string(),
             name: "dnat".to_string(),
             programs: vec![program("detour_in", 0xffff_fff2), program("detour_out", 0xffff_fff3)],
+            flags: UNPINNED,
         }
     }
 
@@ -180,12 +187,13 @@ mod tests {
     }
 
     #[test]
-    fn a_record_without_chain_and_protocol_is_as_it_always_was() {
+    fn a_record_without_chain_protocol_and_flags_is_as_it_always_was() {
         let mut sample = sample();
         sample.programs.iter_mut().for_each(|p| (p.protocol, p.chain) = (0, 0));
+        sample.flags = 0;
         let bytes = sample.blob().bytes;
-        // `__u32 pad` and `__u32 prio` of the first records.
-        assert_eq!((&bytes[76..80], &bytes[88..92]), (&[0; 4][..], &[100, 0, 0, 0][..]));
+        // `__u32 count`, `__u32 pad` and `__u32 prio` of the first records.
+        assert_eq!((&bytes[72..80], &bytes[88..92]), (&[2, 0, 0, 0, 0, 0, 0, 0][..], &[100, 0, 0, 0][..]));
         assert_eq!(Record::parse(&bytes), Some(sample));
     }
 

@@ -153,12 +153,23 @@ impl Refusal {
         )
     }
 
+    /// What nothing pins is found by ids.
+    pub(crate) fn hidden(name: &str, device: &str) -> Refusal {
+        let what = format!("'{name}' runs on {device} and is pinned nowhere here: it may not be looked at");
+        Refusal::new(Stage::Permission, what, BY_ID)
+    }
+
     /// Nothing of this name is on the device.
     pub fn nothing(name: &str, device: &str) -> Refusal {
         let hint = "'detour status' shows what is up in this network namespace";
         Refusal::new(Stage::No, format!("{device} has no instance '{name}'"), hint)
     }
 }
+
+/// Who may open a program or map by its id: `bpf_prog_get_fd_by_id()` in kernel/bpf/syscall.c.
+pub(crate) const BY_ID: &str =
+    "what nothing pins is opened by its id: that needs CAP_SYS_ADMIN, not CAP_BPF; who has it is \
+    refused by lockdown, a seccomp filter or an LSM";
 
 fn place(filter: &Filter) -> (&'static str, u16, u32) {
     let direction = if filter.place.parent == EGRESS { "egress" } else { "ingress" };

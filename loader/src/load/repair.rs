@@ -5,7 +5,7 @@
 use crate::load::facts::{Facts, Instance};
 use crate::load::home::{link_pin, prog_pin};
 use crate::load::record::RecordProgram;
-use crate::load::replace::{get, link_swap};
+use crate::load::replace::link_swap;
 use crate::load::step::{Effect, Step};
 use crate::load::tc::Tc;
 use crate::load::tcx;
@@ -37,13 +37,13 @@ pub fn repair(name: &str, facts: &Facts) -> Repair {
     // The last one that was replaced comes first: ingress.
     for (old, new) in swapped.iter().rev() {
         let symbol = format!("%{}@back", old.name);
-        repair.steps.push(get(format!("{dir}/{}", prog_pin(&old.name)), &symbol));
+        repair.steps.push(Step::get(format!("{dir}/{}", prog_pin(&old.name)), &symbol));
         if tcx::is_hook(old.parent) {
             let egress = old.parent == tcx::EGRESS;
             let link = format!("%{}@back", link_pin(egress, &old.name));
             let other = format!("%{}@unfinished", new.name);
-            repair.steps.push(get(format!("{dir}/{}", link_pin(egress, &old.name)), &link));
-            repair.steps.push(get(format!("{building}/{}", prog_pin(&new.name)), &other));
+            repair.steps.push(Step::get(format!("{dir}/{}", link_pin(egress, &old.name)), &link));
+            repair.steps.push(Step::get(format!("{building}/{}", prog_pin(&new.name)), &other));
             repair.steps.push(link_swap(&link, symbol, other).into());
         } else {
             let name = format!("detour/{name}/{}", old.name);

@@ -11,7 +11,7 @@ use crate::load::record::RecordProgram;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::step::{Arg, Bpf, Effect, Expect, Step};
 use crate::load::tc::Tc;
-use crate::load::{kept, shared, sockopt, tcx};
+use crate::load::{kept, shared, sockopt, tcx, unpinned};
 use crate::object::Object;
 use detour_sys::commands;
 
@@ -32,13 +32,13 @@ pub fn replace(
     old.retain(|program| program.parent != sockopt::GETSOCKOPT);
     let (config, pairs) = pair(config, facts, &old)?;
     let home = facts.home(&config.name);
-    let (dir, building) = (home.dir(), home.building());
+    let (dir, building, there) = (home.dir(), home.building(), instance.dir(&home));
     let mut plan = Plan::default();
     if facts.machine.charges_memlock() {
         plan.steps.push(Effect::Memlock.into());
     }
     for program in &old {
-        plan.steps.push(get(format!("{dir}/{}", prog_pin(&program.name)), &old_symbol(program)));
+        plan.steps.push(Step::get(there.pin(&prog_pin(&program.name)), &old_symbol(program)));
     }
     plan.notes.extend(kept::notes(object, &config.creation, &instance.pins));
     plan.steps.push(Step::mkdir(building.clone()));
@@ -50,6 +50,9 @@ pub fn replace(
     }
     let record = record(object, &config, facts, &plan.steps)?;
     plan.steps.extend(record_map(&record));
+    if config.unpinned {
+        plan.steps.extend(unpinned::bind(object, &config.creation));
+    }
     plan.steps.push(Step::pin(RECORD, format!("{building}/{}", home::RECORD_PIN)));
     plan.steps.extend(pins(object, &config.creation, &building));
     if let Some(more) = &config.beside {
@@ -80,6 +83,9 @@ pub fn replace(
     // What was the instance's folder is the unfinished one's now, which any later run would clear.
     plan.steps.extend(instance.pins.iter().map(|pin| Effect::Unlink(format!("{building}/{pin}")).into()));
     plan.steps.push(Effect::Rmdir(building).into());
+    if config.unpinned {
+        plan.steps = unpinned::strip(plan.steps);
+    }
     Ok(plan)
 }
 
@@ -113,11 +119,6 @@ fn old_symbol(program: &RecordProgram) -> String {
     format!("%{}@old", program.name)
 }
 
-/// Opens a pin.
-pub(super) fn get(path: String, symbol: &str) -> Step {
-    Bpf::new(&commands::OBJ_GET, vec![("pathname", Arg::Text(path))]).gives(symbol).into()
-}
-
 /// The same link with another program, pinned beside it.
 fn link(attach: &Attach, old: &RecordProgram, dir: &str, building: &str) -> [Step; 3] {
     let egress = attach.place.parent == tcx::EGRESS;
@@ -125,7 +126,7 @@ fn link(attach: &Attach, old: &RecordProgram, dir: &str, building: &str) -> [Ste
     let swap = |new: String, old: String| Effect::Bpf(link_swap(&symbol, new, old));
     let (new, old_program) = (prog_symbol(&attach.program), old_symbol(old));
     [
-        get(format!("{dir}/{}", link_pin(egress, &old.name)), &symbol),
+        Step::get(format!("{dir}/{}", link_pin(egress, &old.name)), &symbol),
         Step::pin(&symbol, format!("{building}/{}", link_pin(egress, &attach.program))),
         Step::from(swap(new.clone(), old_program.clone())).undo(swap(old_program, new)),
     ]

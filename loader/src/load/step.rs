@@ -3,6 +3,7 @@
 //!
 //! Numbers that exist only at run time are symbols: `%flows` is a descriptor that an earlier step gave, `?detour_in` the id
 //! of a program that the kernel reported. Everything else in a step is fixed when it is planned.
+use crate::load::home::by_id;
 use crate::load::message::Message;
 use crate::load::tc::{Place, Tc};
 use crate::object::Tags;
@@ -200,6 +201,18 @@ impl Step {
     pub fn pin(symbol: &str, path: String) -> Step {
         let args = vec![("pathname", Arg::Text(path.clone())), ("bpf_fd", Arg::Fd(symbol.to_string()))];
         Step::from(Bpf::new(&commands::OBJ_PIN, args)).undo(Effect::Unlink(path))
+    }
+
+    /// Opens a pin, or by its id what has none.
+    pub fn get(path: String, symbol: &str) -> Step {
+        let call = match by_id(&path) {
+            None => Bpf::new(&commands::OBJ_GET, vec![("pathname", Arg::Text(path))]),
+            Some((true, id)) => {
+                Bpf::new(&commands::PROG_GET_FD_BY_ID, vec![("prog_id", Arg::Num(id.into()))])
+            }
+            Some((false, id)) => Bpf::new(&commands::MAP_GET_FD_BY_ID, vec![("map_id", Arg::Num(id.into()))]),
+        };
+        call.gives(symbol).into()
     }
 
     /// A filter at a place that is free, undone by removing it.

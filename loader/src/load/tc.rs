@@ -42,6 +42,7 @@ pub(super) static TC: Layout = Layout {
         Attr("TCA_RATE", 5, Shape::Bytes),
         Attr("TCA_FCNT", 6, Shape::U32),
         Attr("TCA_STATS2", 7, Shape::Bytes),
+        Attr("TCA_STAB", 8, Shape::Nest(&STAB)),
         Attr("TCA_CHAIN", 11, Shape::U32),
         Attr("TCA_HW_OFFLOAD", 12, Shape::U8),
         Attr("TCA_INGRESS_BLOCK", 13, Shape::U32),
@@ -50,6 +51,16 @@ pub(super) static TC: Layout = Layout {
         Attr("TCA_EXT_WARN_MSG", 16, Shape::Text),
     ],
 };
+
+/// How long a packet counts when it is queued. Of no effect with clsact, which queues nothing; the kernel keeps and shows it.
+static STAB: Layout = Layout {
+    size: 0,
+    head: &[],
+    attrs: &[Attr("TCA_STAB_BASE", 1, Shape::Bytes), Attr("TCA_STAB_DATA", 2, Shape::Bytes)],
+};
+
+/// `struct tc_sizespec` {cell_log, size_log, cell_align, overhead, linklayer, mpu, mtu, tsize}: nothing but `mpu`, 0xd370.
+const MARK: [u8; 24] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x70, 0xd3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// TCA_OPTIONS of a filter of kind "bpf". cls_bpf_change() reads TCA_BPF_NAME up to 256 bytes, NUL included.
 static BPF: Layout = Layout {
@@ -104,6 +115,8 @@ pub enum Tc {
     ClsactAdd {
         /// Device.
         ifindex: u32,
+        /// It says itself that it is ours: for who can say so nowhere else.
+        marked: bool,
     },
     /// Removes clsact with all its filters; EINVAL "Invalid handle" where none is.
     ClsactDel {
@@ -140,8 +153,14 @@ impl Tc {
     /// answered by an echo that [`Filter::read`] reads.
     pub fn message(&self) -> Message {
         match self {
-            Self::ClsactAdd { ifindex } => {
-                let fields = header(*ifindex, CLSACT_HANDLE, CLSACT, 0).with("TCA_KIND", "clsact");
+            Self::ClsactAdd { ifindex, marked } => {
+                let mut fields = header(*ifindex, CLSACT_HANDLE, CLSACT, 0).with("TCA_KIND", "clsact");
+                if *marked {
+                    fields = fields.with(
+                        "TCA_STAB",
+                        Fields::default().with("TCA_STAB_BASE", Value::Bytes(MARK.to_vec())),
+                    );
+                }
                 Message::new(RTM_NEWQDISC, CHANGE | NLM_F_CREATE | NLM_F_EXCL, fields)
             }
             Self::ClsactDel { ifindex } => {
@@ -165,7 +184,9 @@ impl Tc {
         let ifindex = message.fields.number("tcm_ifindex")?;
         let place = Place::read(&message.fields)?;
         let tc = match (message.kind, message.flags & NLM_F_EXCL != 0) {
-            (RTM_NEWQDISC, _) => Self::ClsactAdd { ifindex },
+            (RTM_NEWQDISC, _) => {
+                Self::ClsactAdd { ifindex, marked: message.fields.get("TCA_STAB").is_some() }
+            }
             (RTM_DELQDISC, _) => Self::ClsactDel { ifindex },
             (RTM_DELTFILTER, _) => Self::FilterDel { place },
             (RTM_NEWTFILTER, exclusive) => {
@@ -250,6 +271,8 @@ pub struct Qdisc {
     pub ingress_block: Option<u32>,
     /// Shared block its egress filters live in, if any.
     pub egress_block: Option<u32>,
+    /// Of clsact: whether it was made by [`Tc::ClsactAdd`] with a mark.
+    pub marked: bool,
 }
 
 impl Qdisc {
@@ -263,6 +286,7 @@ impl Qdisc {
             parent: fields.number("tcm_parent").unwrap_or(0),
             ingress_block: fields.number("TCA_INGRESS_BLOCK"),
             egress_block: fields.number("TCA_EGRESS_BLOCK"),
+            marked: fields.nest("TCA_STAB").and_then(|stab| stab.bytes("TCA_STAB_BASE")) == Some(&MARK),
         })
     }
 }

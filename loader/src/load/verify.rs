@@ -5,8 +5,8 @@
 //! are those of its steps. Nothing here changes anything.
 use crate::load::create::{create, part, Creation};
 use crate::load::facts::{Facts, Instance};
-use crate::load::gather::open_map;
-use crate::load::home::{map_pin, prog_pin, RECORD_PIN};
+use crate::load::gather::{open, open_map};
+use crate::load::home::{prog_pin, RECORD_PIN};
 use crate::load::shared::shown;
 use crate::load::sockopt;
 use crate::load::step::{Arg, Bpf, Effect, Step};
@@ -18,7 +18,7 @@ use crate::object::{MapSpec, Object, Program, Tags};
 use detour_sys::{commands, Map, Value};
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,10 +214,10 @@ pub fn made_by(steps: &[Step], facts: &Facts, instance: &Instance, object: &Obje
     let mut ids = Vec::new();
     for map in &object.maps {
         let about = format!("map {}", map.name);
-        let path = format!("{dir}/{}", map_pin(&map.name));
-        let opened = open_map(&path);
+        let opened = open_map(&dir.map(&map.name));
         let Ok(pin) = opened else {
-            checks.push(Check::new(about, "is pinned", opened.err().map(|e| e.what)));
+            let claim = if instance.is_pinned() { "is pinned" } else { "is there" };
+            checks.push(Check::new(about, claim, opened.err().map(|e| e.what)));
             continue;
         };
         ids.extend(pin.id());
@@ -235,7 +235,7 @@ pub fn made_by(steps: &[Step], facts: &Facts, instance: &Instance, object: &Obje
             }
         }
     }
-    if let Ok(record) = open_map(&format!("{dir}/{RECORD_PIN}")) {
+    if let Ok(record) = open_map(&dir.pin(RECORD_PIN)) {
         checks.push(frozen("record", &record));
         ids.extend(record.id());
     }
@@ -244,7 +244,7 @@ pub fn made_by(steps: &[Step], facts: &Facts, instance: &Instance, object: &Obje
         let name = call.gives.as_deref().and_then(|s| s.strip_prefix('%')).unwrap_or_default();
         let Some(tags) = object.program(name).map(Program::tags) else { continue };
         let about = format!("program {name}");
-        match open(&format!("{dir}/{}", prog_pin(name))) {
+        match open(&dir.pin(&prog_pin(name))) {
             Ok(fd) => checks.extend(program(facts, instance, &about, fd.as_fd(), tags, &ids, object)),
             Err(error) => checks.push(Check::read(&about, "is pinned", Err(error))),
         }
@@ -257,11 +257,6 @@ fn bpf(step: &Step) -> Option<&Bpf> {
         Effect::Bpf(call) => Some(call),
         _ => None,
     }
-}
-
-fn open(path: &str) -> io::Result<OwnedFd> {
-    let answer = detour_sys::call(&commands::OBJ_GET, &[("pathname", Value::Text(path))]);
-    answer.map_err(|(error, _)| error)?.fd.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// `struct bpf_map_info`: the fields that `MAP_CREATE` was given, and where they are.
@@ -394,7 +389,8 @@ fn program(
     if let Some(recorded) = recorded {
         let id = word(&info, 4).unwrap_or(0);
         let fault = (id != recorded.id).then(|| format!("the pin is program {id}"));
-        checks.push(Check::new(about, format!("is pinned as the recorded {}", recorded.id), fault));
+        let how = if instance.is_pinned() { "pinned as " } else { "" };
+        checks.push(Check::new(about, format!("is {how}the recorded {}", recorded.id), fault));
     }
     checks.push(tag(facts, about, info.get(8..16).and_then(|b| b.try_into().ok()), Some(tags)));
     let maps = detour_sys::info::program_maps(fd).map(|used| {

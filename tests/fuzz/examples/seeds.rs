@@ -82,7 +82,7 @@ fn replies() -> Result<Vec<Vec<u8>>, Box<dyn std::error::Error>> {
         rtnl::addr_add(3, IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 24),
         rtnl::link_address(3, [2, 0, 0, 0, 0, 1]),
         rtnl::route_add(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0, 3, Some(IpAddr::V4(Ipv4Addr::LOCALHOST))),
-        Tc::ClsactAdd { ifindex: 3 }.message(),
+        Tc::ClsactAdd { ifindex: 3, marked: false }.message(),
         add.message(),
         tc::filter_get(place),
     ];

@@ -10,11 +10,27 @@ pub(super) fn up() -> Command {
         .about("Load, attach and apply rules, then leave; the kernel carries on")
         .after_help("Without rules, everything goes to the device's own address: the rule 'redirect'.")
         .args(wanted())
+        .arg(
+            flag(
+                "no-pin",
+                "Pin nothing: where there can be no BPF file system. Looking at it takes CAP_SYS_ADMIN",
+            )
+            .conflicts_with_all(without_pins()),
+        )
         .arg(flag(
             "fresh",
             "Where it is up: replace programs and maps without a gap, whatever the options; flows end",
         ))
         .args(flushing())
+}
+
+/// What needs a pin, or the place for one.
+fn without_pins() -> Vec<&'static str> {
+    let mut all = vec!["mount-bpffs"];
+    if cfg!(feature = "operate") {
+        all.push("original-dst");
+    }
+    all
 }
 
 #[cfg(feature = "operate")]
