@@ -13,7 +13,8 @@
 //! * [`detour`]: the program; [`testrun`]: one of its programs run on one packet, [`bench`]: and what has to come out;
 //! * [`tmux`]: a terminal;
 //! * [`tools`], [`strace`], [`snapshot`]: what `tc`, `bpftool`, `strace` and the file system say;
-//! * [`witness`]: a plan against what strace saw; [`contents`]: and against what maps hold; [`faults`]: which calls are failed, and how;
+//! * [`witness`]: a plan against what strace saw; [`contents`]: and against what maps hold; [`same`]: and against a transcript;
+//! * [`faults`]: which calls are failed, and how;
 //! * [`version`]: the programs as another version would have them.
 //!
 //! A test that cannot run fails; none is skipped.
@@ -34,6 +35,7 @@ pub mod netns;
 pub mod packet;
 pub mod race;
 pub mod random;
+pub mod same;
 pub mod sctp;
 pub mod serve;
 pub mod service;

@@ -6,7 +6,7 @@ use crate::tools::Scratch;
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 use std::os::unix::net::UnixDatagram;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A running service, its manager's socket, its log and its files.
@@ -20,12 +20,22 @@ pub struct Service {
 impl Service {
     /// Starts it and waits until it says that it is ready.
     pub fn start(ns: &Netns, device: &str, rules: &str, more: &[&str]) -> Service {
+        Service::under(ns, &[], device, rules, more)
+    }
+
+    /// The same behind the words of another program, which becomes this one.
+    pub fn under(ns: &Netns, wrapper: &[String], device: &str, rules: &str, more: &[&str]) -> Service {
         let scratch = Scratch::new();
         let rules = scratch.write("rules", rules);
         let manager = UnixDatagram::bind(scratch.path("notify")).unwrap();
         manager.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let log = std::fs::File::create(scratch.path("log")).unwrap();
         let mut command = detour::command(&[&["run", device, &rules], more].concat());
+        if let Some((program, words)) = wrapper.split_first() {
+            let mut outer = Command::new(program);
+            outer.args(words).arg(command.get_program()).args(command.get_args()).env("NO_COLOR", "1");
+            command = outer;
+        }
         command.env("NOTIFY_SOCKET", scratch.path("notify")).env("WATCHDOG_USEC", "400000");
         command.env("JOURNAL_STREAM", "8:1").stdout(Stdio::null()).stderr(log);
         let child = ns.within(|| command.spawn().unwrap());

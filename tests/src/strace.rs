@@ -73,35 +73,61 @@ impl Call {
 
 /// What to break: `Fault::error("bpf", 3, "ENOMEM")` lets the third bpf(2) fail.
 #[derive(Clone, Debug)]
-pub struct Fault(String);
+pub struct Fault(Vec<String>);
 
 impl Fault {
     /// The `nth` call of `name` (from 1) fails with `error` without being made.
     pub fn error(name: &str, nth: usize, error: &str) -> Fault {
-        Fault(format!("inject={name}:error={error}:when={nth}"))
+        Fault(vec![format!("inject={name}:error={error}:when={nth}")])
     }
 
     /// The process is killed when it enters the `nth` call of `name`, before the kernel does anything.
     pub fn kill(name: &str, nth: usize) -> Fault {
-        Fault(format!("inject={name}:signal=KILL:when={nth}"))
+        Fault(vec![format!("inject={name}:signal=KILL:when={nth}")])
     }
 }
 
 impl Fault {
+    /// rtnetlink refuses the message of the `nth` sendto(2), which is not made, in its answer: the recvfrom(2) number `heard`
+    /// finds NLMSG_ERROR there. `sent` is the message, whose sender has `port`.
+    pub fn refused(nth: usize, heard: usize, sent: &[u8], port: u32, errno: nix::errno::Errno) -> Fault {
+        const NLMSG_ERROR: u16 = 2;
+        const NLM_F_CAPPED: u16 = 0x100;
+        let (length, sequence) = (36_u32.to_ne_bytes(), &sent[8..12]);
+        let kind = [NLMSG_ERROR.to_ne_bytes(), NLM_F_CAPPED.to_ne_bytes()].concat();
+        // struct nlmsghdr, then struct nlmsgerr: the error, and the header that it is about.
+        let (port, error) = (port.to_ne_bytes(), (-(errno as i32)).to_ne_bytes());
+        let answer = [&length[..], &kind, sequence, &port, &error, &sent[..16]].concat();
+        let hex: String = answer.iter().map(|byte| format!("{byte:02x}")).collect();
+        Fault(vec![
+            format!("inject=sendto:retval={}:when={nth}", sent.len()),
+            format!("inject=recvfrom:retval={}:poke_exit=@arg2={hex}:when={heard}", answer.len()),
+        ])
+    }
+
     /// Every call of `name` takes so many milliseconds longer; nothing fails.
     pub fn slow(name: &str, milliseconds: u32) -> Fault {
-        Fault(format!("inject={name}:delay_enter={}", milliseconds * 1000))
+        Fault(vec![format!("inject={name}:delay_enter={}", milliseconds * 1000)])
     }
+}
+
+/// strace's own words: what [`read`] reads of `calls` (strace's names with commas) goes to the file `log`.
+pub fn watching(calls: &str, log: &str, more: &[&str]) -> Vec<String> {
+    let trace = format!("trace={calls}");
+    let words =
+        ["strace", "-f", "-X", "raw", "-v", "-xx", "-s", "16777216", "-e", "signal=none", "-e", "write=all"];
+    let words = [&words[..], &["-e", &trace, "-o", log], more].concat();
+    words.into_iter().map(str::to_string).collect()
 }
 
 /// Runs `command` inside `ns` under strace, watching `calls` (strace's names with commas).
 pub fn trace(ns: &Netns, command: &Command, calls: &str, fault: Option<&Fault>) -> (Output, Vec<Call>) {
     let scratch = Scratch::new();
     let log = scratch.write("strace", "");
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-X", "raw", "-v", "-xx", "-s", "16777216", "-e", "signal=none", "-e", "write=all"]);
-    strace.args(["-e", &format!("trace={calls}"), "-o", &log]);
-    if let Some(Fault(what)) = fault {
+    let words = watching(calls, &log, &[]);
+    let mut strace = Command::new(&words[0]);
+    strace.args(&words[1..]);
+    for what in fault.iter().flat_map(|fault| &fault.0) {
         strace.args(["-e", what]);
     }
     strace.arg(command.get_program()).args(command.get_args());
@@ -114,7 +140,8 @@ pub fn inject(ns: &Netns, command: &Command, name: &str, fault: &Fault) -> Optio
     let scratch = Scratch::new();
     let log = scratch.write("strace", "");
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-e", &format!("trace={name}"), "-e", &fault.0, "-o", &log]);
+    strace.args(["-f", "-e", &format!("trace={name}"), "-o", &log]);
+    strace.args(fault.0.iter().flat_map(|what| ["-e", what]));
     strace.arg(command.get_program()).args(command.get_args());
     let output = ns.output(&mut strace);
     let log = std::fs::read_to_string(&log).unwrap();

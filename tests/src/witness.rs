@@ -89,10 +89,15 @@ impl Witness {
                 let here = || Argument::Number(-100);
                 is("renameat2", &[here(), path("one"), here(), path("other"), Argument::Number(2)])
             }
-            "mount" if call.name == "mount" => match call.arguments.get(1) == Some(&path("path")) {
-                true => Ok(()),
-                false => Err("mounted elsewhere".into()),
-            },
+            // MS_NOSUID, MS_NODEV and MS_NOEXEC.
+            "mount" => {
+                let bpf = || Argument::Bytes(b"bpf".to_vec());
+                let mode = format!("mode={}", step["mode"].as_str().unwrap_or_default());
+                is(
+                    "mount",
+                    &[bpf(), path("path"), path("type"), Argument::Number(14), Argument::Bytes(mode.into())],
+                )
+            }
             other => Err(format!("{} is not {other}", call.name)),
         }
     }

@@ -1,90 +1,20 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! The plan, the transcript and strace of one run, for every command that changes the kernel: they say the same.
-use ::detour::load::compare::{bare, effects};
+use ::detour::load::compare::effects;
 use ::detour::load::message::Message;
-use e2e::contents;
 use e2e::detour::{self, code};
-use e2e::lab::{ip, Lab};
+use e2e::lab::Lab;
 use e2e::netns::Netns;
+use e2e::same::all_say_the_same;
 use e2e::serve::Server;
 use e2e::snapshot::Snapshot;
-use e2e::strace::{self, Argument, Call, Fault, EFFECTS};
+use e2e::strace::{self, Fault, EFFECTS};
 use e2e::talk;
 use e2e::tools::{self, Scratch};
-use e2e::witness::{find, Witness};
-use serde_json::Value;
+use e2e::witness::Witness;
 use std::net::SocketAddr;
 
 const DEVICE: &str = "eth0";
-
-/// Plans `line` in three forms, runs it with a transcript under strace, compares all of them.
-fn all_say_the_same(ns: &Netns, line: &[&str]) -> Value {
-    let scratch = Scratch::new();
-    let (facts, transcript) = (scratch.write("facts", ""), scratch.write("transcript", ""));
-    let plan = detour::json(ns, &[&["plan"], line].concat());
-    let steps: Vec<Value> = plan["steps"].as_array().unwrap().iter().map(bare).collect();
-    assert!(!steps.is_empty(), "{line:?} does something");
-    let form =
-        detour::run(ns, &[&["plan"], line, &["--strace", "--save-facts", &facts]].concat()).done().stdout;
-    let recorded = [line, &["--transcript", &transcript]].concat();
-    // Opening a folder is a step, too; other files are read before and after.
-    let traced = format!("{EFFECTS}{}", if line.contains(&"--original-dst") { ",openat" } else { "" });
-    let (output, calls) = strace::trace(ns, &detour::command(&recorded), &traced, None);
-    assert!(output.status.success(), "{line:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Witness::compare(&plan, &calls);
-    // After `down` and `unload` there is no map to look into.
-    if !["down", "unload"].contains(&line[0]) {
-        let written = contents::compare(ns, &plan);
-        let least = if line[0] == "flush" { 0 } else { 1 };
-        assert!(written >= least, "{line:?}: {written} elements");
-    }
-    let done = effects(&std::fs::read_to_string(&transcript).unwrap(), false).unwrap();
-    assert_eq!(done, steps, "{line:?}: plan and transcript");
-    let form = strace::read(&form.lines().map(|line| format!("1 {line}\n")).collect::<String>());
-    assert_eq!(form.len(), steps.len(), "{line:?}: a line each");
-    in_order(&form, &calls);
-    // What these read besides is in no file of facts.
-    if !["map", "flush"].contains(&line[0]) && !line.contains(&"--flush") && !line.contains(&"--pin-dir") {
-        let before = ["--facts", &facts, "--against", &transcript];
-        let run = detour::run(ns, &[&["plan"], line, &before].concat()).done();
-        assert!(run.stdout.starts_with("the same "), "{}", run.stdout);
-    }
-    plan
-}
-
-/// Each line of the strace form is one of the calls that strace saw, in this order.
-fn in_order(form: &[Call], calls: &[Call]) {
-    let mut rest = calls.iter();
-    for line in form {
-        assert!(rest.any(|call| alike(line, call)), "strace has not seen {line:?}");
-    }
-}
-
-fn alike(line: &Call, call: &Call) -> bool {
-    let same = |n: usize| line.arguments.get(n) == call.arguments.get(n);
-    let fields = |n: usize, names: Vec<&str>| {
-        let (Some(shown), Some(seen)) = (line.arguments.get(n), call.arguments.get(n)) else { return false };
-        names.iter().all(|name| match (find(shown, name), find(seen, name)) {
-            (Some(Argument::Number(a)), Some(Argument::Number(b))) => a == b,
-            (Some(Argument::Bytes(a)), Some(Argument::Bytes(b))) => a == b,
-            // A symbol, or what strace shows by its address only; a zero that strace leaves out.
-            (Some(Argument::Number(n)), None) => *n == 0 || *name == "target_ifindex",
-            _ => true,
-        })
-    };
-    let names = |n: usize| match line.arguments.get(n) {
-        Some(Argument::Record(fields)) => fields.iter().map(|(name, _)| name.as_str()).collect(),
-        _ => Vec::new(),
-    };
-    line.name == call.name
-        && match line.name.as_str() {
-            // strace 6.1 knows the number of PROG_BIND_MAP only.
-            "bpf" if line.bpf() == Some(35) => same(0) && same(2),
-            "bpf" => same(0) && same(2) && fields(1, names(1)),
-            "sendto" => call.netlink().is_some() && same(2),
-            _ => line.arguments == call.arguments,
-        }
-}
 
 #[test]
 fn every_command_that_changes_the_kernel() {
@@ -92,6 +22,7 @@ fn every_command_that_changes_the_kernel() {
     let ns = &lab.gateway;
     let file = tools::project().join("elf/fixtures/globals.bpf.o").display().to_string();
     let pins = tools::project().join("elf/fixtures/pins.bpf.o").display().to_string();
+    let kinds = tools::project().join("elf/fixtures/kinds.bpf.o").display().to_string();
     ns.within(|| std::fs::create_dir("/sys/fs/bpf/shared").unwrap());
     for line in [
         &["up", DEVICE][..],
@@ -112,6 +43,8 @@ fn every_command_that_changes_the_kernel() {
         &["load", &file, DEVICE],
         &["unload", DEVICE],
         &["load", &file, DEVICE, "--fd-array"],
+        &["unload", DEVICE],
+        &["load", &kinds, DEVICE],
         &["unload", DEVICE],
         &["load", &pins, DEVICE, "--pin-dir", "/sys/fs/bpf/shared"],
         &["unload", DEVICE],
@@ -197,110 +130,4 @@ fn netlink_messages_for_wireshark() {
         message.encode(0).unwrap().len() as u32 + 16 // and the header of the link type
     });
     assert_eq!(rows.iter().map(|row| row[1]).collect::<Vec<_>>(), lengths.collect::<Vec<_>>(), "{told}");
-}
-
-#[test]
-fn a_reviewed_plan_is_applied() {
-    let lab = Lab::on(Netns::alone(), DEVICE);
-    let ns = &lab.gateway;
-    let before = Snapshot::take(ns);
-    let scratch = Scratch::new();
-    let rules = scratch.write("a.rules", "tcp dport 80 redirect to :8080\n");
-    let applied = |line: &[&str]| {
-        let plan = detour::json(ns, &[&["plan"], line].concat());
-        let file = scratch.write("plan", plan.to_string());
-        let run = detour::run(ns, &["apply", &file]).done();
-        assert!(run.stdout.contains("as reviewed"), "{}", run.stdout);
-        // The same plan a second time: it is not what would be done now.
-        let again = detour::run(ns, &["apply", &file]);
-        let expected = match line[0] {
-            "map" => code::DONE,
-            "load" => code::FOREIGN,
-            _ => code::NO,
-        };
-        again.ends(expected);
-    };
-    applied(&["up", DEVICE, &rules, "--rule", "drop"]);
-    let status = detour::json(ns, &["status", DEVICE]);
-    assert_eq!(status["instances"][0]["dnat"]["rules"].as_array().unwrap().len(), 2);
-    applied(&["map", "set", DEVICE, "up", "local4", "hex:01020304", "hex:01000000"]);
-    applied(&["load", "@drop", DEVICE, "--prio", "7"]);
-    applied(&["unload", DEVICE, "drop"]);
-    applied(&["down", DEVICE]);
-    before.holds(ns, "plans that were applied");
-}
-
-#[test]
-fn what_was_not_reviewed_is_not_applied() {
-    let lab = Lab::on(Netns::alone(), DEVICE);
-    let ns = &lab.gateway;
-    let before = Snapshot::take(ns);
-    let scratch = Scratch::new();
-    let rules = scratch.write("a.rules", "tcp dport 80 redirect to :8080\n");
-    let plan = detour::json(ns, &["plan", "up", DEVICE, &rules]);
-    let refused = |change: &dyn Fn(&mut Value), code: i32, words: &[&str]| {
-        let mut plan = plan.clone();
-        change(&mut plan);
-        let file = scratch.write("plan", plan.to_string());
-        detour::run(ns, &["apply", &file]).refused(code, words);
-        before.holds(ns, "a plan that was refused");
-    };
-    let same = |_: &mut Value| {};
-    std::fs::write(&rules, "tcp dport 81 redirect to :8080\n").unwrap();
-    refused(&same, code::NO, &["differs", "MAP_UPDATE_ELEM"]);
-    std::fs::write(&rules, "tcp dport 80 redirect to :8080\n").unwrap();
-    ip(ns, &format!("address add 192.168.178.9/24 dev {DEVICE}"));
-    refused(&same, code::NO, &["differs"]);
-    ip(ns, &format!("address del 192.168.178.9/24 dev {DEVICE}"));
-    refused(&|plan| plan["object"]["sha256"] = "00".into(), code::NO, &["the object is"]);
-    let steps = plan["steps"].as_array().unwrap().len();
-    for n in 0..steps {
-        refused(&|plan| drop(plan["steps"].as_array_mut().unwrap().remove(n)), code::NO, &["differs"]);
-    }
-    refused(&|plan| plan["steps"][0]["path"] = "/tmp/x".into(), code::NO, &["/tmp/x"]);
-    refused(&|plan| plan["steps"][0]["undo"]["path"] = "/tmp/x".into(), code::NO, &["/tmp/x"]);
-    refused(&|plan| plan["command"][0] = "status".into(), code::USAGE, &["command"]);
-    refused(&|plan| plan["command"] = serde_json::json!(["up", DEVICE, "--pcap=/tmp/x"]), code::USAGE, &[]);
-    refused(&|plan| plan["schema"] = "detour.plan/2".into(), code::USAGE, &["detour.plan/1"]);
-    let file = scratch.write("plan", plan.to_string());
-    detour::run(ns, &["apply", &file]).done();
-    detour::run(ns, &["down", DEVICE]).done();
-    before.holds(ns, "the plan as it was");
-}
-
-#[test]
-fn every_member_is_documented() {
-    let page = std::fs::read_to_string(tools::project().join("loader/docs/plan-json.md")).unwrap();
-    let lab = Lab::new();
-    let ns = &lab.gateway;
-    let mut unknown = Vec::new();
-    for line in [&["up", DEVICE][..], &["down", DEVICE], &["load", "@drop", DEVICE, "--replace"]] {
-        let plan = detour::json(ns, &[&["plan"], line].concat());
-        detour::run(ns, line).done();
-        members(&plan, &mut |name| {
-            if !page.contains(&format!("`{name}`")) && !page.contains(&format!("\"{name}\"")) {
-                unknown.push(name.to_string());
-            }
-        });
-    }
-    assert!(unknown.is_empty(), "not in loader/docs/plan-json.md: {unknown:?}");
-}
-
-/// The names of members, but for facts, arguments and fields, which have the kernel's names.
-fn members(value: &Value, tell: &mut dyn FnMut(&str)) {
-    match value {
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                tell(name);
-                match name.as_str() {
-                    "facts" | "fields" => {}
-                    "args" => value.as_object().unwrap().values().for_each(|value| members(value, tell)),
-                    "on_failure" => {}
-                    _ => members(value, tell),
-                }
-            }
-        }
-        Value::Array(list) => list.iter().for_each(|value| members(value, tell)),
-        _ => {}
-    }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! `load` and `unload`: any object's tc programs onto a device, as a named instance, and off again.
 use crate::cmd::objects::{self, Named};
+use crate::cmd::words::absolute;
 use crate::cmd::{anchors, select, Answer, Context};
 use crate::load::create::Creation;
 use crate::load::facts::Facts;
@@ -139,7 +140,7 @@ pub fn config(named: &Named, args: &ArgMatches, facts: &Facts) -> Result<Config,
     let shared = match args.get_one::<String>("pin-dir") {
         Some(dir) => {
             let recreate = args.get_one::<String>("on-incompatible").is_some_and(|what| what == "recreate");
-            shared::gather(&named.object, dir, recreate)?
+            shared::gather(&named.object, &absolute(dir), recreate)?
         }
         None => Vec::new(),
     };

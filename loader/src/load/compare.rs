@@ -40,7 +40,12 @@ pub fn effects(text: &str, whole: bool) -> Result<Vec<Value>, String> {
             (line.get("step").and_then(Value::as_u64), line.get("outcome").and_then(Value::as_str));
         match (number, outcome, line.get("effect")) {
             (Some(n), Some("done"), Some(effect)) => effects.push((n, effect.clone())),
-            (Some(n), Some("undone"), _) => effects.retain(|(done, _)| *done != n),
+            // `run` makes several plans: it is the last one's.
+            (Some(n), Some("undone"), _) => {
+                if let Some(at) = effects.iter().rposition(|(done, _)| *done == n) {
+                    effects.remove(at);
+                }
+            }
             _ => {}
         }
     }
@@ -51,7 +56,7 @@ pub fn effects(text: &str, whole: bool) -> Result<Vec<Value>, String> {
 pub fn bare(step: &Value) -> Value {
     let mut step = step.clone();
     if let Some(fields) = step.as_object_mut() {
-        for more in ["expect", "undo", "on_failure", "again_at_eagain"] {
+        for more in ["expect", "undo", "instead", "on_failure", "again_at_eagain"] {
             fields.remove(more);
         }
     }

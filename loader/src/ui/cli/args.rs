@@ -1,10 +1,18 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Arguments that several commands share.
 use clap::builder::{PossibleValuesParser, ValueParser};
-use clap::{value_parser, Arg, ArgAction, Command};
+use clap::{value_parser, Arg, ArgAction, Command, ValueHint};
 
 pub(super) fn flag(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+/// What a shell completes, and what a plan names by its whole path.
+fn hint(value: &str) -> ValueHint {
+    match value {
+        "FILE" => ValueHint::FilePath,
+        _ => ValueHint::Unknown,
+    }
 }
 
 pub(super) fn option(
@@ -13,7 +21,7 @@ pub(super) fn option(
     parser: impl Into<ValueParser>,
     help: &'static str,
 ) -> Arg {
-    Arg::new(name).long(name).value_name(value).value_parser(parser.into()).help(help)
+    Arg::new(name).long(name).value_name(value).value_parser(parser.into()).value_hint(hint(value)).help(help)
 }
 
 pub(super) fn dev() -> Arg {
@@ -30,7 +38,7 @@ pub(super) fn number(text: &str) -> Result<u32, String> {
 }
 
 pub(super) fn rules() -> [Arg; 2] {
-    [Arg::new("rules").value_name("RULES").help("A file of rules"), rule()]
+    [Arg::new("rules").value_name("RULES").value_hint(ValueHint::FilePath).help("A file of rules"), rule()]
 }
 
 pub(super) fn rule() -> Arg {
@@ -113,7 +121,7 @@ pub(super) fn admitted() -> Vec<Arg> {
     let key = "Load only what the owner of this public key signed (minisign, Ed25519)";
     vec![
         policy(),
-        file("require-signature", "KEY", key),
+        file("require-signature", "KEY", key).value_hint(ValueHint::FilePath),
         file("signature", "FILE", "Where the signature is, if not in the object's FILE.minisig")
             .requires("require-signature"),
     ]

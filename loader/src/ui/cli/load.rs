@@ -2,7 +2,7 @@
 //! Any object: `load`, `unload`, `list`, `map`.
 use super::args::{dev, flag, functions, handle, mount, option, prio, reading, sched_cls, set};
 use clap::builder::{PossibleValuesParser, ValueParser};
-use clap::{Arg, Command};
+use clap::{Arg, Command, ValueHint};
 
 /// Attaching by tcx: where in its order.
 #[cfg(feature = "compat")]
@@ -69,7 +69,11 @@ pub(super) fn load() -> Command {
     let command = Command::new("load")
         .about("Load tc programs of any object and attach them")
         .arg(
-            Arg::new("file").value_name("FILE").required(true).help("An ELF object, or @dnat, @drop, @trace"),
+            Arg::new("file")
+                .value_name("FILE")
+                .required(true)
+                .value_hint(ValueHint::AnyPath)
+                .help("An ELF object, or @dnat, @drop, @trace"),
         )
         .arg(dev().required(false).required_unless_present("no-attach"))
         .arg(option(
@@ -93,6 +97,7 @@ pub(super) fn load() -> Command {
             Arg::new("pin-dir")
                 .long("pin-dir")
                 .value_name("DIR")
+                .value_hint(ValueHint::DirPath)
                 .conflicts_with("no-attach")
                 .help("Share maps that ask to be pinned by name: take over those in DIR, pin new ones there"),
         )
@@ -145,7 +150,7 @@ fn argument(name: &'static str, shown: &'static str, help: &'static str) -> Arg 
 }
 
 fn map_of(name: &'static str, about: &'static str) -> Command {
-    let types = Arg::new("types").long("types").value_name("FILE");
+    let types = Arg::new("types").long("types").value_name("FILE").value_hint(ValueHint::AnyPath);
     Command::new(name)
         .about(about)
         .arg(dev())

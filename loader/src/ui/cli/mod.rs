@@ -57,7 +57,7 @@ const COMMANDS: &[(&str, Make)] = &[
     ("test", || args::recorded(check::test())),
     ("verify", check::verify),
     #[cfg(feature = "operate")]
-    ("run", run::run),
+    ("run", || args::recorded(run::run())),
     #[cfg(feature = "operate")]
     ("flush", || args::recorded(run::flush())),
     #[cfg(feature = "operate")]

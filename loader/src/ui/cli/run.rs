@@ -3,7 +3,7 @@
 use super::args::{dev, flag, handle, mount, option, prio, rules};
 use super::limits::options;
 use clap::builder::ValueParser;
-use clap::{Arg, Command};
+use clap::{Arg, Command, ValueHint};
 
 pub(super) fn up() -> Command {
     Command::new("up")
@@ -66,7 +66,7 @@ fn wanted() -> Vec<Arg> {
     all.extend(rules());
     all.extend(options());
     let help = "Programs of this object instead of the ones inside detour; it must have the same maps";
-    all.push(option("object", "FILE", ValueParser::string(), help));
+    all.push(option("object", "FILE", ValueParser::string(), help).value_hint(ValueHint::AnyPath));
     all.extend(super::args::admitted());
     all.extend(original_dst());
     all
