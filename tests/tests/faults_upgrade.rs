@@ -5,6 +5,7 @@
 //! and so does the next `down`.
 use e2e::crowd::Crowd;
 use e2e::detour::{self, code, up};
+use e2e::faults::{self, Tally, ERRORS};
 use e2e::lab::{Lab, GATEWAY};
 use e2e::netns::Netns;
 use e2e::serve::Server;
@@ -17,17 +18,6 @@ use std::net::SocketAddr;
 
 const DEVICE: &str = "eth0";
 const RULES: [&str; 2] = ["--rule", "tcp redirect to :7007"];
-
-/// Calls, and the error that each is failed with.
-const FRAIL: [(&str, &str); 7] = [
-    ("bpf", "ENOMEM"),
-    ("sendto", "ENOBUFS"),
-    ("recvfrom", "ENOBUFS"),
-    ("mkdir", "ENOSPC"),
-    ("renameat2", "EINVAL"),
-    ("unlink", "EPERM"),
-    ("rmdir", "EPERM"),
-];
 
 /// The programs in place.
 fn ids(ns: &Netns) -> Vec<Value> {
@@ -48,41 +38,46 @@ fn every_call_of_an_upgrade() {
     let mut crowd = Crowd::new(&lab.client, 8, |n| SocketAddr::from(([198, 51, 100, 7], 1000 + n as u16)));
     let flows = || detour::json(ns, &["flows", DEVICE])["flows"].as_array().unwrap().len();
     let line = [&["up", DEVICE, "--object", &other], &RULES[..]].concat();
-    let names: Vec<&str> = FRAIL.iter().map(|(name, ..)| *name).collect();
-    let (output, calls) = strace::trace(ns, &detour::command(&line), &names.join(","), None);
+    let (output, calls) = strace::trace(ns, &detour::command(&line), &faults::calls(), None);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(change(&[])["change"], "upgraded");
-    let mut broken = 0;
-    for (name, error) in FRAIL {
-        let count = calls.iter().filter(|call| call.name == name).count();
+    let fails = |name: &str, nth: usize, error: &'static str, what: &str| {
+        let (before, whole) = (ids(ns), Snapshot::take(ns));
+        let output = strace::inject(ns, &detour::command(&line), name, &Fault::error(name, nth, error));
+        let output = output.unwrap_or_else(|| panic!("{what}: no fault"));
+        let text = String::from_utf8_lossy(&output.stderr);
+        // It did without the call, or only clearing failed.
+        if output.status.success() || text.contains("the new instance runs") {
+            assert_ne!(ids(ns), before, "{what}: {text}");
+            return true;
+        }
+        let refused = [code::KERNEL, code::PERMISSION, code::FOREIGN].map(Some);
+        assert!(refused.contains(&output.status.code()) && !text.trim().is_empty(), "{what}: {output:?}");
+        assert_eq!(ids(ns), before, "{what}: {text}");
+        whole.holds(ns, what);
+        false
+    };
+    let mut tally = Tally::default();
+    // flock(2) comes before the first effect, and after the last.
+    for (name, errors) in ERRORS.iter().filter(|(name, _)| *name != "flock") {
+        let count = faults::count(&calls, name);
         // What only looks comes before the first effect; `faults.rs` breaks that.
         let looks =
-            calls.iter().take_while(|call| call.name != "mkdir").filter(|call| call.name == name).count();
+            calls.iter().take_while(|call| call.name != "mkdir").filter(|call| call.name == *name).count();
         for nth in looks + 1..=count {
-            let what = format!("{error} from {name} {nth} of {count}");
-            let (before, whole) = (ids(ns), Snapshot::take(ns));
-            let output = strace::inject(ns, &detour::command(&line), name, &Fault::error(name, nth, error));
-            let output = output.unwrap_or_else(|| panic!("{what}: no fault"));
-            let text = String::from_utf8_lossy(&output.stderr);
-            crowd.exchange();
-            let done = output.status.success() || text.contains("the new instance runs");
-            match done {
-                // It did without the call, or only clearing failed.
-                true => assert_ne!(ids(ns), before, "{what}: {text}"),
-                false => {
-                    let refused = [code::KERNEL, code::PERMISSION, code::FOREIGN].map(Some);
-                    assert!(
-                        refused.contains(&output.status.code()) && !text.trim().is_empty(),
-                        "{what}: {output:?}"
-                    );
-                    assert_eq!(ids(ns), before, "{what}: {text}");
-                    whole.holds(ns, &what);
+            for error in faults::errors(errors, nth) {
+                let what = format!("{error} from {name} {nth} of {count}");
+                if fails(name, nth, error, &what) {
+                    tally.harmless.push(what.clone());
                 }
+                tally.add(name, error);
+                crowd.exchange();
+                change(&[]);
+                assert_eq!(flows(), 8, "{what}");
             }
-            change(&[]);
-            assert_eq!(flows(), 8, "{what}");
             let what = format!("killed in {name} {nth} of {count}");
             strace::inject(ns, &detour::command(&line), name, &Fault::kill(name, nth));
+            tally.add(name, "killed");
             crowd.exchange();
             assert_eq!(flows(), 8, "{what}");
             // One version or the other mends it.
@@ -93,10 +88,10 @@ fn every_call_of_an_upgrade() {
             change(&[]);
             let folders = ns.run("ls", &["-R", "/sys/fs/bpf/detour"]);
             assert!(!folders.contains("-new"), "{what}: {folders}");
-            broken += 2;
         }
     }
-    assert!(broken > 150, "{broken} faults");
+    tally.print("upgrade");
+    assert!(tally.sum() > 150, "{tally:?}");
     crowd.exchange();
     detour::run(ns, &["down", DEVICE]).done();
     clean.holds(ns, "faults, and down");
