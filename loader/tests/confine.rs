@@ -18,14 +18,25 @@ can gain none (no_new_privs), and let the kernel kill them (SIGSYS) at any syste
 is built from the table in `loader/src/load/allowed.rs`, and so is this page (`loader/tests/confine.rs`).
 
 What follows: of bpf(2) the process can look up and write elements of maps that are there, and open what is pinned. It can
-create no map, load no program, make no link, pin nothing, open no socket, start no program and no thread, enter no namespace,
-write no file but new ones beside those of metrics and names, which take their names, and the ends of files with
-`run --events`. Other rules and addresses are elements, so SIGHUP and changes of addresses still work.
+create no map, load no program, make no link, pin nothing, open no socket, start no program and no thread, enter no namespace.
+Other rules and addresses are elements, so SIGHUP and changes of addresses still work.
 A device that comes back needs a load: then `run` ends with exit code 5 and says so, and a service manager starts it anew
 (`Restart=on-failure`). `--no-confine` keeps everything, and loads by itself.
 
 Nothing opened before is closed by this: stderr, stdout, a capture, the sockets of rtnetlink and of the service manager.
-Files are opened with what is left: root without capabilities writes these files only where root may write.
+
+## Files
+
+The filter lets `events` and `watch` open files for reading only. `run` may also make new files, rename and remove, with
+`--metrics-file` and `--names`, and make and lengthen files, with `--events`. A filter sees no paths, so Landlock (Linux 5.13)
+says where: in the folders of these files as they are at the start, with `--down-on-exit` below /sys/fs/bpf, and nowhere else; nothing is moved from
+one folder to another. Where the name that `--events` has is a link at the start, the folder that it leads to counts as well;
+one that is put there later leads nowhere. So give these files a folder of their own: in /etc, what took over `run` could
+write what it likes there.
+
+Without Landlock (before Linux 5.13, or left out of `lsm=`) `run` says so when it begins to serve, and with these options it can
+make, replace and remove files wherever root without capabilities may, which is where root owns the folder: /etc/cron.d is such
+a place. There, the unit's `ProtectSystem=strict` does what Landlock does elsewhere; or leave these options out.
 
 ## Which call was it
 

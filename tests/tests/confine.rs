@@ -3,6 +3,7 @@
 //! trying it.
 use ::detour::load::allowed::{Allowed, Only, DOWN, EVENTS, METRICS, RUN, TABLE, WATCH};
 use ::detour::load::confine::confine;
+use ::detour::load::places::Places;
 use detour_sys::{call, commands};
 use e2e::detour::{self, code};
 use e2e::lab::{self, Lab};
@@ -205,7 +206,7 @@ fn what_is_forbidden_kills() {
         let (task, what) = attempt.split_once(' ').unwrap();
         let task: u8 = task.parse().unwrap();
         if task != 0 {
-            confine(task, (6, 18)).unwrap();
+            confine(task, (6, 18), &Places::default()).unwrap();
         }
         match commands::COMMANDS.iter().find(|command| command.name == what) {
             Some(command) => _ = call(command, &[]).is_ok(),

@@ -92,6 +92,22 @@ fn another_qdisc_in_the_way() {
     before.holds(ns, "an ingress qdisc in the way");
 }
 
+/// Its filters would be those of every device that uses the block.
+#[test]
+fn a_shared_block() {
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    ns.run("tc", &["qdisc", "add", "dev", DEVICE, "ingress_block", "22", "clsact"]);
+    let theirs = ["filter", "add", "block", "22", "prio", "9", "bpf", "da", "bytecode", "1,6 0 0 4294967295"];
+    ns.run("tc", &theirs);
+    let before = Snapshot::take(ns);
+    detour::run(ns, &["up", DEVICE]).refused(code::FOREIGN, &["block 22", DEVICE]);
+    detour::run(ns, &["load", "@drop", DEVICE]).refused(code::FOREIGN, &["block 22", DEVICE]);
+    before.holds(ns, "a shared block");
+    let filters = || ns.run("tc", &["filter", "show", "block", "22"]);
+    assert!(filters().contains("pref 9 bpf"), "{}", filters());
+}
+
 #[test]
 fn another_filter_in_our_place() {
     let lab = Lab::on(Netns::alone(), DEVICE);
@@ -129,7 +145,8 @@ fn a_bpf_file_system_that_is_missing_or_not_to_be_trusted() {
         elsewhere(strangers, &["up", DEVICE]).refused(code::FOREIGN, &["/sys/fs/bpf"]);
         let squatter = "mount -t bpf -o mode=0700 bpf /sys/fs/bpf; mkdir /sys/fs/bpf/detour;
                         chown 65534 /sys/fs/bpf/detour; exec \"$0\" \"$@\"";
-        elsewhere(squatter, &["up", DEVICE]).refused(code::FOREIGN, &["/sys/fs/bpf/detour"]);
+        elsewhere(squatter, &["up", DEVICE])
+            .refused(code::FOREIGN, &["/sys/fs/bpf/detour belongs to user 65534", "chown"]);
         // Asked to, it mounts one; the namespace, and with it everything, ends with this run.
         elsewhere(nothing, &["up", DEVICE, "--mount-bpffs"]).done();
         detour::run(ns, &["down", DEVICE]).ends(code::NO);

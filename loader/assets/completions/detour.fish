@@ -76,13 +76,13 @@ complete -c detour -n "__fish_detour_using_subcommand up" -l client-live -d 'Con
 complete -c detour -n "__fish_detour_using_subcommand up" -l clients-max -d 'Clients that are counted for these two at most' -r
 complete -c detour -n "__fish_detour_using_subcommand up" -l vlan -d 'Frames with VLAN tags that are served, too' -r -f -a "none\t''
 any\t''"
-complete -c detour -n "__fish_detour_using_subcommand up" -l object -d 'Programs of this object instead of the ones inside detour; it must have the same maps' -r
-complete -c detour -n "__fish_detour_using_subcommand up" -l policy -d 'What a program may use and how large it may be; what is against it is refused' -r
-complete -c detour -n "__fish_detour_using_subcommand up" -l require-signature -d 'Load only what the owner of this public key signed (minisign, Ed25519)' -r
-complete -c detour -n "__fish_detour_using_subcommand up" -l signature -d 'Where the signature is, if not in the object\'s FILE.minisig' -r
+complete -c detour -n "__fish_detour_using_subcommand up" -l object -d 'Programs of this object instead of the ones inside detour; it must have the same maps' -r -F
+complete -c detour -n "__fish_detour_using_subcommand up" -l policy -d 'What a program may use and how large it may be; what is against it is refused' -r -F
+complete -c detour -n "__fish_detour_using_subcommand up" -l require-signature -d 'Load only what the owner of this public key signed (minisign, Ed25519)' -r -F
+complete -c detour -n "__fish_detour_using_subcommand up" -l signature -d 'Where the signature is, if not in the object\'s FILE.minisig' -r -F
 complete -c detour -n "__fish_detour_using_subcommand up" -l original-dst -d 'Let getsockopt(SO_ORIGINAL_DST) of servers in this cgroup say what their clients asked for; without CGROUP, in all' -r
 complete -c detour -n "__fish_detour_using_subcommand up" -l flush -d 'Then end the flows that MATCH chooses, as \'flush\' does; \'\' chooses all' -r
-complete -c detour -n "__fish_detour_using_subcommand up" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r
+complete -c detour -n "__fish_detour_using_subcommand up" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r -F
 complete -c detour -n "__fish_detour_using_subcommand up" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand up" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
@@ -99,7 +99,7 @@ complete -c detour -n "__fish_detour_using_subcommand up" -s p -l pretty -d 'Ind
 complete -c detour -n "__fish_detour_using_subcommand up" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
 complete -c detour -n "__fish_detour_using_subcommand up" -s q -l quiet -d 'Errors only'
 complete -c detour -n "__fish_detour_using_subcommand up" -s h -l help -d 'Print help'
-complete -c detour -n "__fish_detour_using_subcommand down" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r
+complete -c detour -n "__fish_detour_using_subcommand down" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r -F
 complete -c detour -n "__fish_detour_using_subcommand down" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand down" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
@@ -128,8 +128,8 @@ complete -c detour -n "__fish_detour_using_subcommand asked" -l since -d 'Only w
 complete -c detour -n "__fish_detour_using_subcommand asked" -l by -d 'Add up by client, port or destination' -r -f -a "client\t''
 port\t''
 dest\t''"
-complete -c detour -n "__fish_detour_using_subcommand asked" -l svg -d 'Write the bars as a picture' -r
-complete -c detour -n "__fish_detour_using_subcommand asked" -l names -d 'Show the names of FILE too, in hosts format, as \'run --names\' keeps it' -r
+complete -c detour -n "__fish_detour_using_subcommand asked" -l svg -d 'Write the bars as a picture' -r -F
+complete -c detour -n "__fish_detour_using_subcommand asked" -l names -d 'Show the names of FILE too, in hosts format, as \'run --names\' keeps it' -r -F
 complete -c detour -n "__fish_detour_using_subcommand asked" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand asked" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
@@ -141,7 +141,7 @@ complete -c detour -n "__fish_detour_using_subcommand asked" -s p -l pretty -d '
 complete -c detour -n "__fish_detour_using_subcommand asked" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
 complete -c detour -n "__fish_detour_using_subcommand asked" -s q -l quiet -d 'Errors only'
 complete -c detour -n "__fish_detour_using_subcommand asked" -s h -l help -d 'Print help'
-complete -c detour -n "__fish_detour_using_subcommand flows" -l names -d 'Show the names of FILE too, in hosts format, as \'run --names\' keeps it' -r
+complete -c detour -n "__fish_detour_using_subcommand flows" -l names -d 'Show the names of FILE too, in hosts format, as \'run --names\' keeps it' -r -F
 complete -c detour -n "__fish_detour_using_subcommand flows" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand flows" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
@@ -171,16 +171,16 @@ complete -c detour -n "__fish_detour_using_subcommand load" -l protocol -d 'Only
 complete -c detour -n "__fish_detour_using_subcommand load" -l before -d 'Before this program, by its id or the name of one of our instances' -r
 complete -c detour -n "__fish_detour_using_subcommand load" -l after -d 'After this program' -r
 complete -c detour -n "__fish_detour_using_subcommand load" -l revision -d 'Only if the hook still has this revision' -r
-complete -c detour -n "__fish_detour_using_subcommand load" -l pin-dir -d 'Share maps that ask to be pinned by name: take over those in DIR, pin new ones there' -r
+complete -c detour -n "__fish_detour_using_subcommand load" -l pin-dir -d 'Share maps that ask to be pinned by name: take over those in DIR, pin new ones there' -r -f -a "(__fish_complete_directories)"
 complete -c detour -n "__fish_detour_using_subcommand load" -l on-incompatible -d 'When DIR holds a map of another shape' -r -f -a "fail\t''
 recreate\t''"
 complete -c detour -n "__fish_detour_using_subcommand load" -l program -d 'With --no-attach: load this function only' -r
 complete -c detour -n "__fish_detour_using_subcommand load" -l type -d 'The type of functions named here whose section says nothing of one' -r -f -a "sched_cls\t''"
-complete -c detour -n "__fish_detour_using_subcommand load" -l policy -d 'What a program may use and how large it may be; what is against it is refused' -r
-complete -c detour -n "__fish_detour_using_subcommand load" -l require-signature -d 'Load only what the owner of this public key signed (minisign, Ed25519)' -r
-complete -c detour -n "__fish_detour_using_subcommand load" -l signature -d 'Where the signature is, if not in the object\'s FILE.minisig' -r
-complete -c detour -n "__fish_detour_using_subcommand load" -l btf -d 'Types of the kernel, if not those of /sys/kernel/btf/vmlinux' -r
-complete -c detour -n "__fish_detour_using_subcommand load" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r
+complete -c detour -n "__fish_detour_using_subcommand load" -l policy -d 'What a program may use and how large it may be; what is against it is refused' -r -F
+complete -c detour -n "__fish_detour_using_subcommand load" -l require-signature -d 'Load only what the owner of this public key signed (minisign, Ed25519)' -r -F
+complete -c detour -n "__fish_detour_using_subcommand load" -l signature -d 'Where the signature is, if not in the object\'s FILE.minisig' -r -F
+complete -c detour -n "__fish_detour_using_subcommand load" -l btf -d 'Types of the kernel, if not those of /sys/kernel/btf/vmlinux' -r -F
+complete -c detour -n "__fish_detour_using_subcommand load" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r -F
 complete -c detour -n "__fish_detour_using_subcommand load" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand load" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
@@ -199,7 +199,7 @@ complete -c detour -n "__fish_detour_using_subcommand load" -s p -l pretty -d 'I
 complete -c detour -n "__fish_detour_using_subcommand load" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
 complete -c detour -n "__fish_detour_using_subcommand load" -s q -l quiet -d 'Errors only'
 complete -c detour -n "__fish_detour_using_subcommand load" -s h -l help -d 'Print help'
-complete -c detour -n "__fish_detour_using_subcommand unload" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r
+complete -c detour -n "__fish_detour_using_subcommand unload" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r -F
 complete -c detour -n "__fish_detour_using_subcommand unload" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand unload" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
@@ -250,16 +250,16 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l clients-max -d 'Clients that are counted for these two at most' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l vlan -d 'Frames with VLAN tags that are served, too' -r -f -a "none\t''
 any\t''"
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l object -d 'Programs of this object instead of the ones inside detour; it must have the same maps' -r
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l policy -d 'What a program may use and how large it may be; what is against it is refused' -r
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l require-signature -d 'Load only what the owner of this public key signed (minisign, Ed25519)' -r
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l signature -d 'Where the signature is, if not in the object\'s FILE.minisig' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l object -d 'Programs of this object instead of the ones inside detour; it must have the same maps' -r -F
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l policy -d 'What a program may use and how large it may be; what is against it is refused' -r -F
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l require-signature -d 'Load only what the owner of this public key signed (minisign, Ed25519)' -r -F
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l signature -d 'Where the signature is, if not in the object\'s FILE.minisig' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l original-dst -d 'Let getsockopt(SO_ORIGINAL_DST) of servers in this cgroup say what their clients asked for; without CGROUP, in all' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l flush -d 'Then end the flows that MATCH chooses, as \'flush\' does; \'\' chooses all' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l facts -d 'Facts of another machine, as \'plan … --save-facts\' wrote them, or of none at all' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l save-facts -d 'Write the facts to a file' -r
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l pcap -d 'Write the netlink messages to a file that Wireshark opens' -r
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l against -d 'Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l pcap -d 'Write the netlink messages to a file that Wireshark opens' -r -F
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l against -d 'Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
@@ -281,8 +281,8 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -s h -l help -d 'Print help'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -l facts -d 'Facts of another machine, as \'plan … --save-facts\' wrote them, or of none at all' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -l save-facts -d 'Write the facts to a file' -r
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -l pcap -d 'Write the netlink messages to a file that Wireshark opens' -r
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -l against -d 'Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -l pcap -d 'Write the netlink messages to a file that Wireshark opens' -r -F
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -l against -d 'Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
@@ -306,19 +306,19 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l before -d 'Before this program, by its id or the name of one of our instances' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l after -d 'After this program' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l revision -d 'Only if the hook still has this revision' -r
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l pin-dir -d 'Share maps that ask to be pinned by name: take over those in DIR, pin new ones there' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l pin-dir -d 'Share maps that ask to be pinned by name: take over those in DIR, pin new ones there' -r -f -a "(__fish_complete_directories)"
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l on-incompatible -d 'When DIR holds a map of another shape' -r -f -a "fail\t''
 recreate\t''"
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l program -d 'With --no-attach: load this function only' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l type -d 'The type of functions named here whose section says nothing of one' -r -f -a "sched_cls\t''"
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l policy -d 'What a program may use and how large it may be; what is against it is refused' -r
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l require-signature -d 'Load only what the owner of this public key signed (minisign, Ed25519)' -r
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l signature -d 'Where the signature is, if not in the object\'s FILE.minisig' -r
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l btf -d 'Types of the kernel, if not those of /sys/kernel/btf/vmlinux' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l policy -d 'What a program may use and how large it may be; what is against it is refused' -r -F
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l require-signature -d 'Load only what the owner of this public key signed (minisign, Ed25519)' -r -F
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l signature -d 'Where the signature is, if not in the object\'s FILE.minisig' -r -F
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l btf -d 'Types of the kernel, if not those of /sys/kernel/btf/vmlinux' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l facts -d 'Facts of another machine, as \'plan … --save-facts\' wrote them, or of none at all' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l save-facts -d 'Write the facts to a file' -r
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l pcap -d 'Write the netlink messages to a file that Wireshark opens' -r
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l against -d 'Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l pcap -d 'Write the netlink messages to a file that Wireshark opens' -r -F
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l against -d 'Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
@@ -342,8 +342,8 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -s h -l help -d 'Print help'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -l facts -d 'Facts of another machine, as \'plan … --save-facts\' wrote them, or of none at all' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -l save-facts -d 'Write the facts to a file' -r
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -l pcap -d 'Write the netlink messages to a file that Wireshark opens' -r
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -l against -d 'Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -l pcap -d 'Write the netlink messages to a file that Wireshark opens' -r -F
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -l against -d 'Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
@@ -369,8 +369,8 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from map" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l facts -d 'Facts of another machine, as \'plan … --save-facts\' wrote them, or of none at all' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l save-facts -d 'Write the facts to a file' -r
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l pcap -d 'Write the netlink messages to a file that Wireshark opens' -r
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l against -d 'Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l pcap -d 'Write the netlink messages to a file that Wireshark opens' -r -F
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l against -d 'Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
@@ -390,7 +390,7 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "map" -d 'Write elements'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "flush" -d 'End translations: what follows is for the rules of now to decide'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c detour -n "__fish_detour_using_subcommand apply" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r
+complete -c detour -n "__fish_detour_using_subcommand apply" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r -F
 complete -c detour -n "__fish_detour_using_subcommand apply" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand apply" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
@@ -424,7 +424,7 @@ complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_s
 complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set help" -f -a "get" -d 'One element'
 complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set help" -f -a "set" -d 'Write one element'
 complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from list" -l types -d 'The object that the instance was loaded from: its types are used' -r
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from list" -l types -d 'The object that the instance was loaded from: its types are used' -r -F
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from list" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from list" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
@@ -434,7 +434,7 @@ complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subco
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Errors only'
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
-complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from dump" -l types -d 'The object that the instance was loaded from: its types are used' -r
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from dump" -l types -d 'The object that the instance was loaded from: its types are used' -r -F
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from dump" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from dump" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
@@ -444,7 +444,7 @@ complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subco
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from dump" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from dump" -s q -l quiet -d 'Errors only'
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from dump" -s h -l help -d 'Print help'
-complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from get" -l types -d 'The object that the instance was loaded from: its types are used' -r
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from get" -l types -d 'The object that the instance was loaded from: its types are used' -r -F
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from get" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from get" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
@@ -454,8 +454,8 @@ complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subco
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from get" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from get" -s q -l quiet -d 'Errors only'
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from get" -s h -l help -d 'Print help'
-complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from set" -l types -d 'The object that the instance was loaded from: its types are used' -r
-complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from set" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from set" -l types -d 'The object that the instance was loaded from: its types are used' -r -F
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from set" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r -F
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from set" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from set" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
@@ -472,7 +472,7 @@ complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subco
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c detour -n "__fish_detour_using_subcommand inspect" -l set -d 'Set a variable, VAR[.FIELD][[N]]=VALUE, before loading' -r
 complete -c detour -n "__fish_detour_using_subcommand inspect" -l program -d 'With --disasm: this program only' -r
-complete -c detour -n "__fish_detour_using_subcommand inspect" -l policy -d 'Say what of it is against FILE; exit status 1 if anything' -r
+complete -c detour -n "__fish_detour_using_subcommand inspect" -l policy -d 'Say what of it is against FILE; exit status 1 if anything' -r -F
 complete -c detour -n "__fish_detour_using_subcommand inspect" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand inspect" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
@@ -489,10 +489,10 @@ complete -c detour -n "__fish_detour_using_subcommand test" -l out -d 'Write the
 complete -c detour -n "__fish_detour_using_subcommand test" -l repeat -d 'Run N times, and tell the mean duration' -r
 complete -c detour -n "__fish_detour_using_subcommand test" -l set -d 'Set a variable, VAR[.FIELD][[N]]=VALUE, before loading' -r
 complete -c detour -n "__fish_detour_using_subcommand test" -l type -d 'The type of functions named here whose section says nothing of one' -r -f -a "sched_cls\t''"
-complete -c detour -n "__fish_detour_using_subcommand test" -l policy -d 'What a program may use and how large it may be; what is against it is refused' -r
-complete -c detour -n "__fish_detour_using_subcommand test" -l require-signature -d 'Load only what the owner of this public key signed (minisign, Ed25519)' -r
-complete -c detour -n "__fish_detour_using_subcommand test" -l signature -d 'Where the signature is, if not in the object\'s FILE.minisig' -r
-complete -c detour -n "__fish_detour_using_subcommand test" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r
+complete -c detour -n "__fish_detour_using_subcommand test" -l policy -d 'What a program may use and how large it may be; what is against it is refused' -r -F
+complete -c detour -n "__fish_detour_using_subcommand test" -l require-signature -d 'Load only what the owner of this public key signed (minisign, Ed25519)' -r -F
+complete -c detour -n "__fish_detour_using_subcommand test" -l signature -d 'Where the signature is, if not in the object\'s FILE.minisig' -r -F
+complete -c detour -n "__fish_detour_using_subcommand test" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r -F
 complete -c detour -n "__fish_detour_using_subcommand test" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand test" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
@@ -506,7 +506,7 @@ complete -c detour -n "__fish_detour_using_subcommand test" -s h -l help -d 'Pri
 complete -c detour -n "__fish_detour_using_subcommand verify" -l live -d 'Look at what runs on DEV' -r
 complete -c detour -n "__fish_detour_using_subcommand verify" -l object -d 'The object that an instance was loaded from, where it is none of this program\'s' -r
 complete -c detour -n "__fish_detour_using_subcommand verify" -l set -d 'Set a variable, VAR[.FIELD][[N]]=VALUE, before loading' -r
-complete -c detour -n "__fish_detour_using_subcommand verify" -l rules -d 'The rules that should be in force' -r
+complete -c detour -n "__fish_detour_using_subcommand verify" -l rules -d 'The rules that should be in force' -r -F
 complete -c detour -n "__fish_detour_using_subcommand verify" -l rule -d 'A rule, after those of the file; first match wins' -r
 complete -c detour -n "__fish_detour_using_subcommand verify" -l flows-max -d 'Confirmed flows at most' -r
 complete -c detour -n "__fish_detour_using_subcommand verify" -l half-open -d 'Half-open flows at most, per CPU' -r
@@ -554,14 +554,15 @@ complete -c detour -n "__fish_detour_using_subcommand run" -l client-live -d 'Co
 complete -c detour -n "__fish_detour_using_subcommand run" -l clients-max -d 'Clients that are counted for these two at most' -r
 complete -c detour -n "__fish_detour_using_subcommand run" -l vlan -d 'Frames with VLAN tags that are served, too' -r -f -a "none\t''
 any\t''"
-complete -c detour -n "__fish_detour_using_subcommand run" -l object -d 'Programs of this object instead of the ones inside detour; it must have the same maps' -r
-complete -c detour -n "__fish_detour_using_subcommand run" -l policy -d 'What a program may use and how large it may be; what is against it is refused' -r
-complete -c detour -n "__fish_detour_using_subcommand run" -l require-signature -d 'Load only what the owner of this public key signed (minisign, Ed25519)' -r
-complete -c detour -n "__fish_detour_using_subcommand run" -l signature -d 'Where the signature is, if not in the object\'s FILE.minisig' -r
+complete -c detour -n "__fish_detour_using_subcommand run" -l object -d 'Programs of this object instead of the ones inside detour; it must have the same maps' -r -F
+complete -c detour -n "__fish_detour_using_subcommand run" -l policy -d 'What a program may use and how large it may be; what is against it is refused' -r -F
+complete -c detour -n "__fish_detour_using_subcommand run" -l require-signature -d 'Load only what the owner of this public key signed (minisign, Ed25519)' -r -F
+complete -c detour -n "__fish_detour_using_subcommand run" -l signature -d 'Where the signature is, if not in the object\'s FILE.minisig' -r -F
 complete -c detour -n "__fish_detour_using_subcommand run" -l original-dst -d 'Let getsockopt(SO_ORIGINAL_DST) of servers in this cgroup say what their clients asked for; without CGROUP, in all' -r
-complete -c detour -n "__fish_detour_using_subcommand run" -l metrics-file -d 'Replace this file every 15 s, for Prometheus' -r
-complete -c detour -n "__fish_detour_using_subcommand run" -l names -d 'Keep here which names clients look up, in hosts format' -r
-complete -c detour -n "__fish_detour_using_subcommand run" -l events -d 'Append events to this file, not to stderr; SIGHUP opens it anew' -r
+complete -c detour -n "__fish_detour_using_subcommand run" -l metrics-file -d 'Replace this file every 15 s, for Prometheus' -r -F
+complete -c detour -n "__fish_detour_using_subcommand run" -l names -d 'Keep here which names clients look up, in hosts format' -r -F
+complete -c detour -n "__fish_detour_using_subcommand run" -l events -d 'Append events to this file, not to stderr; SIGHUP opens it anew' -r -F
+complete -c detour -n "__fish_detour_using_subcommand run" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r -F
 complete -c detour -n "__fish_detour_using_subcommand run" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand run" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
@@ -578,7 +579,7 @@ complete -c detour -n "__fish_detour_using_subcommand run" -s p -l pretty -d 'In
 complete -c detour -n "__fish_detour_using_subcommand run" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
 complete -c detour -n "__fish_detour_using_subcommand run" -s q -l quiet -d 'Errors only'
 complete -c detour -n "__fish_detour_using_subcommand run" -s h -l help -d 'Print help'
-complete -c detour -n "__fish_detour_using_subcommand flush" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r
+complete -c detour -n "__fish_detour_using_subcommand flush" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r -F
 complete -c detour -n "__fish_detour_using_subcommand flush" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand flush" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
@@ -608,8 +609,8 @@ asked\t''
 packet\t''
 dns\t''"
 complete -c detour -n "__fish_detour_using_subcommand events" -l count -d 'End after N of them' -r
-complete -c detour -n "__fish_detour_using_subcommand events" -l names -d 'Show the names of FILE too, in hosts format, as \'run --names\' keeps it' -r
-complete -c detour -n "__fish_detour_using_subcommand events" -l pcap -d 'Write translated packets as pcapng, before and after, each with its flow and rule' -r
+complete -c detour -n "__fish_detour_using_subcommand events" -l names -d 'Show the names of FILE too, in hosts format, as \'run --names\' keeps it' -r -F
+complete -c detour -n "__fish_detour_using_subcommand events" -l pcap -d 'Write translated packets as pcapng, before and after, each with its flow and rule' -r -F
 complete -c detour -n "__fish_detour_using_subcommand events" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand events" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
@@ -619,7 +620,7 @@ complete -c detour -n "__fish_detour_using_subcommand events" -s p -l pretty -d 
 complete -c detour -n "__fish_detour_using_subcommand events" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
 complete -c detour -n "__fish_detour_using_subcommand events" -s q -l quiet -d 'Errors only'
 complete -c detour -n "__fish_detour_using_subcommand events" -s h -l help -d 'Print help'
-complete -c detour -n "__fish_detour_using_subcommand metrics" -l file -d 'Replace this file as a whole, for the textfile collector of node_exporter' -r
+complete -c detour -n "__fish_detour_using_subcommand metrics" -l file -d 'Replace this file as a whole, for the textfile collector of node_exporter' -r -F
 complete -c detour -n "__fish_detour_using_subcommand metrics" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand metrics" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
@@ -643,7 +644,7 @@ complete -c detour -n "__fish_detour_using_subcommand watch" -l interval -d 'Rea
 complete -c detour -n "__fish_detour_using_subcommand watch" -l view -d 'What to begin with (asked)' -r -f -a "asked\t''
 flows\t''
 rates\t''"
-complete -c detour -n "__fish_detour_using_subcommand watch" -l names -d 'Show the names of FILE too, in hosts format, as \'run --names\' keeps it' -r
+complete -c detour -n "__fish_detour_using_subcommand watch" -l names -d 'Show the names of FILE too, in hosts format, as \'run --names\' keeps it' -r -F
 complete -c detour -n "__fish_detour_using_subcommand watch" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand watch" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''

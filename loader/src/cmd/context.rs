@@ -140,12 +140,16 @@ impl Context {
         }
     }
 
-    /// From here on the process can do what `task` takes and nothing else; what it opens later it opens confined. In words,
-    /// which `-v` shows too.
+    /// From here on the process can do what `task` takes and nothing else, and change files in `places` only; what it opens
+    /// later it opens confined. In words, which `-v` shows too.
     #[cfg(feature = "operate")]
-    pub fn confine(&mut self, task: crate::load::allowed::Task) -> Result<String, Refusal> {
+    pub fn confine(
+        &mut self,
+        task: crate::load::allowed::Task,
+        places: &crate::load::places::Places,
+    ) -> Result<String, Refusal> {
         self.socket()?;
-        let confined = confine(task, crate::load::gather::machine()?.version())?;
+        let confined = confine(task, crate::load::gather::machine()?.version(), places)?;
         let text = confined.text();
         if self.verbose && !self.json {
             eprintln!("{text}");

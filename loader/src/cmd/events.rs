@@ -8,6 +8,7 @@ use crate::dnat::events::{Event, What, KINDS};
 use crate::dnat::listener::Listener;
 use crate::dnat::pcapng;
 use crate::load::allowed::EVENTS;
+use crate::load::places::Places;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::rtnl::ARPHRD_NONE;
 use crate::load::signals::Signals;
@@ -44,7 +45,7 @@ pub fn events(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusa
     let most = args.get_one::<u64>("count").copied().unwrap_or(u64::MAX);
 
     let signals = Signals::hold();
-    context.confine(EVENTS)?;
+    context.confine(EVENTS, &Places::default())?;
     let (mut count, mut open, mut gone) = (0_u64, true, false);
     while open && count < most {
         listener.renew(wanted, context.socket()?)?;

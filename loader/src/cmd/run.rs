@@ -10,7 +10,9 @@ use crate::dnat::listener::Listener;
 use crate::load::allowed::{DOWN, GROWS, METRICS, RUN};
 use crate::load::changes::Changes;
 use crate::load::file::replace;
+use crate::load::home::BPFFS;
 use crate::load::notify::Notify;
+use crate::load::places::Places;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::signals::Signals;
 use crate::ui;
@@ -57,7 +59,7 @@ pub fn run(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> 
             false => 0,
         };
         let files = if_asked(&["metrics-file", "names"], METRICS) | if_asked(&["events"], GROWS);
-        let text = context.confine(RUN | files | if down { DOWN } else { 0 })?;
+        let text = context.confine(RUN | files | if down { DOWN } else { 0 }, &places(args))?;
         service.log.line(INFO, &text);
         // What root may do without capabilities is less: better it is refused now than missed later.
         service.names.write_anew()?;
@@ -79,6 +81,20 @@ pub fn run(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> 
     let json = json!({"schema": "detour.run/1", "device": device, "signal": ending.as_str(),
         "events": events, "lost": lost, "dns_passed_over": untold, "down": down});
     Ok(Answer::done(String::new(), json))
+}
+
+/// Where it changes files when it is confined.
+fn places(args: &ArgMatches) -> Places {
+    let mut places = Places::default();
+    let files = ["metrics-file", "names"].into_iter().filter_map(|option| args.get_one::<String>(option));
+    files.for_each(|file| places.replaces(file));
+    if let Some(file) = args.get_one::<String>("events") {
+        places.appends(file);
+    }
+    if args.get_flag("down-on-exit") {
+        places.clears(BPFFS);
+    }
+    places
 }
 
 struct Service {

@@ -4,6 +4,7 @@ use crate::cmd::terminal::Terminal;
 use crate::cmd::watching::Watching;
 use crate::cmd::{selection, Answer, Context};
 use crate::load::allowed::WATCH;
+use crate::load::places::Places;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::signals::Signals;
 use crate::ui;
@@ -102,7 +103,7 @@ fn live(context: &mut Context, args: &ArgMatches, mut state: State) -> Result<An
     watching.open(context, args)?;
     let signals = Signals::hold_with(&HELD);
     let terminal = Terminal::open()?;
-    context.confine(WATCH)?;
+    context.confine(WATCH, &Places::default())?;
     let lost = |e: std::io::Error| Refusal::new(Stage::Kernel, format!("the terminal: {e}"), "");
     let (mut keys, mut next) = (Keys::default(), Instant::now());
     let glyphs = glyphs();

@@ -2,6 +2,7 @@
 //! A process that has everything open that it needs -> one that can do nothing else: no capability that its task does not
 //! need, no new ones, and a filter of system calls made of the table in [`super::allowed`]. There is no way back.
 use crate::load::allowed::{Allowed, Only, Task, DOWN, RUN, TABLE};
+use crate::load::places::Places;
 use crate::load::plan::Plan;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::step::Effect;
@@ -19,18 +20,22 @@ pub struct Confined {
     pub kept: Vec<(Capability, &'static str)>,
     /// How many system calls it may make.
     pub calls: usize,
+    /// Which files it may change, in words.
+    pub files: String,
 }
 
-/// Confines this thread, which has to be the only one, on a kernel of this version.
+/// Confines this thread, which has to be the only one, on a kernel of this version; it may change files in `places`.
 ///
 /// # Errors
 /// What the kernel refused. Capabilities may be gone by then.
-pub fn confine(task: Task, version: (u32, u32)) -> Result<Confined, Refusal> {
+pub fn confine(task: Task, version: (u32, u32), places: &Places) -> Result<Confined, Refusal> {
     let kept = kept(task, version, nix::unistd::geteuid().is_root());
     let failed = |what: &str, error: &dyn std::fmt::Display| {
         let hint = "--no-confine runs without";
         Refusal::new(Stage::Kernel, format!("{what}: {error}"), if task & RUN == 0 { "" } else { hint })
     };
+    // While it may still open folders and speak of them.
+    let files = places.confine().map_err(|e| failed("Landlock", &e))?;
     let have = caps::read(None, CapSet::Permitted).map_err(|e| failed("capget", &e))?;
     let kept: Vec<_> = kept.into_iter().filter(|(capability, _)| have.contains(capability)).collect();
     let wanted = kept.iter().map(|(capability, _)| *capability).collect();
@@ -44,7 +49,7 @@ pub fn confine(task: Task, version: (u32, u32)) -> Result<Confined, Refusal> {
     // Sets no_new_privs too, without which the kernel takes no filter from a process without CAP_SYS_ADMIN.
     seccompiler::apply_filter(&filter).map_err(|e| failed("seccomp", &e))?;
     let names: BTreeSet<&str> = lines(task).filter(|line| line.number.is_some()).map(|l| l.name).collect();
-    Ok(Confined { task, kept, calls: names.len() })
+    Ok(Confined { task, kept, calls: names.len(), files })
 }
 
 /// Capabilities that the task needs, each with the reason.
@@ -132,8 +137,8 @@ impl Confined {
         let kept: Vec<String> = self.kept.iter().map(|(name, why)| format!("{name} ({why})")).collect();
         let kept = if kept.is_empty() { "no capability".to_string() } else { kept.join(", ") };
         format!(
-            "confined to {kept} and {} system calls, bpf(2) to elements of maps that are there",
-            self.calls
+            "confined to {kept} and {} system calls, bpf(2) to elements of maps that are there; changes {}",
+            self.calls, self.files
         )
     }
 }
@@ -167,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_plan_that_loads_is_refused_before_the_filter_kills() {
-        let confined = |task| Confined { task, kept: Vec::new(), calls: 1 };
+        let confined = |task| Confined { task, kept: Vec::new(), calls: 1, files: String::new() };
         let plan = |effect: Effect| Plan { steps: vec![effect.into()], notes: Vec::new() };
         let bpf = |command| plan(Effect::Bpf(Bpf::new(command, Vec::new())));
         for command in commands::COMMANDS {

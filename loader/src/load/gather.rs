@@ -306,14 +306,19 @@ fn list(dir: &str) -> Result<Option<Vec<String>>, Refusal> {
 fn owned_by_us(dir: &str) -> Result<(), Refusal> {
     let meta = fs::symlink_metadata(dir).map_err(|e| unreadable(dir, &e))?;
     let trusted = [0, nix::unistd::geteuid().as_raw()];
-    if meta.is_dir() && trusted.contains(&meta.uid()) && meta.mode() & 0o022 == 0 {
-        return Ok(());
-    }
-    let hint = "remove it, or find out who made it";
+    let what = match (meta.uid(), meta.mode()) {
+        _ if !meta.is_dir() => format!("{dir} is no folder"),
+        (uid, _) if !trusted.contains(&uid) => format!("{dir} belongs to user {uid}"),
+        (_, mode) if mode & 0o022 != 0 => {
+            format!("{dir} may be written by others (mode {:04o})", mode & 0o7777)
+        }
+        _ => return Ok(()),
+    };
+    let what = format!("{what}: what lies there is trusted only where root or this user alone can write");
     Err(Refusal::new(
         Stage::InTheWay,
-        format!("{dir} is not a folder that only root or we can write to"),
-        hint,
+        what,
+        format!("find out who made it; if you did: run as that user, or 'chown -R root {}'", Home::root()),
     ))
 }
 

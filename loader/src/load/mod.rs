@@ -55,6 +55,8 @@ pub mod nla;
 #[cfg(feature = "operate")]
 pub mod notify;
 pub mod packets;
+#[cfg(feature = "operate")]
+pub mod places;
 pub mod plan;
 pub mod plan_json;
 #[cfg(feature = "operate")]

@@ -11,6 +11,7 @@
 //! * [`ethtool`] asks a driver for one number.
 //! * [`ring`] maps a ring buffer and copies its records out.
 //! * [`rename`] swaps two names: two strings go to the kernel, nothing comes back.
+//! * [`landlock`] forbids files to the thread itself: a number and a descriptor come back.
 //! * [`netns`] asks a socket for the number of its network namespace.
 //! * [`terminal`] asks a terminal for its size.
 //! * [`types`] maps the one file that is the kernel's memory.
@@ -19,6 +20,7 @@ pub mod call;
 pub mod commands;
 pub mod ethtool;
 pub mod info;
+pub mod landlock;
 pub mod map;
 pub mod netns;
 pub mod rename;
