@@ -5,9 +5,10 @@ use crate::detour;
 use crate::lab::Lab;
 use crate::netns::Netns;
 use crate::talk;
-use crate::tools::Scratch;
+use crate::tools::{project, Scratch};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -92,9 +93,32 @@ pub const COMMANDS: &[Case] = &[
         needs: LOADS,
         ..CHANGE
     },
+    Case {
+        name: "run (--names)",
+        line: &[
+            "run",
+            DEVICE,
+            "{rules}",
+            "--names",
+            "{hosts}",
+            "--events",
+            "{events}",
+            "--transcript",
+            "{out}",
+        ],
+        needs: LOADS,
+        ..CHANGE
+    },
     Case { name: "apply", line: &["apply", "{plan}"], needs: LOADS, ..CHANGE },
     Case { name: "load", line: &["load", "@trace", DEVICE], needs: LOADS, ..CHANGE },
     Case { name: "load (--tcx)", line: &["load", "@trace", DEVICE, "--tcx"], needs: LOADS, ..CHANGE },
+    Case {
+        name: "load (--pin-dir)",
+        line: &["load", "{pins}", DEVICE, "--pin-dir", "{shared}"],
+        needs: LOADS,
+        ..CHANGE
+    },
+    Case { name: "load (CO-RE)", line: &["load", "{core}", "--no-attach"], needs: LOADS, ..LOOK },
     Case {
         name: "load (--replace)",
         before: TRACE,
@@ -227,7 +251,15 @@ impl Files {
             let Some(name) = word.strip_prefix('{').and_then(|word| word.strip_suffix('}')) else {
                 return word.to_string();
             };
-            let path = self.0.path(name).display().to_string();
+            let path = match name {
+                "pins" | "core" => project().join(format!("elf/fixtures/{name}.bpf.o")),
+                "shared" => PathBuf::from("/sys/fs/bpf/shared"),
+                _ => self.0.path(name),
+            };
+            let path = path.display().to_string();
+            if name == "shared" {
+                ns.within(|| std::fs::create_dir_all(&path).unwrap());
+            }
             if name == "plan" {
                 let plan = detour::json(ns, &["plan", "up", DEVICE, "--rule", "drop"]);
                 std::fs::write(&path, plan.to_string()).unwrap();
@@ -264,7 +296,15 @@ fn is_endless(line: &[String]) -> bool {
     matches!(line[0].as_str(), "run" | "events")
 }
 
-/// Runs `command`, whose program may be a wrapper such as strace, for the line `line`. One that goes on gets SIGTERM when
+/// What it is told when it serves: `run` to read its rules anew, and to end.
+fn signals(line: &[String]) -> &'static [Signal] {
+    match line[0].as_str() {
+        "run" => &[Signal::SIGHUP, Signal::SIGTERM],
+        _ => &[Signal::SIGTERM],
+    }
+}
+
+/// Runs `command`, whose program may be a wrapper such as strace, for the line `line`. One that goes on gets its signals when
 /// it has confined itself, which is the last that it does before it serves.
 pub fn output(ns: &Netns, command: &mut Command, line: &[String]) -> Output {
     if !is_endless(line) {
@@ -276,8 +316,10 @@ pub fn output(ns: &Netns, command: &mut Command, line: &[String]) -> Output {
         assert!(start.elapsed() < Duration::from_secs(60), "{line:?} does not begin to serve");
         if let Some(pid) = serving(&child) {
             // What it does at once when it serves, it has done.
-            std::thread::sleep(Duration::from_millis(300));
-            kill(pid, Signal::SIGTERM).unwrap();
+            for signal in signals(line) {
+                std::thread::sleep(Duration::from_millis(300));
+                kill(pid, *signal).unwrap();
+            }
             break;
         }
         std::thread::sleep(Duration::from_millis(10));
