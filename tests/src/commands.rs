@@ -115,10 +115,10 @@ pub const COMMANDS: &[Case] = &[
     Case {
         name: "load (--pin-dir)",
         line: &["load", "{pins}", DEVICE, "--pin-dir", "{shared}"],
-        needs: LOADS,
+        needs: CREATES,
         ..CHANGE
     },
-    Case { name: "load (CO-RE)", line: &["load", "{core}", "--no-attach"], needs: LOADS, ..LOOK },
+    Case { name: "load (CO-RE)", line: &["load", "{core}", "--no-attach"], needs: CREATES, ..LOOK },
     Case {
         name: "load (--replace)",
         before: TRACE,

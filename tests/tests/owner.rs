@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! State in /sys/fs/bpf/detour that belongs to another user: root's is everybody's who may touch it, a user's is his own.
+//! State in /sys/fs/bpf/detour that belongs to another user: root's is used by everybody who may, a user's is his own.
 use e2e::detour::{self, code, Run};
 use e2e::lab::Lab;
 use e2e::netns::Netns;
@@ -52,6 +52,9 @@ fn of_whom_is_what_runs() {
     detour::up(ns, DEVICE, &[]);
     user(1000, &["status", DEVICE]).done();
     user(1000, &["up", DEVICE, "--rule", "udp drop"]).done();
-    user(1000, &["down", DEVICE]).done();
-    before.holds(ns, "root's up and a user's down");
+    // A BPF file system is sticky, however it is mounted (bpf_fill_super() in kernel/bpf/inode.c): the last folder is root's.
+    user(1000, &["down", DEVICE]).refused(code::PERMISSION, &["rmdir", "/sys/fs/bpf/detour:"]);
+    assert_eq!(ns.run("ls", &["/sys/fs/bpf/detour"]), "");
+    detour::run(ns, &["down", DEVICE]).done();
+    before.holds(ns, "root's up, a user's down and root's");
 }

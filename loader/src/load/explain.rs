@@ -115,7 +115,9 @@ fn os_hint(effect: &Effect, error: &io::Error) -> String {
         (Effect::MountBpffs(_), Some(Errno::ENODEV)) => "this kernel has no bpffs: CONFIG_BPF_SYSCALL",
         (Effect::Memlock, Some(Errno::EPERM)) => "needs CAP_SYS_RESOURCE, or a higher 'ulimit -l'",
         (Effect::OpenDir { .. }, Some(_)) => "--original-dst=CGROUP names the folder of a cgroup",
-        (_, Some(Errno::EPERM | Errno::EACCES)) => "needs to own /sys/fs/bpf (root), or CAP_DAC_OVERRIDE",
+        (_, Some(Errno::EPERM | Errno::EACCES)) => {
+            "needs to own /sys/fs/bpf (root), or CAP_DAC_OVERRIDE, and CAP_FOWNER for folders of root's there"
+        },
         (Effect::Rename { .. }, Some(Errno::EEXIST | Errno::ENOTEMPTY)) => "another detour was faster",
         (Effect::Exchange { .. }, Some(Errno::EINVAL)) => {
             "a BPF file system swaps folders from Linux 5.16 on: take down what runs, then start anew"
@@ -138,6 +140,11 @@ fn map_hint(call: &Bpf) -> &'static str {
     }
 }
 
+/// What the verifier minds only of those without CAP_PERFMON (`allow_ptr_leaks` in kernel/bpf/verifier.c). Linux 5.10 says the
+/// third of a look whether a packet has ended.
+const MINDED: [&str; 4] =
+    ["!root", "attempt to corrupt spilled pointer", "pointer comparison prohibited", "leaks addr"];
+
 fn verifier(
     call: &str,
     effect: &Effect,
@@ -150,8 +157,7 @@ fn verifier(
     let log = String::from_utf8_lossy(log);
     let clean = |line: &str| line.chars().map(printable).collect::<String>();
     let lines: Vec<String> = log.lines().map(clean).filter(|l| !l.trim().is_empty()).collect();
-    // What the verifier minds only of those without CAP_PERFMON.
-    let denied = log.contains("!root") || log.contains("attempt to corrupt spilled pointer");
+    let denied = MINDED.iter().any(|words| log.contains(*words));
     let (stage, hint) = match error.raw_os_error().map(Errno::from_raw) {
         _ if denied => (Stage::Permission, "needs CAP_PERFMON besides CAP_BPF and CAP_NET_ADMIN".to_string()),
         Some(Errno::EPERM) => (Stage::Permission, os_hint(effect, error)),
