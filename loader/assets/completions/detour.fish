@@ -521,7 +521,7 @@ complete -c detour -n "__fish_detour_using_subcommand verify" -l client-live -d 
 complete -c detour -n "__fish_detour_using_subcommand verify" -l clients-max -d 'Clients that are counted for these two at most' -r
 complete -c detour -n "__fish_detour_using_subcommand verify" -l vlan -d 'Frames with VLAN tags that are served, too' -r -f -a "none\t''
 any\t''"
-complete -c detour -n "__fish_detour_using_subcommand verify" -l btf -d 'Types of the kernel, if not those of /sys/kernel/btf/vmlinux' -r
+complete -c detour -n "__fish_detour_using_subcommand verify" -l btf -d 'Types of the kernel, if not those of /sys/kernel/btf/vmlinux' -r -F
 complete -c detour -n "__fish_detour_using_subcommand verify" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand verify" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
