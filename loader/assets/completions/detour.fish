@@ -257,7 +257,7 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l original-dst -d 'Let getsockopt(SO_ORIGINAL_DST) of servers in this cgroup say what their clients asked for; without CGROUP, in all' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l flush -d 'Then end the flows that MATCH chooses, as \'flush\' does; \'\' chooses all' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l facts -d 'Facts of another machine, as \'plan … --save-facts\' wrote them, or of none at all' -r
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l save-facts -d 'Write the facts to a file' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l save-facts -d 'Write the facts to a file' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l pcap -d 'Write the netlink messages to a file that Wireshark opens' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l against -d 'Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
@@ -280,7 +280,7 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -s q -l quiet -d 'Errors only'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -s h -l help -d 'Print help'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -l facts -d 'Facts of another machine, as \'plan … --save-facts\' wrote them, or of none at all' -r
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -l save-facts -d 'Write the facts to a file' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -l save-facts -d 'Write the facts to a file' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -l pcap -d 'Write the netlink messages to a file that Wireshark opens' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -l against -d 'Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
@@ -316,7 +316,7 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l signature -d 'Where the signature is, if not in the object\'s FILE.minisig' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l btf -d 'Types of the kernel, if not those of /sys/kernel/btf/vmlinux' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l facts -d 'Facts of another machine, as \'plan … --save-facts\' wrote them, or of none at all' -r
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l save-facts -d 'Write the facts to a file' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l save-facts -d 'Write the facts to a file' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l pcap -d 'Write the netlink messages to a file that Wireshark opens' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l against -d 'Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
@@ -341,7 +341,7 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -s q -l quiet -d 'Errors only'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -s h -l help -d 'Print help'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -l facts -d 'Facts of another machine, as \'plan … --save-facts\' wrote them, or of none at all' -r
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -l save-facts -d 'Write the facts to a file' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -l save-facts -d 'Write the facts to a file' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -l pcap -d 'Write the netlink messages to a file that Wireshark opens' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -l against -d 'Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
@@ -368,7 +368,7 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from map" -f -a "set" -d 'Write one element'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from map" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l facts -d 'Facts of another machine, as \'plan … --save-facts\' wrote them, or of none at all' -r
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l save-facts -d 'Write the facts to a file' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l save-facts -d 'Write the facts to a file' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l pcap -d 'Write the netlink messages to a file that Wireshark opens' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l against -d 'Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r

@@ -17,12 +17,7 @@ pub(super) fn plan() -> Command {
             .arg(flag("bytes", "Show the bytes of every call and message"))
             .arg(flag("undo", "Show what undoes each step, and what follows a failure"))
             .arg(facts())
-            .arg(
-                Arg::new("save-facts")
-                    .long("save-facts")
-                    .value_name("FILE")
-                    .help("Write the facts to a file"),
-            )
+            .arg(option("save-facts", "FILE", ValueParser::string(), "Write the facts to a file"))
             .arg(flag("strace", "As 'strace -X raw' shows the calls").conflicts_with_all(["bytes", "undo"]))
             .arg(option(
                 "pcap",
