@@ -99,6 +99,10 @@ impl Stage {
             add chain inet mute out { type filter hook output priority 0; }\n\
             add rule inet mute out meta l4proto ipv6-icmp drop\n";
         lab.gateway.run("nft", &["-f", &scratch.write("mute", chain)]);
+        let known =
+            |ip, end| format!("neigh replace {ip} lladdr 02:00:00:00:00:{end} dev eth0 nud permanent");
+        ip(&lab.client, &known(GATEWAY, "02"));
+        ip(&lab.gateway, &known(CLIENT, "51"));
         up(&lab.gateway, DEVICE, &[&scratch.write("rules", RULES)]);
         let mut events = Events::start(&lab.gateway, DEVICE, &[]);
         let socket = talk::udp(&lab.client, 40_000);
