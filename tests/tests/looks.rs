@@ -4,7 +4,7 @@
 //!
 //! `BLESS=1 cargo test -p e2e --test looks` writes the text anew: read it, it is what people see.
 use e2e::detour::{self, up};
-use e2e::lab::{Lab, CLIENT, GATEWAY};
+use e2e::lab::{ip, Lab, CLIENT, GATEWAY};
 use e2e::listen::Events;
 use e2e::netns::Netns;
 use e2e::serve::Server;
