@@ -4,8 +4,9 @@
  * and enters both keys into the index.
  *
  * The order is what makes it safe without locks. The record is written first; then the reverse key is claimed with
- * NOEXIST, so that of two flows towards one tuple one wins; then the forward key is set. Two CPUs that open the same
- * flow try the same ports in the same order, meet at the reverse key, and the loser adopts the winner's flow.
+ * NOEXIST, so that of two flows towards one tuple one wins; then the forward key likewise. Two CPUs that open the same
+ * flow try the same ports in the same order, meet at the reverse key, or at the forward one if a port got free between
+ * their looks, and the loser adopts the winner's flow.
  */
 #define half_slotN     F(half_slot)
 #define flow_hashN     F(flow_hash)
@@ -260,42 +261,50 @@ __noinline int claim_portN(struct __sk_buff *skb, __u32 try, __u32 now)
 	return claim_reverseN(w, now);
 }
 
-/* Enters the forward key for the slot w->slot. Returns 0 if that is done. IPv6 in a function of its own for the sake of
- * its caller's stack. */
-#if FAMILY == 6
-__noinline int set_forward6(__u32 now)
+/* Enters the forward key for the slot w->slot, unless the flow is there already: two CPUs that open one flow choose two
+ * ports where one gets free between their looks. Then w is about that flow. Returns enum claim. A function by itself
+ * for the sake of its caller's stack. */
+__noinline int set_forwardN(__u32 now)
 {
-	struct work6 *w = this_work6();
-	struct flow6 *owner = 0;
-	index6 index;
-	__u32 *at;
+	struct workN *w = this_workN();
+	struct flowN *owner;
+	struct foundN found;
+	const indexN *index;
+	indexN room;
+	__u32 *at, slot;
+	int error;
 
 	if (!w)
-		return -EEXIST;
-	index = hash_key(&w->packet.key, 0);
-	at = bpf_map_lookup_elem(&idx6, &index);
-	if (at)
-		owner = slot6(READ_ONCE(*at));
-	if (owner && clashes6(owner, w, &index, now))
-		return -EEXIST;
-	return bpf_map_update_elem(&idx6, &index, &w->slot, BPF_ANY);
+		return CLAIM_NO_SPACE;
+	index = index_atN(&w->packet.key, &room);
+	error = bpf_map_update_elem(&idxN, index, &w->slot, BPF_NOEXIST);
+	if (error != -EEXIST)
+		return error ? CLAIM_NO_SPACE : CLAIM_OURS;
+	at = bpf_map_lookup_elem(&idxN, index);
+	slot = at ? READ_ONCE(*at) : SLOT_NONE;
+	if (slot == w->slot)
+		return CLAIM_OURS;
+	if (flow_findN(&w->packet.key, DIR_FORWARD, now, &found)) {
+		w->slot = found.slot;
+		w->rev = found.other;
+		w->marks = found.marks;
+		return CLAIM_ADOPTED;
+	}
+	owner = slotN(slot);
+	if (owner && clashesN(owner, w, index, now))
+		return CLAIM_NO_SPACE;
+	/* Idle for too long; or it leaves on another CPU, which could take our entry for its own. */
+	if (owner && key_equalN(&owner->fwd, &w->packet.key) && !takeN(owner, slot, FLOW_FREE, now))
+		return CLAIM_NO_SPACE;
+	return bpf_map_update_elem(&idxN, index, &w->slot, BPF_ANY) ? CLAIM_NO_SPACE : CLAIM_OURS;
 }
-#else
-static __always_inline int set_forward4(__u32 now)
-{
-	struct work4 *w = this_work4();
-
-	(void)now;
-	return w ? bpf_map_update_elem(&idx4, &w->packet.key, &w->slot, BPF_ANY) : -EEXIST;
-}
-#endif
 
 /* Opens the flow from w->packet.key to w->rev, whose client port may become another. 0, or why there is no flow. */
 static __always_inline enum reason flow_openN(struct __sk_buff *skb, struct workN *w, __u32 now)
 {
 	__u32 slot;
 	struct flowN *f = half_slotN(&slot), *owner;
-	int claim = CLAIM_TAKEN;
+	int claim = CLAIM_TAKEN, entered;
 
 	if (!f)
 		return REASON_NO_SPACE;
@@ -325,22 +334,21 @@ static __always_inline enum reason flow_openN(struct __sk_buff *skb, struct work
 		claim = claim_portN(skb, try, now);
 	if (claim != CLAIM_OURS)
 		f->state = FLOW_FREE;
-	if (claim == CLAIM_ADOPTED) {
-		owner = slotN(w->slot);
-		if (owner)
-			flow_countN(skb, owner, DIR_FORWARD, now);
-	}
 	if (claim == CLAIM_SHARED)
 		return REASON_NONE;
 	if (claim == CLAIM_TAKEN)
 		return REASON_NO_PORT;
 	if (claim == CLAIM_NO_SPACE)
 		return REASON_NO_SPACE;
-	if (!set_forwardN(now))
-		return REASON_NONE;
-	if (claim == CLAIM_OURS) {
+	entered = set_forwardN(now);
+	if (claim == CLAIM_OURS && entered != CLAIM_OURS) {
 		f->state = FLOW_ENDING;
 		leaveN(slot, FLOW_FREE, 0);
 	}
-	return REASON_NO_SPACE;
+	if (claim == CLAIM_ADOPTED || entered == CLAIM_ADOPTED) {
+		owner = slotN(w->slot);
+		if (owner)
+			flow_countN(skb, owner, DIR_FORWARD, now);
+	}
+	return entered == CLAIM_NO_SPACE ? REASON_NO_SPACE : REASON_NONE;
 }
