@@ -160,9 +160,9 @@ fn iperf3_gets_what_it_sent() {
         let end = iperf(&lab, to, options)["end"].clone();
         let bytes = |side: &str| end[side]["bytes"].as_u64().unwrap();
         assert!(bytes("sum_sent") >= 20 << 20, "{to} {options}: {end}");
-        // It stops counting when the sender says that it is done, over another connection.
+        // It stops counting when the sender says that it is done, over another connection: which may overtake this one by far.
         let received = bytes("sum_received");
-        assert!((10 << 20..=bytes("sum_sent")).contains(&received), "{to} {options}: {end}");
+        assert!((1..=bytes("sum_sent")).contains(&received), "{to} {options}: {end}");
     }
     // So slow that a socket's queue holds what comes while a busy machine does not look, for a second.
     for (to, options) in
