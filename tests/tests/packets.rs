@@ -4,6 +4,7 @@
 //! What comes out has to be the packet that the test builds with the other addresses, all checksums computed over the
 //! whole; once as bytes, once with `CHECKSUM_COMPLETE`, where the kernel checks that the card's sum is still right.
 use e2e::bench::{at, both_ways, client, Bench, FAR};
+use e2e::family::Family;
 use e2e::lab::{Lab, CLIENT, GATEWAY, SECOND};
 use e2e::packet::{checksum, Inner, Packet, ACK, FIN, PSH, RST, SYN};
 use e2e::testrun::{Sums, SHOT, UNSPEC};
@@ -174,6 +175,36 @@ fn what_is_not_ours_to_rewrite_passes_untouched() {
             egress.passes(what, &Packet::icmp(GATEWAY, CLIENT, 8, port, 1).frame());
         }
     });
+}
+
+/// RFC 5508, REQ-11: what is neither a ping nor an error is left alone, also beside a ping's flow. Errors quote a packet: these do not.
+#[test]
+fn icmp_of_any_other_kind_passes_untouched() {
+    for family in Family::BOTH {
+        Bench::new(&[]).scenes(|id, ingress, egress| {
+            let (client, far, gateway) = (family.client(), family.far(), family.gateway());
+            let [ask, answer] = family.pick([8, 0], [128, 129]);
+            let asked = Packet::echo(client, far, id, 1).payload(&[0x45; 40]);
+            let echo = |kind: u8, code: u8, src: IpAddr, dst: IpAddr| {
+                let mut packet = asked.clone();
+                let Inner::Icmp { kind: k, code: c, .. } = &mut packet.inner else { panic!() };
+                (*k, *c, packet.src, packet.dst) = (kind, code, src, dst);
+                packet
+            };
+            ingress.rewrites(&asked, &echo(ask, 0, client, gateway));
+            egress.rewrites(&echo(answer, 0, gateway, client), &echo(answer, 0, far, client));
+            for kind in 0..=255 {
+                if kind != ask {
+                    ingress.passes("no question", &echo(kind, 0, client, far).frame());
+                }
+                if kind != answer {
+                    egress.passes("no answer", &echo(kind, 0, gateway, client).frame());
+                }
+                ingress.passes("a code", &echo(kind, 1, client, far).frame());
+                egress.passes("a code", &echo(kind, 1, gateway, client).frame());
+            }
+        });
+    }
 }
 
 #[test]

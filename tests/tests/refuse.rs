@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Rules that reject, over both families: the answer to each packet byte for byte, and what clients hear beside nftables' same
 //! rules.
+use detour::load::gather;
 use e2e::bench::{Bench, Hook};
 use e2e::capture::Wire;
 use e2e::detour::{json, up};
 use e2e::family::Family;
 use e2e::lab::{tell_all_errors, Lab};
 use e2e::packet::{Inner, Packet, ACK, FIN, RST, SYN};
+use e2e::race::on_processor;
 use e2e::six::{bad_checksums, destination_options, extended, hop_by_hop, routing, Extension};
 use e2e::talk;
 use e2e::testrun::{Sums, REDIRECT, SHOT, UNSPEC};
@@ -212,23 +214,64 @@ fn some_are_not_told() {
     }
 }
 
-/// ICMP answers are as many as the kernel's own would be, RSTs are not limited by it either.
+/// ICMP answers are as many as the kernel's own by default (net.ipv4.icmp_msgs_per_sec and icmp_msgs_burst), on each processor.
+/// RSTs are not limited.
 #[test]
 fn answers_have_a_limit() {
-    // A thousand a second are answered, and this takes a fraction of a second for each thousand.
-    const MANY: u16 = 30_000;
+    const PER_SECOND: u64 = 1000;
+    const AT_ONCE: u64 = 50;
+    let hz = u64::from(gather::machine().unwrap().hz);
     for family in Family::BOTH {
         let bench = Bench::new(&["tcp reject with tcp reset", "reject"]);
-        let program = bench.program("ingress");
+        let (program, answers) = (bench.program("ingress"), bench.map("answers"));
         bench.lab.gateway.within(|| {
-            let run = |packet: Packet| program.run_here(&packet.frame(), Sums::None).unwrap().verdict;
-            let told = |packet: &dyn Fn(SocketAddr) -> Packet| {
-                let client = |n| SocketAddr::new(family.client(), n);
-                (0..MANY).filter(|n| run(packet(client(*n))) == REDIRECT).count()
+            on_processor(0);
+            let client = SocketAddr::new(family.client(), 4000);
+            let answered =
+                |packet: Packet| program.run_here(&packet.frame(), Sums::None).unwrap().verdict == REDIRECT;
+            let told = || answered(Packet::udp(client, far(family, 53)));
+            // The first processor's `struct answers`: when it was last raised, and how many are left.
+            let read = || {
+                let all = answers.lookup(&[0; 4]).unwrap().unwrap();
+                let left = u32::from_ne_bytes(all[8..12].try_into().unwrap());
+                (u64::from_ne_bytes(all[..8].try_into().unwrap()), u64::from(left))
             };
-            assert_eq!(told(&|client| Packet::tcp(client, far(family, 80), SYN)), usize::from(MANY));
-            let told = told(&|client| Packet::udp(client, far(family, 53)));
-            assert!((50..usize::from(MANY)).contains(&told), "{told} of {MANY} were answered");
+            let forge = |since: u64, left: u32| {
+                let mut all = answers.lookup(&[0; 4]).unwrap().unwrap();
+                all[..8].copy_from_slice(&since.to_ne_bytes());
+                all[8..12].copy_from_slice(&left.to_ne_bytes());
+                answers.update(&[0; 4], &all, 0).unwrap();
+            };
+            assert!(told(), "the first one");
+            let (mut now, left) = read();
+            assert_eq!(left, AT_ONCE - 1);
+            // After so many ticks in which nobody was told. More may have passed meanwhile, and then it says so.
+            for ticks in [1, 2, 3, hz / 100, hz / 40, hz / 25, hz, 1000 * hz] {
+                let since = now - ticks;
+                let before = (ticks % 3) as u32;
+                forge(since, before);
+                assert!(told(), "{ticks} ticks");
+                let left;
+                (now, left) = read();
+                assert!(now >= since + ticks, "{since} + {ticks} is later than {now}");
+                let due = u64::from(before) + (now - since) * PER_SECOND / hz;
+                assert_eq!(left + 1, due.min(AT_ONCE), "{} ticks of {hz} a second", now - since);
+            }
+            // None is left: nobody is told before the next tick.
+            loop {
+                forge(now, 0);
+                let told = told();
+                let (later, _) = read();
+                assert_eq!(told, later > now, "{now} {later}");
+                if !told {
+                    break;
+                }
+                now = later;
+            }
+            // A fraction of a second.
+            let syns = (0..5000).map(|n| SocketAddr::new(family.client(), n));
+            let mut resets = syns.map(|client| answered(Packet::tcp(client, far(family, 80), SYN)));
+            assert!(resets.all(|answered| answered));
         });
     }
 }
