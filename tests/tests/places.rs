@@ -127,7 +127,7 @@ fn a_link_that_comes_later_leads_nowhere() {
     service.signal(Signal::SIGHUP);
     service.says("RELOADING=1");
     service.says("READY=1");
-    service.logs("events: Permission denied");
+    service.logs("events cannot be written: Permission denied");
     service.signal(Signal::SIGTERM);
     service.ends();
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "before\n");

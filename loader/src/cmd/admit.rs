@@ -105,6 +105,12 @@ fn given<'a>(args: &'a ArgMatches, name: &str) -> Option<&'a String> {
 }
 
 fn text_of(path: &str) -> Result<String, Refusal> {
-    let not_text = |_| Refusal::new(Stage::Usage, format!("{} is not text", path.escape_debug()), "");
+    let not_text = |_| {
+        Refusal::new(
+            Stage::Usage,
+            format!("{} is not text", path.escape_debug()),
+            "keys and signatures are text, as minisign(1) writes them",
+        )
+    };
     String::from_utf8(objects::read(path)?).map_err(not_text)
 }

@@ -3,7 +3,7 @@
 use crate::cmd::Answer;
 use crate::dnat::asked::{Asked, Others};
 use crate::dnat::ranking::{self, By, Choice, Sort, Sum};
-use crate::load::refusal::{Refusal, Stage};
+use crate::load::refusal::Refusal;
 use crate::ui::chart;
 use crate::ui::paper::Paper;
 use crate::ui::{self, sums};
@@ -49,8 +49,7 @@ pub fn answer(all: All, args: &ArgMatches, paper: &Paper) -> Result<Answer, Refu
     };
     if let Some(path) = word("svg") {
         let title = format!("What was asked for on {}, packets", all.device);
-        std::fs::write(path, chart::svg(&title, &shown.bars))
-            .map_err(|e| Refusal::new(Stage::Usage, format!("{}: {e}", path.escape_debug()), ""))?;
+        std::fs::write(path, chart::svg(&title, &shown.bars)).map_err(|e| Refusal::unwritable(path, &e))?;
     }
     let more = |left: usize| match left {
         0 => String::new(),

@@ -75,7 +75,10 @@ pub fn unload_name(args: &ArgMatches, facts: &Facts) -> Result<String, Refusal> 
         (Some(name), _) => Err(Refusal::nothing(name, device)),
         (None, [name]) => Ok((*name).to_string()),
         (None, []) if facts.has_leftovers() => Ok(UP.to_string()),
-        (None, []) => Err(Refusal::new(Stage::No, format!("nothing of ours is on {device}"), "")),
+        (None, []) => {
+            let hint = "'detour list' shows who has something there";
+            Err(Refusal::new(Stage::No, format!("nothing of ours is on {device}"), hint))
+        }
         (None, _) => {
             let hint = format!("name one of: {}", names.join(", "));
             Err(Refusal::new(Stage::Usage, format!("{device} has {} instances", names.len()), hint))

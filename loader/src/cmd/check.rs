@@ -30,9 +30,8 @@ pub fn check(args: &ArgMatches) -> Result<Answer, Refusal> {
 /// The rules of the RULES file and of every `--rule`, in this order; without any, `redirect`.
 pub fn rules(args: &ArgMatches) -> Result<Vec<Rule>, Refusal> {
     let path = args.get_one::<String>("rules");
-    let unreadable = |path: &str, e| Refusal::new(Stage::Usage, format!("{}: {e}", path.escape_debug()), "");
     let file = match path {
-        Some(path) => Some((path.as_str(), std::fs::read(path).map_err(|e| unreadable(path, e))?)),
+        Some(path) => Some((path.as_str(), std::fs::read(path).map_err(|e| Refusal::unreadable(path, &e))?)),
         None => None,
     };
     let given: Vec<&String> = args.get_many::<String>("rule").into_iter().flatten().collect();
@@ -47,6 +46,13 @@ pub fn rules(args: &ArgMatches) -> Result<Vec<Rule>, Refusal> {
             1 => "a fault in the rules".to_string(),
             n => format!("{n} faults in the rules"),
         };
-        Refusal { details: excerpts(&faults), ..Refusal::new(Stage::Usage, count, "") }
+        Refusal {
+            details: excerpts(&faults),
+            ..Refusal::new(
+                Stage::Usage,
+                count,
+                "detour.rules(5) has the language; 'detour check' tries a file",
+            )
+        }
     })
 }

@@ -123,8 +123,7 @@ impl Capture {
         let head = pcapng::begin(device, link, u32::try_from(EVENT_SNAP).unwrap_or(u32::MAX));
         let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
         let start = since_1970().saturating_sub(monotonic);
-        let unwritable =
-            |e: std::io::Error| Refusal::new(Stage::Usage, format!("{}: {e}", path.escape_debug()), "");
+        let unwritable = |e: std::io::Error| Refusal::unwritable(path, &e);
         let mut file = File::create(path).map_err(unwritable)?;
         file.write_all(&head).map_err(unwritable)?;
         Ok(Capture { file, path: path.to_owned(), start })
@@ -135,7 +134,7 @@ impl Capture {
         let time = self.start.saturating_add(frame.time);
         let block =
             pcapng::packet(time, frame.length, &frame.bytes, frame.stage < 2, &ui::events::comment(event));
-        let failed = |e| Refusal::new(Stage::Kernel, format!("{}: {e}", self.path.escape_debug()), "");
+        let failed = |e| Refusal { stage: Stage::Kernel, ..Refusal::unwritable(&self.path, &e) };
         self.file.write_all(&block).map_err(failed)
     }
 }

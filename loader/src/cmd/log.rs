@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! What `run` has to say to lines on stderr, and its events to lines of a file, if there is one.
 use crate::load::file::Growing;
-use crate::load::refusal::{Refusal, Stage};
+use crate::load::refusal::Refusal;
 use clap::ArgMatches;
 
 /// Priorities of syslog(3).
@@ -24,7 +24,7 @@ impl Log {
     /// With the file of `--events`, which is made if it is not there.
     pub fn open(args: &ArgMatches) -> Result<Log, Refusal> {
         let path = args.get_one::<String>("events");
-        let open = |path: &String| Growing::open(path).map_err(|e| refuse(path, &e));
+        let open = |path: &String| Growing::open(path).map_err(|e| Refusal::unwritable(path, &e));
         let priorities = std::env::var_os("JOURNAL_STREAM").is_some();
         Ok(Log { priorities, events: path.map(open).transpose()?, missing: 0 })
     }
@@ -68,7 +68,7 @@ impl Log {
     /// The file that has the name now: logrotate(8) moves the old one away. Where there is none, the old one goes on.
     pub fn reopen(&mut self) -> Result<(), Refusal> {
         match &mut self.events {
-            Some(file) => file.reopen().map_err(|e| refuse(file.path(), &e)),
+            Some(file) => file.reopen().map_err(|e| Refusal::unwritable(file.path(), &e)),
             None => Ok(()),
         }
     }
@@ -76,12 +76,4 @@ impl Log {
 
 fn shown(file: &Growing) -> String {
     file.path().escape_debug().to_string()
-}
-
-fn refuse(path: &str, error: &std::io::Error) -> Refusal {
-    Refusal::new(
-        Stage::Usage,
-        format!("{}: {error}", path.escape_debug()),
-        "a file in a folder that is there",
-    )
 }

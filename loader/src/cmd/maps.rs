@@ -44,7 +44,13 @@ pub fn map(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> 
         "get" => {
             let wanted = bytes(text(args, "key"), key, map.key_size())?;
             let found = map.lookup(&wanted).map_err(|e| refused(name, &e))?;
-            let nothing = || Refusal::new(Stage::No, format!("'{}' has no such element", escape(name)), "");
+            let nothing = || {
+                Refusal::new(
+                    Stage::No,
+                    format!("'{}' has no such element", escape(name)),
+                    "'detour map dump' shows all that it has",
+                )
+            };
             vec![(wanted, found.ok_or_else(nothing)?)]
         }
         _ => {
@@ -100,8 +106,7 @@ impl Here {
         let sha256 = instance.record.as_ref().map(|r| r.object_sha256);
         let object = match args.get_one::<String>("types") {
             Some(path) => {
-                let bytes = std::fs::read(path)
-                    .map_err(|e| Refusal::new(Stage::Usage, format!("{}: {e}", path.escape_debug()), ""))?;
+                let bytes = std::fs::read(path).map_err(|e| Refusal::unreadable(path, &e))?;
                 let object = Object::parse(&bytes).map_err(|e| Refusal::from(e).about(path))?;
                 if Some(object.sha256) != sha256 {
                     let what = format!("{} is not what '{name}' was loaded from", path.escape_debug());

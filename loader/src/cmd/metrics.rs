@@ -2,7 +2,7 @@
 //! `metrics [DEV]`: what is up as numbers for Prometheus, on stdout or into a file that is replaced as a whole.
 use crate::cmd::{look, Answer, Context};
 use crate::load::file::replace;
-use crate::load::refusal::{Refusal, Stage};
+use crate::load::refusal::Refusal;
 use crate::ui;
 use clap::ArgMatches;
 
@@ -11,13 +11,7 @@ pub fn metrics(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refus
     let (all, _) = look::all(context, args.get_one("dev"))?;
     let (mut text, json) = (ui::metrics::text(&all), ui::metrics::json(&all));
     if let Some(path) = args.get_one::<String>("file") {
-        replace(path, &text).map_err(|e| {
-            Refusal::new(
-                Stage::Usage,
-                format!("{}: {e}", path.escape_debug()),
-                "a file in a folder that is there",
-            )
-        })?;
+        replace(path, &text).map_err(|e| Refusal::unwritable(path, &e))?;
         text.clear();
     }
     Ok(Answer::done(text, json))

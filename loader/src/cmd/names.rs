@@ -20,7 +20,7 @@ const EVERY: Duration = Duration::from_secs(1);
 pub fn read(args: &ArgMatches) -> Result<Names, Refusal> {
     let mut names = Names::default();
     if let Some(path) = args.get_one::<String>("names") {
-        names.read(&text(path).map_err(|e| refuse(path, &e, Stage::Usage))?);
+        names.read(&text(path).map_err(|e| Refusal::unreadable(path, &e))?);
     }
     Ok(names)
 }
@@ -32,10 +32,6 @@ fn text(path: &str) -> std::io::Result<String> {
         return Err(std::io::Error::new(ErrorKind::FileTooLarge, "more than 16 MiB of names"));
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn refuse(path: &str, error: &std::io::Error, stage: Stage) -> Refusal {
-    Refusal::new(stage, format!("{}: {error}", path.escape_debug()), "")
 }
 
 /// Rows get their names.
@@ -84,7 +80,7 @@ impl Kept {
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(refuse(path, &error, Stage::Usage)),
+                Err(error) => return Err(Refusal::unreadable(path, &error)),
             }
         }
         Ok(Kept { names, news: false, path, next: None })
@@ -113,7 +109,8 @@ impl Kept {
             return Ok(());
         }
         self.next = Instant::now().checked_add(EVERY);
-        replace(path, &self.names.hosts()).map_err(|e| refuse(path, &e, Stage::Kernel))?;
+        let failed = |e| Refusal { stage: Stage::Kernel, ..Refusal::unwritable(path, &e) };
+        replace(path, &self.names.hosts()).map_err(failed)?;
         self.news = false;
         Ok(())
     }

@@ -166,7 +166,7 @@ pub fn resolved(
 
 /// The bytes of a file that may be an object.
 pub fn read(path: &str) -> Result<Vec<u8>, Refusal> {
-    let failed = |e: std::io::Error| Refusal::new(Stage::Usage, format!("{}: {e}", path.escape_debug()), "");
+    let failed = |e: std::io::Error| Refusal::unreadable(path, &e);
     // Not to wait for whoever might write to a pipe of that name.
     let at_once = nix::fcntl::OFlag::O_NONBLOCK.bits();
     let mut file = OpenOptions::new().read(true).custom_flags(at_once).open(path).map_err(failed)?;

@@ -36,7 +36,10 @@ pub fn plan(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
         save(path, &packets::write_netlink(&messages(&planned.plan)))?;
     }
     if let Some(path) = args.get_one::<String>("against") {
-        let bad = |why: String| Refusal::new(Stage::Usage, format!("{}: {why}", path.escape_debug()), "");
+        let bad = |why: String| {
+            let hint = "'--transcript FILE' of the command writes one, 'detour plan … -j > FILE' a plan";
+            Refusal::new(Stage::Usage, format!("{}: {why}", path.escape_debug()), hint)
+        };
         let text = String::from_utf8(objects::read(path)?).map_err(|e| bad(e.to_string()))?;
         let (found, text) = against(&planned.plan, &text, false).map_err(bad)?;
         let code = u8::from(!found.is_empty());
@@ -154,8 +157,7 @@ fn messages(plan: &Plan) -> Vec<Vec<u8>> {
 }
 
 fn save(path: &str, bytes: &[u8]) -> Result<(), Refusal> {
-    std::fs::write(path, bytes)
-        .map_err(|e| Refusal::new(Stage::Usage, format!("{}: {e}", path.escape_debug()), ""))
+    std::fs::write(path, bytes).map_err(|e| Refusal::unwritable(path, &e))
 }
 
 /// An option that `apply` has not: it always looks at the machine.
@@ -185,7 +187,7 @@ fn facts(context: &mut Context, args: &ArgMatches) -> Result<(Facts, Option<Runn
                 let hint = "'detour plan … --save-facts FILE' makes one";
                 Refusal::new(Stage::Usage, format!("{}: {why}", path.escape_debug()), hint)
             };
-            let text = std::fs::read_to_string(path).map_err(|e| bad(e.to_string()))?;
+            let text = std::fs::read_to_string(path).map_err(|e| Refusal::unreadable(path, &e))?;
             let value: Value = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
             let facts = facts_json::read(&value).ok_or_else(|| bad("these are no facts".into()))?;
             if facts.device.name != device {

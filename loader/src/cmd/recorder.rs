@@ -68,5 +68,6 @@ impl Recorder {
 }
 
 fn refuse(path: &str, error: &std::io::Error, stage: Stage) -> Refusal {
-    Refusal::new(stage, format!("the transcript {} cannot be written: {error}", path.escape_debug()), "")
+    let refusal = Refusal::unwritable(path, error);
+    Refusal { stage, what: format!("the transcript {}", refusal.what), ..refusal }
 }

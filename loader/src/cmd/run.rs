@@ -9,7 +9,7 @@ use crate::dnat::events::{What, KINDS};
 use crate::dnat::listener::Listener;
 use crate::load::allowed::{DOWN, GROWS, METRICS, RUN};
 use crate::load::changes::Changes;
-use crate::load::file::replace;
+use crate::load::file::{replace, replaceable};
 use crate::load::home::BPFFS;
 use crate::load::notify::Notify;
 use crate::load::places::Places;
@@ -36,6 +36,9 @@ pub fn run(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> 
     let changes = Changes::open().map_err(failed)?;
     let mut names = Kept::open(args)?;
     names.write_anew()?;
+    if let Some(path) = args.get_one::<String>("metrics-file") {
+        replaceable(path).map_err(|e| Refusal::unwritable(path, &e))?;
+    }
     let log = Log::open(args)?;
     let applied = up::up(context, args)?;
     log.line(INFO, applied.text.trim_end());
@@ -289,8 +292,7 @@ impl Service {
         let all = look::all(context, Some(&self.device));
         context.unlock();
         let written = all.and_then(|(all, _)| {
-            replace(path, &ui::metrics::text(&all))
-                .map_err(|e| Refusal::new(Stage::Usage, format!("{}: {e}", path.escape_debug()), ""))
+            replace(path, &ui::metrics::text(&all)).map_err(|e| Refusal::unwritable(path, &e))
         });
         if let Err(refusal) = written {
             self.log.line(ERROR, &refusal.to_string());

@@ -31,6 +31,7 @@ pub fn words(args: &ArgMatches) -> String {
 
 /// What is wrong with it.
 pub fn refuse(fault: Box<Diagnostic>) -> Refusal {
-    let refusal = Refusal::new(Stage::Usage, "a fault in the conditions", "");
+    let refusal =
+        Refusal::new(Stage::Usage, "a fault in the conditions", "'detour help flush' has their words");
     Refusal { details: excerpt(&fault), ..refusal }
 }

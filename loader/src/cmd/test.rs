@@ -17,10 +17,11 @@ pub fn test(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
     let named = objects::open_for_kernel(args)?;
     let get = |name: &str| args.get_one::<String>(name).map(String::as_str).unwrap_or_default();
     let (program, path) = (get("program"), get("packet"));
-    let unreadable =
-        |what: String| Refusal::new(Stage::Usage, format!("{}: {what}", path.escape_debug()), "");
-    let bytes = std::fs::read(path).map_err(|e| unreadable(e.to_string()))?;
-    let packets = packets::read(&bytes).map_err(|why| unreadable(format!("is {why}")))?;
+    let bytes = std::fs::read(path).map_err(|e| Refusal::unreadable(path, &e))?;
+    let packets = packets::read(&bytes).map_err(|why| {
+        let hint = "packets come as pcap ('tcpdump -w FILE'), or one as hex";
+        Refusal::new(Stage::Usage, format!("{} is {why}", path.escape_debug()), hint)
+    })?;
     let (_, plan) = attach::dry_run_plan(&named, args, &gather::machine()?)?;
     let symbols = context.execute(&plan, Some(&named.object))?;
     let handle = symbols.handle(&prog_symbol(program)).map_err(refused)?;
@@ -31,8 +32,7 @@ pub fn test(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
     }
     if let Some(out) = args.get_one::<String>("out") {
         let after: Vec<Vec<u8>> = runs.iter().map(|run| run.packet.clone()).collect();
-        std::fs::write(out, packets::write(&after))
-            .map_err(|e| Refusal::new(Stage::Usage, format!("{}: {e}", out.escape_debug()), ""))?;
+        std::fs::write(out, packets::write(&after)).map_err(|e| Refusal::unwritable(out, &e))?;
     }
     let both: Vec<(&Vec<u8>, &Outcome)> = packets.iter().zip(&runs).collect();
     let text = both.iter().map(|(packet, run)| line(packet, run)).collect::<String>();

@@ -227,7 +227,8 @@ fn refuse(error: &ControlError, device: &str) -> Refusal {
             "Ethernet and what looks like it, lo, tun, PPP and WireGuard devices work"
         }
         ControlError::Masquerade(..) => "without `masquerade` it is reached as this machine routes to it",
-        ControlError::Leak | ControlError::Option(_) => "",
+        ControlError::Leak => "leave one of them out: --when-full hold, drop or reject",
+        ControlError::Option(_) => "'detour help up' has the defaults",
     };
     Refusal::new(Stage::Usage, format!("{device}: {error}"), hint)
 }

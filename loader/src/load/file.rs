@@ -3,27 +3,34 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Writes beside the file, then renames: a reader sees the old one or the new one, never a part.
 pub fn replace(path: &str, text: &str) -> io::Result<()> {
+    let (mut file, beside) = new_beside(path)?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| std::fs::rename(&beside, path));
+    if written.is_err() {
+        // What cannot be removed could not be made either.
+        let _ = std::fs::remove_file(&beside);
+    }
+    written
+}
+
+/// Whether [`replace`] finds a place to write: who serves for weeks is to know before.
+pub fn replaceable(path: &str) -> io::Result<()> {
+    let (_, beside) = new_beside(path)?;
+    std::fs::remove_file(beside)
+}
+
+/// The new file, and what it is called until it takes the place of `path`.
+fn new_beside(path: &str) -> io::Result<(File, PathBuf)> {
     let path = Path::new(path);
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
     // The textfile collector reads *.prom only. What a killed process left is in the way of a new file, and a link that
     // somebody else put there is not followed.
     let beside = path.with_file_name(format!(".{name}.new"));
     let _ = std::fs::remove_file(&beside);
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&beside)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .and_then(|()| std::fs::rename(&beside, path));
-    if written.is_err() {
-        // What cannot be removed could not be made either.
-        let _ = std::fs::remove_file(&beside);
-    }
-    written
+    Ok((OpenOptions::new().write(true).create_new(true).open(&beside)?, beside))
 }
 
 /// A file that lines are appended to.

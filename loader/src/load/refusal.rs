@@ -3,6 +3,8 @@
 use crate::load::tc::{protocol_name, Filter, EGRESS};
 use crate::object::{Object, ObjectError};
 use std::fmt;
+use std::io::{self, ErrorKind};
+use std::path::Path;
 
 /// Exit codes of the program; 0 is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +69,35 @@ impl Refusal {
             "schema": "detour.error/1", "code": self.stage as u8, "stage": stage,
             "error": self.what, "hint": self.hint, "details": self.details,
         })
+    }
+
+    /// A file that was named and cannot be read.
+    pub fn unreadable(path: &str, error: &io::Error) -> Refusal {
+        let hint = match error.kind() {
+            ErrorKind::NotFound => "nothing has this name: look at 'ls', and from which folder it is named",
+            ErrorKind::PermissionDenied => "run as somebody who may read it",
+            ErrorKind::IsADirectory => "that is a folder: name a file in it",
+            ErrorKind::NotADirectory => "a part of this path is a file: name the file itself",
+            _ => "name a file that can be read",
+        };
+        Refusal::new(Stage::Usage, format!("{}: {error}", path.escape_debug()), hint)
+    }
+
+    /// A file that was named and cannot be written.
+    pub fn unwritable(path: &str, error: &io::Error) -> Refusal {
+        let hint = match (error.kind(), Path::new(path).parent()) {
+            (ErrorKind::NotFound, Some(folder)) if !folder.as_os_str().is_empty() => {
+                format!(
+                    "its folder has to be there: mkdir -p {}",
+                    folder.display().to_string().escape_debug()
+                )
+            }
+            (ErrorKind::PermissionDenied, _) => "name one where this user may write".into(),
+            (ErrorKind::IsADirectory, _) => "that is a folder: name a file in it".into(),
+            (ErrorKind::NotADirectory, _) => "a part of this path is a file: name one in a folder".into(),
+            _ => "name one where there is room, and that may be written".into(),
+        };
+        Refusal::new(Stage::Usage, format!("{} cannot be written: {error}", path.escape_debug()), hint)
     }
 
     pub(crate) fn name(name: &str) -> Refusal {

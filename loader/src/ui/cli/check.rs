@@ -119,7 +119,12 @@ pub(super) fn verify() -> Command {
         .arg(option("rules", "FILE", ValueParser::string(), "The rules that should be in force"))
         .arg(super::args::rule())
         .args(limits::options());
-    reading(load::with_btf(command))
+    // Alone it would be read and mean nothing.
+    let command = load::with_btf(command).mut_args(|arg| match arg.get_id().as_str() {
+        "file" | "live" => arg,
+        _ => arg.requires("live"),
+    });
+    reading(command)
 }
 
 /// What is in a policy (audit/policy.rs).
