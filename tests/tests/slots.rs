@@ -1,19 +1,13 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! A slot goes from one flow to the next: the one before is found until its keys have left the index, on every processor.
-use ::detour::dnat::running::entries;
 use detour_sys::{call, commands, Map, Value};
 use e2e::bench::{at, client, Bench, FAR};
 use e2e::detour::{json, up};
 use e2e::lab::{Lab, GATEWAY};
 use e2e::packet::{Packet, ACK, SYN};
-use e2e::race::{on_processor, race};
+use e2e::race::on_processor;
 use e2e::testrun::{Outcome, Program, Sums, SHOT, UNSPEC};
-use e2e::tools::Scratch;
-use e2e::version::compile;
-use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Half-open slots of a processor.
 const RING: u16 = 16;
@@ -25,8 +19,7 @@ const FWD: usize = 8;
 const REV: usize = FWD + 16;
 const STATE: usize = REV + 16;
 const LAST: usize = STATE + 12;
-/// States: `FLOW_FREE`, `FLOW_OPENING`, `FLOW_CONFIRMED`, `FLOW_ENDING`.
-const FREE: u8 = 0;
+/// States: `FLOW_OPENING`, `FLOW_CONFIRMED`, `FLOW_ENDING`.
 const OPENING: u8 = 1;
 const CONFIRMED: u8 = 5;
 const ENDING: u8 = 7;
@@ -219,85 +212,4 @@ fn a_confirmed_flow_that_leaves_keeps_its_slot_until_it_has() {
         assert_eq!(table.slot(&key(client(5000), far)), Some(slot), "now it has the slot");
         assert_eq!((table.slot(&one), table.slot(&before[REV..STATE])), (None, None));
     });
-}
-
-/// Two processors open flows, more than their rings have room for, each in an order of its own: what one is about to open or to
-/// find the other one evicts, and now and then both open the same. Every second flow wants the tuple of another one.
-#[test]
-fn no_flow_loses_a_key_to_the_end_of_the_one_before_it() {
-    storm(&[]);
-}
-
-/// The same with programs that stand still where one that ends a flow could be interrupted. A flow that others could open
-/// anew before its keys are gone loses them there.
-#[test]
-fn nor_where_that_end_takes_its_time() {
-    let linger = "/* Up to some microseconds. */\n__noinline int linger(void)\n{\n\t__u32 n = bpf_get_prandom_u32() & 255;\n\n\t\
-                  for (__u32 i = 0; i < 256 && i < n; i++)\n\t\tbpf_get_prandom_u32();\n\treturn 0;\n}\n\n#define TAGS_MAX 2";
-    let edits = [
-        ("frame.h", "#define TAGS_MAX 2", linger),
-        ("leave.h", "\tforget_reverseN(", "\tlinger();\n\tforget_reverseN("),
-        ("leave.h", "\tforget_forwardN(", "\tlinger();\n\tforget_forwardN("),
-        ("flow.h", "\tif (at && *at == slot)\n", "\tif (at && *at == slot && !linger())\n"),
-    ];
-    let scratch = Scratch::new();
-    storm(&["--object", &compile(&scratch, "lingers.bpf.o", &edits)]);
-}
-
-fn storm(options: &[&str]) {
-    const STEPS: usize = 40_000;
-    const EACH: usize = 20;
-    const FLOWS: usize = 2 * RING as usize + 8;
-    let bench = bench(options);
-    let table = Table::of(&bench);
-    let far = |n: usize| at(if n % 2 == 0 { FAR } else { FAR_TOO }, 80);
-    let syn = |n: usize| Packet::tcp(client(5000 + n as u16 / 2), far(n), SYN).frame();
-    let frames: Vec<Vec<u8>> = (0..FLOWS).map(syn).collect();
-    // A generator with a full period of 2^64 (Knuth), so that each order is the same each time.
-    let orders = [1_u64, 2].map(|seed| {
-        let next =
-            |x: &u64| Some(x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407));
-        let order: Vec<usize> =
-            std::iter::successors(Some(seed), next).map(|x| (x >> 33) as usize % FLOWS).take(STEPS).collect();
-        order
-    });
-    let broken = AtomicUsize::new(0);
-    // While nobody does anything: each flow has both its keys, no other flow has them, and what is in the index is some
-    // flow's.
-    let check = |n: usize| {
-        let (mut alive, mut keys) = (0, BTreeSet::new());
-        for slot in (0..2 * u32::from(RING)).map(u32::to_ne_bytes) {
-            let flow = table.slots.lookup(&slot).unwrap().unwrap();
-            if flow[STATE] == OPENING {
-                alive += 1;
-                let [forward, reverse] = [&flow[FWD..REV], &flow[REV..STATE]];
-                assert_eq!(table.slot(reverse), Some(slot.to_vec()), "step {n}: {flow:02x?}");
-                assert_eq!(table.slot(forward), Some(slot.to_vec()), "step {n}: {flow:02x?}");
-                keys.extend([forward.to_vec(), reverse.to_vec()]);
-            } else {
-                assert_eq!(flow[STATE], FREE, "step {n}: nobody is about to do anything");
-            }
-        }
-        let index = entries(&table.index).unwrap().into_iter().map(|(key, _)| key);
-        assert_eq!(index.collect::<BTreeSet<_>>(), keys, "step {n}");
-        alive
-    };
-    let step = |side: usize, n: usize| {
-        if n % EACH < EACH - 1 {
-            return table.ingress.run_here(&frames[orders[side][n]], Sums::None).unwrap().verdict == UNSPEC;
-        }
-        // The other side waits meanwhile. A panic here would leave it waiting, so it is told.
-        if side == 0 && catch_unwind(AssertUnwindSafe(|| check(n))).is_err() {
-            broken.fetch_add(1, Ordering::Relaxed);
-        }
-        true
-    };
-    let (passed, overlaps) = race(&bench.lab.gateway, STEPS, step);
-    let dropped = passed.iter().flatten().filter(|passed| !**passed).count();
-    println!("{overlaps} of {STEPS} steps overlapped, {dropped} packets were dropped");
-    assert!(overlaps * 10 > STEPS, "{overlaps} steps overlapped: this shows little");
-    assert_eq!(broken.load(Ordering::Relaxed), 0, "keys were lost");
-    // Whose next slot somebody else is about to empty, or whose own tuple is still leaving, has no room; hardly ever.
-    assert!(dropped * 100 < STEPS, "{dropped} packets were dropped");
-    assert!(check(STEPS) > usize::from(RING));
 }
