@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! A reason and a place in a text -> a message that says what, where and how to mend it.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::rules::Family;
@@ -40,6 +41,8 @@ pub enum Reason {
     PrefixLength(String, Family),
     /// A word that is no number.
     Number(String),
+    /// A comparison other than `!=`.
+    Operator(String),
     /// A number above the highest that the field takes.
     TooLarge {
         /// `port` or `protocol`.
@@ -73,18 +76,52 @@ pub enum Reason {
 
 impl Reason {
     /// How to mend it, where that is not said by the message.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
+        let hint = match self {
             Self::PortWithoutProtocol => {
-                Some("say which protocol first: `tcp redirect to :8080`, `udp dnat to 192.0.2.1:53`")
+                "say which protocol first: `tcp redirect to :8080`, `udp dnat to 192.0.2.1:53`"
             }
-            Self::Number(_) => Some("names of services are not looked up"),
-            Self::Conflict(_) => Some("all conditions of a rule must hold at once; make two rules of it"),
-            Self::ResetWithoutTcp => Some("`reject` alone tells clients of every protocol"),
-            Self::SctpPort => Some("make two rules of it, and leave out the port for SCTP"),
-            _ => None,
-        }
+            Self::Number(found) => return number_hint(found),
+            Self::Operator(found) => match found.as_str() {
+                "==" | "=" | "eq" => "a value alone means equal",
+                "!" | "ne" => "unequal is `!=`",
+                _ => "a range has both ends, such as 0-1023",
+            },
+            Self::Address(found, _) if a_name(found) => "names of hosts are not looked up",
+            Self::Conflict(_) => "all conditions of a rule must hold at once; make two rules of it",
+            Self::ResetWithoutTcp => "`reject` alone tells clients of every protocol",
+            Self::SctpPort => "make two rules of it, and leave out the port for SCTP",
+            _ => return None,
+        };
+        Some(hint.into())
     }
+}
+
+/// What may have been meant by something that is no plain decimal number.
+fn number_hint(found: &str) -> Option<Cow<'static, str>> {
+    let hexadecimal = found.strip_prefix("0x").or_else(|| found.strip_prefix("0X"));
+    if let Some(number) = hexadecimal.and_then(|digits| u16::from_str_radix(digits, 16).ok()) {
+        Some(format!("numbers are decimal: {number}").into())
+    } else if let (true, Ok(number)) = (found.starts_with('0'), octal(found)) {
+        Some(format!("numbers have no leading zeros; nft reads this as {number}").into())
+    } else if found.is_empty() {
+        Some("a range has both ends, such as 0-1023".into())
+    } else if ["accept", "drop", "reject", "redirect", "dnat", "counter"].contains(&found) {
+        Some("a value is missing before it".into())
+    } else if a_name(found) {
+        Some("names of services are not looked up".into())
+    } else {
+        None
+    }
+}
+
+/// Octal where it can be, as nft and C have it.
+fn octal(digits: &str) -> Result<u16, std::num::ParseIntError> {
+    u16::from_str_radix(digits, 8).or_else(|_| digits.parse())
+}
+
+fn a_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
 }
 
 impl std::error::Error for Diagnostic {}
@@ -120,6 +157,7 @@ impl fmt::Display for Reason {
                 )
             }
             Self::Number(found) => write!(f, "`{}` is no number", found.escape_debug()),
+            Self::Operator(found) => write!(f, "`{}` is not known here", found.escape_debug()),
             Self::TooLarge { what, found, highest } => {
                 write!(f, "{what} {} is above {highest}", found.escape_debug())
             }

@@ -164,6 +164,7 @@ fn less(line: &str, reason: &Reason) -> &'static str {
             "a redirection's port without a colon"
         }
         Reason::Number(_) => "names of services, numbers in another form than plain decimal",
+        Reason::Operator(_) => "comparisons other than `!=`",
         Reason::Address(text, _) if text.contains(":::") => "a port after an IPv6 target without brackets",
         Reason::Address(text, _) if text.contains('-') => "ranges of targets",
         Reason::Address(..) => "names of hosts, addresses in another form than the usual",
@@ -177,7 +178,7 @@ fn less(line: &str, reason: &Reason) -> &'static str {
 }
 
 /// All of the above.
-const DIFFERENCES: [&str; 20] = [
+const DIFFERENCES: [&str; 21] = [
     "a protocol's bare name",
     "`masquerade` after `dnat to`",
     "a target of the other family than the table's",
@@ -189,6 +190,7 @@ const DIFFERENCES: [&str; 20] = [
     "a blank before a target's port",
     "a redirection's port without a colon",
     "names of services, numbers in another form than plain decimal",
+    "comparisons other than `!=`",
     "a port after an IPv6 target without brackets",
     "ranges of targets",
     "names of hosts, addresses in another form than the usual",
@@ -234,8 +236,70 @@ fn nft_and_we_agree_except_where_we_say_so() {
     }
 }
 
+/// What nft keeps of a line in a table of IPv4, or nothing where it refuses the line.
+fn kept(lines: &[&str]) -> Vec<String> {
+    let script = "nft add table t && nft add chain t c && while read -r line; do
+        nft add rule t c \"$line\" 2>&1 >&- | sed 's/.*/REFUSED/;q'; nft list chain t c; echo END; nft flush chain t c; done";
+    let shell = ["-Urn", "sh", "-ec", script];
+    let nft = Command::new("unshare").args(shell).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut nft = nft.expect("unshare of util-linux");
+    nft.stdin.take().unwrap().write_all((lines.join("\n") + "\n").as_bytes()).unwrap();
+    let out = nft.wait_with_output().unwrap();
+    let text = String::from_utf8(out.stdout).unwrap();
+    let all: Vec<String> = text.split_terminator("END\n").map(str::to_owned).collect();
+    assert_eq!((all.len(), out.status.success()), (lines.len(), true), "{text}");
+    all
+}
+
+/// Lines that only nft takes, what is hinted, and the line as it should be: nft understands both alike.
+#[test]
+fn what_is_hinted_is_what_nft_understands() {
+    let lines = [
+        ("tcp dport 080 drop", "numbers have no leading zeros; nft reads this as 80", "tcp dport 80 drop"),
+        ("tcp dport 010 drop", "numbers have no leading zeros; nft reads this as 8", "tcp dport 8 drop"),
+        ("tcp dport 0x50 drop", "numbers are decimal: 80", "tcp dport 80 drop"),
+        ("tcp dport != 0X1F drop", "numbers are decimal: 31", "tcp dport != 31 drop"),
+        ("tcp dport 80-0x5a drop", "numbers are decimal: 90", "tcp dport 80-90 drop"),
+        ("meta l4proto 0x06 drop", "numbers are decimal: 6", "meta l4proto 6 drop"),
+        ("tcp dport == 80 drop", "a value alone means equal", "tcp dport 80 drop"),
+        ("tcp dport ==80 drop", "a value alone means equal", "tcp dport 80 drop"),
+        ("tcp dport eq 80 drop", "a value alone means equal", "tcp dport 80 drop"),
+        ("tcp dport == { 80, 81 } drop", "a value alone means equal", "tcp dport { 80, 81 } drop"),
+        ("meta l4proto == tcp drop", "a value alone means equal", "meta l4proto tcp drop"),
+        ("ip saddr == 192.0.2.1 drop", "a value alone means equal", "ip saddr 192.0.2.1 drop"),
+        ("ip saddr ne 192.0.2.1 drop", "unequal is `!=`", "ip saddr != 192.0.2.1 drop"),
+        ("tcp dport http drop", "names of services are not looked up", "tcp dport 80 drop"),
+        ("ip saddr localhost drop", "names of hosts are not looked up", "ip saddr 127.0.0.1 drop"),
+    ];
+    let theirs = kept(&lines.iter().flat_map(|(line, _, mended)| [*line, *mended]).collect::<Vec<_>>());
+    for ((line, hint, mended), theirs) in lines.iter().zip(theirs.chunks_exact(2)) {
+        assert!(theirs[0].contains(" drop") && !theirs[0].contains("REFUSED"), "{line}: {}", theirs[0]);
+        assert_eq!(theirs[0], theirs[1], "{line}");
+        let parsed = |text: &str| parse(&[Source { name: "", text: text.as_bytes() }]);
+        let reason = &parsed(line).expect_err(line)[0].reason;
+        assert_eq!(reason.hint().as_deref(), Some(*hint), "{line}: {reason}");
+        assert!(parsed(mended).is_ok(), "{mended}");
+    }
+    // Here nft's line is not ours in other words, or nft takes it as little as we do.
+    for (line, hint) in [
+        ("tcp dport < 1024 drop", Some("a range has both ends, such as 0-1023")),
+        ("tcp dport >=1024 drop", Some("a range has both ends, such as 0-1023")),
+        ("tcp dport 1024- drop", Some("a range has both ends, such as 0-1023")),
+        ("tcp dport ! 80 drop", Some("unequal is `!=`")),
+        ("ip saddr !192.0.2.1 drop", Some("unequal is `!=`")),
+        ("tcp dport = 80 drop", Some("a value alone means equal")),
+        ("tcp dport drop", Some("a value is missing before it")),
+        ("tcp dport 80:90 drop", None),
+        ("tcp dport 0x drop", None),
+        ("ip saddr 10.1 drop", None),
+    ] {
+        let reason = &parse(&[Source { name: "", text: line.as_bytes() }]).expect_err(line)[0].reason;
+        assert_eq!(reason.hint().as_deref(), hint, "{line}: {reason}");
+    }
+}
+
 /// Each difference once, for chance may miss it.
-const ALWAYS: [&str; 21] = [
+const ALWAYS: [&str; 22] = [
     "tcp drop",
     "dnat to 192.0.2.1 masquerade",
     "reject with icmp 3",
@@ -248,6 +312,7 @@ const ALWAYS: [&str; 21] = [
     "tcp dport 80 dnat to 192.0.2.1 :80",
     "tcp dport 80 redirect to 80",
     "tcp dport http drop",
+    "tcp dport < 1024 drop",
     "tcp dport 80 dnat to 192.0.2.1-192.0.2.9",
     "ip saddr 10.1 drop",
     "dnat to 0.0.0.0",

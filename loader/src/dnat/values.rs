@@ -13,6 +13,10 @@ pub(super) fn element(word: Word, field: Field, expected: &'static str) -> Resul
     if matches!(word.text, "{" | "}" | "," | "!=") {
         return Err(word.expected(expected));
     }
+    if let Some(operator) = operator(word.text) {
+        let reason = Reason::Operator(operator.to_owned());
+        return Err(Fault { first: word.first, len: operator.len(), reason });
+    }
     let value = |text: &str| match field {
         Field::Address(family, _) => address(text, family).map(number),
         Field::Port(..) => decimal(text, "port", field.highest()),
@@ -40,6 +44,15 @@ pub(super) fn element(word: Word, field: Field, expected: &'static str) -> Resul
         return Err(word.fault(Reason::Descending));
     }
     Ok(interval)
+}
+
+/// The comparison that a word is, or begins with.
+fn operator(text: &str) -> Option<&str> {
+    if ["eq", "ne", "lt", "gt", "le", "ge"].contains(&text) {
+        return Some(text);
+    }
+    let signs = text.find(|c: char| !"=!<>".contains(c)).unwrap_or(text.len());
+    text.get(..signs).filter(|signs| !signs.is_empty())
 }
 
 /// Where `dnat to` leads: an address of `family` (of either when `None`) and perhaps a port.

@@ -23,7 +23,7 @@ pub fn excerpt(diagnostic: &Diagnostic) -> String {
     let mut out = format!("{diagnostic}\n  {line}\n  {:before$}{caret}", "");
     if let Some(hint) = reason.hint() {
         out.push_str("\n  hint: ");
-        out.push_str(hint);
+        out.push_str(&hint);
     }
     out
 }
@@ -62,9 +62,9 @@ mod tests {
     #[test]
     fn a_hint_follows_and_escapes_keep_the_caret_in_place() {
         assert_eq!(
-            shown("\ttcp dport \x1b[1mhttp redirect"),
-            "web.rules:1:12: `\\u{1b}[1mhttp` is no number\n\
-             \x20  tcp dport \\u{1b}[1mhttp redirect\n\
+            shown("\ttcp dport h\x1b[1mttp redirect"),
+            "web.rules:1:12: `h\\u{1b}[1mttp` is no number\n\
+             \x20  tcp dport h\\u{1b}[1mttp redirect\n\
              \x20            ^~~~~~~~~~~~~\n\
              \x20 hint: names of services are not looked up"
         );
