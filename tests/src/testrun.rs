@@ -75,6 +75,15 @@ impl Program<'_> {
         self.ns.within(|| frames.iter().map(|frame| self.timed(frame, 1)).collect())
     }
 
+    /// Runs `frame` `times` times, `before` each of them: nanoseconds of each run, as above.
+    pub fn each_after(&self, frame: &[u8], times: usize, mut before: impl FnMut() + Send) -> Vec<u32> {
+        let mut once = || {
+            before();
+            self.timed(frame, 1)
+        };
+        self.ns.within(|| (0..times).map(|_| once()).collect())
+    }
+
     fn timed(&self, frame: &[u8], repeat: u32) -> u32 {
         let arguments = [
             ("prog_fd", Value::Fd(self.fd.as_fd())),

@@ -5,6 +5,7 @@
 //! the quartiles. Differences smaller than those brackets mean nothing.
 #![forbid(unsafe_code)]
 mod chain;
+mod cold;
 mod einat;
 mod memory;
 mod programs;
@@ -14,7 +15,7 @@ mod traffic;
 use nix::sched::{sched_setaffinity, CpuSet};
 use nix::unistd::Pid;
 
-const USAGE: &str = "datapath [programs|traffic|memory]... [--rounds N] [--cpu N]";
+const USAGE: &str = "datapath [programs|cold|traffic|memory]... [--rounds N] [--cpu N]";
 
 fn main() {
     let (mut parts, mut rounds, mut cpu) = (Vec::new(), 11, 1);
@@ -25,7 +26,7 @@ fn main() {
             "--bench" => {} // cargo says so
             "--rounds" => rounds = number(),
             "--cpu" => cpu = number(),
-            "programs" | "traffic" | "memory" => parts.push(word),
+            "programs" | "cold" | "traffic" | "memory" => parts.push(word),
             _ => panic!("{USAGE}"),
         }
     }
@@ -38,6 +39,9 @@ fn main() {
     println!("loaded with {}\n", capabilities());
     if all("programs") {
         programs::table(rounds);
+    }
+    if all("cold") {
+        cold::table(rounds);
     }
     if all("traffic") {
         traffic::table(rounds);

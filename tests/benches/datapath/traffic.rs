@@ -66,24 +66,17 @@ fn candidates() -> [Candidate; 5] {
     }
     all[2].lab.nft(&format!("meta l4proto {{ tcp, udp }} dnat to {GATEWAY}"));
     e2e::detour::up(&all[3].lab.gateway, "eth0", &["--rule", "redirect"]);
-    let least = std::env::var("STATELESS").expect("STATELESS: tests/peers/stateless.bpf.c, compiled");
-    let number = |address: Ipv4Addr| u32::from_ne_bytes(address.octets());
-    let set = [format!("asked={}", number(FAR)), format!("server={}", number(GATEWAY))];
-    let load = [
-        "load",
-        &least,
-        "eth0",
-        "--ingress",
-        "arrives",
-        "--egress",
-        "leaves",
-        "--set",
-        &set[0],
-        "--set",
-        &set[1],
-    ];
-    e2e::detour::run(&all[4].lab.gateway, &load).done();
+    least(&all[4].lab);
     all
+}
+
+/// Loads the least that any DNAT does, from FAR to the gateway.
+pub fn least(lab: &Lab) {
+    let least = std::env::var("STATELESS").expect("STATELESS: tests/peers/stateless.bpf.c, compiled");
+    let set = [("asked", FAR), ("server", GATEWAY)]
+        .map(|(name, address)| format!("{name}={}", u32::from_ne_bytes(address.octets())));
+    let ends = ["--ingress", "arrives", "--egress", "leaves", "--set", &set[0], "--set", &set[1]];
+    e2e::detour::run(&lab.gateway, &[&["load", &least, &lab.device][..], &ends].concat()).done();
 }
 
 /// Seconds of CPU that this process has used, the kernel's work for it included.
