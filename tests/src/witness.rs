@@ -169,7 +169,8 @@ impl Witness {
             return equal(fd.is_some() && seen.and_then(Argument::number) == fd);
         }
         if let Some(room) = planned["room"].as_u64() {
-            let size = find(attr, &format!("{name}_len")).and_then(Argument::number);
+            let counted = if name == "log_buf" { "log_size".to_owned() } else { format!("{name}_len") };
+            let size = find(attr, &counted).and_then(Argument::number);
             return equal(size == Some(i128::from(room)));
         }
         match seen.ok_or("is missing")? {

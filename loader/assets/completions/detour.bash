@@ -1220,13 +1220,17 @@ _detour() {
             return 0
             ;;
         detour__subcmd__inspect)
-            opts="-n -j -p -v -q -h --set --disasm --program --legacy-maps --policy --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --set --map-size --disasm --program --legacy-maps --policy --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --set)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --map-size)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1295,7 +1299,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__load)
-            opts="-n -j -p -v -q -h --name --ingress --egress --set --prio --handle --chain --protocol --tcx --before --after --first --last --revision --replace --pin-dir --on-incompatible --no-attach --program --type --mount-bpffs --policy --require-signature --signature --btf --no-btf --fd-array --legacy-maps --transcript --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --name --ingress --egress --set --map-size --prio --handle --chain --protocol --tcx --before --after --first --last --revision --replace --pin-dir --on-incompatible --no-attach --program --type --mount-bpffs --log-level --policy --require-signature --signature --btf --no-btf --fd-array --legacy-maps --transcript --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1314,6 +1318,10 @@ _detour() {
                     return 0
                     ;;
                 --set)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --map-size)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1362,6 +1370,10 @@ _detour() {
                     ;;
                 --type)
                     COMPREPLY=($(compgen -W "sched_cls" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-level)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --policy)
@@ -2077,7 +2089,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__plan__subcmd__load)
-            opts="-n -j -p -v -q -h --name --ingress --egress --set --prio --handle --chain --protocol --tcx --before --after --first --last --revision --replace --pin-dir --on-incompatible --no-attach --program --type --mount-bpffs --policy --require-signature --signature --btf --no-btf --fd-array --legacy-maps --bytes --undo --facts --save-facts --strace --pcap --against --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --name --ingress --egress --set --map-size --prio --handle --chain --protocol --tcx --before --after --first --last --revision --replace --pin-dir --on-incompatible --no-attach --program --type --mount-bpffs --log-level --policy --require-signature --signature --btf --no-btf --fd-array --legacy-maps --bytes --undo --facts --save-facts --strace --pcap --against --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2096,6 +2108,10 @@ _detour() {
                     return 0
                     ;;
                 --set)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --map-size)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -2144,6 +2160,10 @@ _detour() {
                     ;;
                 --type)
                     COMPREPLY=($(compgen -W "sched_cls" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-level)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --policy)
@@ -2916,7 +2936,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__test)
-            opts="-n -j -p -v -q -h --packet --out --repeat --set --type --policy --require-signature --signature --legacy-maps --transcript --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --packet --out --repeat --set --map-size --type --policy --require-signature --signature --legacy-maps --transcript --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2935,6 +2955,10 @@ _detour() {
                     return 0
                     ;;
                 --set)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --map-size)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -3209,7 +3233,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__verify)
-            opts="-n -j -p -v -q -h --live --object --set --rules --rule --flows-max --half-open --asked-max --timeout --when-full --client-new --client-live --clients-max --sealed --vlan --monitor --pickup --no-pickup --btf --no-btf --fd-array --legacy-maps --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --live --object --set --map-size --rules --rule --flows-max --half-open --asked-max --timeout --when-full --client-new --client-live --clients-max --sealed --vlan --monitor --pickup --no-pickup --btf --no-btf --fd-array --legacy-maps --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -3224,6 +3248,10 @@ _detour() {
                     return 0
                     ;;
                 --set)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --map-size)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

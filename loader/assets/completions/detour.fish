@@ -164,6 +164,7 @@ complete -c detour -n "__fish_detour_using_subcommand load" -l name -d 'The inst
 complete -c detour -n "__fish_detour_using_subcommand load" -l ingress -d 'Attach this function to ingress' -r
 complete -c detour -n "__fish_detour_using_subcommand load" -l egress -d 'Attach this function to egress' -r
 complete -c detour -n "__fish_detour_using_subcommand load" -l set -d 'Set a variable, VAR[.FIELD][[N]]=VALUE, before loading' -r
+complete -c detour -n "__fish_detour_using_subcommand load" -l map-size -d 'Let this map have N entries (max_entries), whatever the object says' -r
 complete -c detour -n "__fish_detour_using_subcommand load" -l prio -d 'Priority of the filters; lower ones run first' -r
 complete -c detour -n "__fish_detour_using_subcommand load" -l handle -d 'Handle of the filters, decimal or 0x…' -r
 complete -c detour -n "__fish_detour_using_subcommand load" -l chain -d 'Chain of the filters; others than 0 need a filter that goes there' -r
@@ -176,6 +177,7 @@ complete -c detour -n "__fish_detour_using_subcommand load" -l on-incompatible -
 recreate\t''"
 complete -c detour -n "__fish_detour_using_subcommand load" -l program -d 'With --no-attach: load this function only' -r
 complete -c detour -n "__fish_detour_using_subcommand load" -l type -d 'The type of functions named here whose section says nothing of one' -r -f -a "sched_cls\t''"
+complete -c detour -n "__fish_detour_using_subcommand load" -l log-level -d 'The verifier\'s log of each program, loaded or not: 1 its decisions, 2 the state at each instruction, 4 numbers at the end; or a sum of these' -r
 complete -c detour -n "__fish_detour_using_subcommand load" -l policy -d 'What a program may use and how large it may be; what is against it is refused' -r -F
 complete -c detour -n "__fish_detour_using_subcommand load" -l require-signature -d 'Load only what the owner of this public key signed (minisign, Ed25519)' -r -F
 complete -c detour -n "__fish_detour_using_subcommand load" -l signature -d 'Where the signature is, if not in the object\'s FILE.minisig' -r -F
@@ -299,6 +301,7 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l ingress -d 'Attach this function to ingress' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l egress -d 'Attach this function to egress' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l set -d 'Set a variable, VAR[.FIELD][[N]]=VALUE, before loading' -r
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l map-size -d 'Let this map have N entries (max_entries), whatever the object says' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l prio -d 'Priority of the filters; lower ones run first' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l handle -d 'Handle of the filters, decimal or 0x…' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l chain -d 'Chain of the filters; others than 0 need a filter that goes there' -r
@@ -311,6 +314,7 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 recreate\t''"
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l program -d 'With --no-attach: load this function only' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l type -d 'The type of functions named here whose section says nothing of one' -r -f -a "sched_cls\t''"
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l log-level -d 'The verifier\'s log of each program, loaded or not: 1 its decisions, 2 the state at each instruction, 4 numbers at the end; or a sum of these' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l policy -d 'What a program may use and how large it may be; what is against it is refused' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l require-signature -d 'Load only what the owner of this public key signed (minisign, Ed25519)' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l signature -d 'Where the signature is, if not in the object\'s FILE.minisig' -r -F
@@ -471,6 +475,7 @@ complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subco
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from help" -f -a "set" -d 'Write one element'
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c detour -n "__fish_detour_using_subcommand inspect" -l set -d 'Set a variable, VAR[.FIELD][[N]]=VALUE, before loading' -r
+complete -c detour -n "__fish_detour_using_subcommand inspect" -l map-size -d 'Let this map have N entries (max_entries), whatever the object says' -r
 complete -c detour -n "__fish_detour_using_subcommand inspect" -l program -d 'With --disasm: this program only' -r
 complete -c detour -n "__fish_detour_using_subcommand inspect" -l policy -d 'Say what of it is against FILE; exit status 1 if anything' -r -F
 complete -c detour -n "__fish_detour_using_subcommand inspect" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
@@ -488,6 +493,7 @@ complete -c detour -n "__fish_detour_using_subcommand test" -l packet -d 'Ethern
 complete -c detour -n "__fish_detour_using_subcommand test" -l out -d 'Write the packets afterwards as pcap' -r
 complete -c detour -n "__fish_detour_using_subcommand test" -l repeat -d 'Run N times, and tell the mean duration' -r
 complete -c detour -n "__fish_detour_using_subcommand test" -l set -d 'Set a variable, VAR[.FIELD][[N]]=VALUE, before loading' -r
+complete -c detour -n "__fish_detour_using_subcommand test" -l map-size -d 'Let this map have N entries (max_entries), whatever the object says' -r
 complete -c detour -n "__fish_detour_using_subcommand test" -l type -d 'The type of functions named here whose section says nothing of one' -r -f -a "sched_cls\t''"
 complete -c detour -n "__fish_detour_using_subcommand test" -l policy -d 'What a program may use and how large it may be; what is against it is refused' -r -F
 complete -c detour -n "__fish_detour_using_subcommand test" -l require-signature -d 'Load only what the owner of this public key signed (minisign, Ed25519)' -r -F
@@ -506,6 +512,7 @@ complete -c detour -n "__fish_detour_using_subcommand test" -s h -l help -d 'Pri
 complete -c detour -n "__fish_detour_using_subcommand verify" -l live -d 'Look at what runs on DEV' -r
 complete -c detour -n "__fish_detour_using_subcommand verify" -l object -d 'The object that an instance was loaded from, where it is none of this program\'s' -r
 complete -c detour -n "__fish_detour_using_subcommand verify" -l set -d 'Set a variable, VAR[.FIELD][[N]]=VALUE, before loading' -r
+complete -c detour -n "__fish_detour_using_subcommand verify" -l map-size -d 'Let this map have N entries (max_entries), whatever the object says' -r
 complete -c detour -n "__fish_detour_using_subcommand verify" -l rules -d 'The rules that should be in force' -r -F
 complete -c detour -n "__fish_detour_using_subcommand verify" -l rule -d 'A rule, after those of the file; first match wins' -r
 complete -c detour -n "__fish_detour_using_subcommand verify" -l flows-max -d 'Confirmed flows at most' -r

@@ -30,7 +30,7 @@ pub fn load(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
     let mut plan = plan::load(&named.object, &config, &facts)?;
     plan.notes.extend(objects::notes(args));
     let symbols = context.execute(&plan, Some(&named.object))?;
-    let mut text = String::new();
+    let mut text = logs_text(&context.logs);
     for attach in &config.attach {
         text.push_str(&format!(
             "{device}: {} {} attached as '{}'\n",
@@ -44,7 +44,7 @@ pub fn load(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
     let programs: Vec<_> =
         config.attach.iter().map(|a| json!({"name": a.program, "direction": direction(a)})).collect();
     let json = json!({"schema": "detour.load/1", "dev": device, "name": config.name, "programs": programs,
-        "skipped": select::skipped_json(&skipped), "notes": plan.notes});
+        "skipped": select::skipped_json(&skipped), "logs": logs_json(&context.logs), "notes": plan.notes});
     let answer = Answer::done(notes(&plan) + &text, json);
     // The process ends now: that closes descriptors without a call for each, and frees memory at once.
     std::mem::forget((symbols, plan, config, facts, named));
@@ -94,8 +94,27 @@ fn dry_run(context: &mut Context, named: &Named, args: &ArgMatches) -> Result<An
     let text = creation.programs.iter().map(|name| format!("{}: accepted by this kernel\n", escape(name)));
     let text = text.collect::<String>() + &select::skipped_text(&skipped);
     let json = json!({"schema": "detour.load/1", "programs": creation.programs, "attached": false,
-        "skipped": select::skipped_json(&skipped), "notes": plan.notes});
-    Ok(Answer::done(notes(&plan) + &text, json))
+        "skipped": select::skipped_json(&skipped), "logs": logs_json(&context.logs), "notes": plan.notes});
+    Ok(Answer::done(notes(&plan) + &logs_text(&context.logs) + &text, json))
+}
+
+/// What the verifier said of each program, where that was asked for. The object's own C lines are in it: foreign text.
+fn logs_text(logs: &[(String, String)]) -> String {
+    let log = |(program, log): &(String, String)| {
+        let lines =
+            log.lines().map(|line| format!("  {}\n", escape(&line.replace('\t', " ")))).collect::<String>();
+        format!("{}: the verifier says\n{lines}", escape(program))
+    };
+    logs.iter().map(log).collect()
+}
+
+fn logs_json(logs: &[(String, String)]) -> Vec<serde_json::Value> {
+    logs.iter().map(|(program, log)| json!({"program": program, "log": log})).collect()
+}
+
+/// `--log-level`, which the core has not.
+fn log_level(args: &ArgMatches) -> u32 {
+    args.try_get_one::<u32>("log-level").ok().flatten().copied().unwrap_or(0)
 }
 
 /// Every tc program of the object, or those named, loaded and given up again.
@@ -105,7 +124,8 @@ pub fn dry_run_plan(
     machine: &crate::load::facts::Machine,
 ) -> Result<(Creation, Plan), Refusal> {
     let programs = select::programs(&named.object, args)?;
-    let creation = Creation { file: named.file.clone(), programs, ..Creation::default() };
+    let creation =
+        Creation { file: named.file.clone(), programs, log_level: log_level(args), ..Creation::default() };
     let mut plan = plan::dry_run(&named.object, &creation, machine)?;
     plan.notes.extend(objects::notes(args));
     Ok((creation, plan))
@@ -147,7 +167,13 @@ pub fn config(named: &Named, args: &ArgMatches, facts: &Facts) -> Result<Config,
         }
         None => Vec::new(),
     };
-    let creation = Creation { file: named.file.clone(), programs, shared, ..Creation::default() };
+    let creation = Creation {
+        file: named.file.clone(),
+        programs,
+        shared,
+        log_level: log_level(args),
+        ..Creation::default()
+    };
     Ok(Config {
         beside: None,
         creation,

@@ -3,7 +3,7 @@
 use crate::cmd::recorder::Recorder;
 #[cfg(feature = "operate")]
 use crate::load::confine::{confine, Confined};
-use crate::load::exec::{self, Report};
+use crate::load::exec::{self, Outcome, Report};
 use crate::load::explain::explain;
 use crate::load::facts::{Bpffs, Facts};
 use crate::load::gather::{ask_addresses, bpffs, gather};
@@ -56,6 +56,8 @@ pub struct Context {
     socket: Option<Socket>,
     locks: Vec<Flock<File>>,
     recorder: Option<Recorder>,
+    /// What the verifier said of the programs of the last plan, by their names; nothing unless that was asked for.
+    pub logs: Vec<(String, String)>,
     #[cfg(feature = "operate")]
     confined: Option<Confined>,
     #[cfg(feature = "operate")]
@@ -85,6 +87,7 @@ impl Context {
             socket: None,
             locks: Vec::new(),
             recorder,
+            logs: Vec::new(),
             #[cfg(feature = "operate")]
             confined: None,
             #[cfg(feature = "operate")]
@@ -211,7 +214,14 @@ impl Context {
         }
         let (verbose, json) = (self.verbose, self.json);
         let mut recorder = self.recorder.take();
+        let mut logs = Vec::new();
         let mut watch = |report: Report<'_>| {
+            if let Report::Done(_, _, Outcome::Verified(symbol, _, log)) = &report {
+                logs.push((
+                    symbol.trim_start_matches('%').to_owned(),
+                    String::from_utf8_lossy(log).into_owned(),
+                ));
+            }
             if let Some(recorder) = &mut recorder {
                 recorder.record(&report);
             }
@@ -235,6 +245,7 @@ impl Context {
             }
         };
         let result = exec::run(plan, self.socket()?, &mut watch);
+        self.logs = logs;
         let written = recorder.as_mut().map_or(Ok(()), Recorder::check);
         self.recorder = recorder;
         let symbols = result.map_err(|failure| explain(plan, &failure, object, verbose))?;

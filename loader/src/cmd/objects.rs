@@ -31,7 +31,7 @@ impl Named {
 /// Most bytes of an object file: no kernel takes that many instructions.
 const MOST: u64 = 64 << 20;
 
-/// Reads, checks and links the object that FILE names, and sets the variables of `--set`.
+/// Reads, checks and links the object that FILE names, and makes it as `--set` and `--map-size` want it.
 pub fn open(args: &ArgMatches) -> Result<Named, Refusal> {
     Ok(with_bytes(args)?.0)
 }
@@ -41,7 +41,7 @@ fn with_bytes(args: &ArgMatches) -> Result<(Named, Vec<u8>), Refusal> {
     let path = args.get_one::<String>("file").map(String::as_str).unwrap_or_default();
     let (file, bytes) = bytes(path)?;
     let refused = |error: ObjectError| Refusal::from(error).about(path);
-    let object = set(parse(&bytes, args).map_err(refused)?, args)?;
+    let object = edited(parse(&bytes, args).map_err(refused)?, args)?;
     Ok((Named { file, object, reads: Vec::new() }, bytes))
 }
 
@@ -73,15 +73,22 @@ pub fn dnat(args: &ArgMatches) -> Result<Named, Refusal> {
     admitted(named, &held, args)
 }
 
-/// The object with the variables of `--set`, where the command has that option.
-fn set(mut object: Object, args: &ArgMatches) -> Result<Object, Refusal> {
-    if let Ok(Some(assignments)) = args.try_get_many::<String>("set") {
-        for assignment in assignments {
-            object
-                .set(assignment)
-                .map_err(|e| Refusal { stage: Stage::Usage, ..Refusal::from(e).about("--set") })?;
+/// The object as `--set` and `--map-size` want it, where the command has those options.
+fn edited(mut object: Object, args: &ArgMatches) -> Result<Object, Refusal> {
+    let mut each = |option: &str, edit: fn(&mut Object, &str) -> Result<(), ObjectError>| {
+        let given = args.try_get_many::<String>(option).ok().flatten().into_iter().flatten();
+        for assignment in given {
+            edit(&mut object, assignment).map_err(|e| Refusal {
+                stage: Stage::Usage,
+                ..Refusal::from(e).about(&format!("--{option}"))
+            })?;
         }
-    }
+        Ok::<_, Refusal>(())
+    };
+    each("set", Object::set)?;
+    #[cfg(feature = "compat")]
+    each("map-size", Object::resize)
+        .map_err(|refusal| Refusal { hint: "MAP=N; 'detour inspect' lists the maps".into(), ..refusal })?;
     Ok(object)
 }
 
@@ -158,7 +165,7 @@ pub fn resolved(
         return Ok(None);
     }
     #[allow(unused_mut)]
-    let mut object = set(object, args)?;
+    let mut object = edited(object, args)?;
     #[cfg(feature = "compat")]
     decide(&mut object, args).map_err(refused)?;
     Ok(Some(object))

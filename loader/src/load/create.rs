@@ -31,6 +31,9 @@ pub struct Creation {
     pub kept: Vec<Kept>,
     /// What kind of programs they are.
     pub kind: Kind,
+    /// What the verifier shall say of programs that it takes too: 1 its decisions, 2 the state at each instruction, 4 numbers
+    /// at the end (`BPF_LOG_LEVEL` and `BPF_LOG_STATS` in include/linux/bpf_verifier.h), or sums of them; 0 nothing.
+    pub log_level: u32,
 }
 
 /// A kind of programs.
@@ -64,6 +67,8 @@ const BPF_F_NO_COMMON_LRU: u32 = 1 << 1;
 /// Without it `bpf_map_attr_numa_node()` (include/linux/bpf.h) takes no notice of a node.
 pub(super) const BPF_F_NUMA_NODE: u32 = 1 << 2;
 const BTF_LOG: usize = 1 << 20;
+/// Memory that the kernel does not write costs none.
+const PROG_LOG: usize = 16 << 20;
 
 /// The symbol of the types.
 fn btf_symbol(creation: &Creation) -> &'static str {
@@ -312,7 +317,16 @@ fn prog_load(object: &Object, program: &Program, creation: &Creation) -> Step {
     }
     args.extend(expected.map(|hook| ("expected_attach_type", Arg::Num(hook.into()))));
     args.extend(fd_array(object, program).map(|array| ("fd_array", Arg::Bytes(array))));
-    Step::prog_load(Bpf::new(&commands::PROG_LOAD, args).gives(prog_symbol(&program.name)))
+    let listens = creation.log_level != 0;
+    if listens {
+        args.push(("log_level", Arg::Num(creation.log_level.into())));
+        args.push(("log_buf", Arg::Room(PROG_LOG)));
+    }
+    let step = Step::prog_load(Bpf::new(&commands::PROG_LOAD, args).gives(prog_symbol(&program.name)));
+    match listens {
+        true => Step { on_failure: Vec::new(), ..step },
+        false => step,
+    }
 }
 
 /// The bytes of a part that a plan names: `btf`, `btf_plain`, `insns/PROGRAM`, `func_info/PROGRAM`, `line_info/PROGRAM`.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Steps to effects, in order; when one fails, everything before it is undone in reverse. The only interpreter of effects.
+use crate::load::hear::{attempt, hear, heard};
 use crate::load::message::Message;
 use crate::load::netlink::{NetlinkError, Socket};
 use crate::load::plan::Plan;
@@ -8,7 +9,7 @@ use crate::load::step::{Arg, Bpf, Effect, Expect, Step};
 use crate::load::symbols::{Handle, Symbols};
 use crate::load::tc::{filter_get, Filter};
 use crate::object::Tags;
-use detour_sys::{commands, Answer, Map};
+use detour_sys::{commands, Map};
 use nix::fcntl::{open, OFlag};
 use nix::mount::{mount, umount, MsFlags};
 use nix::sys::signal::Signal;
@@ -38,6 +39,8 @@ pub enum Outcome {
     Nothing,
     /// The number that a symbol stands for from now on.
     Symbol(String, u32),
+    /// The same for a program, and what the verifier said of it: its log was asked for.
+    Verified(String, u32, Vec<u8>),
     /// What the kernel had to say although it did what was asked.
     Warnings(Vec<String>),
 }
@@ -46,7 +49,9 @@ impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Outcome::Nothing => Ok(()),
-            Outcome::Symbol(symbol, number) => write!(f, "{symbol} = {number}"),
+            Outcome::Symbol(symbol, number) | Outcome::Verified(symbol, number, _) => {
+                write!(f, "{symbol} = {number}")
+            }
             Outcome::Warnings(warnings) => f.write_str(&warnings.join("; ")),
         }
     }
@@ -311,13 +316,16 @@ fn bpf(step: &Step, call: &Bpf, symbols: &mut Symbols) -> Result<Outcome, Cause>
     }
     let answer = match attempt(call, &args, step.again) {
         Ok(answer) => answer,
-        Err(error) if step.instead.is_some() && error.kind() == io::ErrorKind::InvalidInput => {
+        Err((error, answer)) if !heard(&answer).is_empty() => {
+            return Err(Cause::Verifier(error, heard(&answer)))
+        }
+        Err((error, _)) if step.instead.is_some() && error.kind() == io::ErrorKind::InvalidInput => {
             drop(args);
             let Some(other) = &step.instead else { return Err(Cause::Os(error)) };
             return bpf(&Step { instead: None, ..step.clone() }, other, symbols);
         }
-        Err(error) if step.on_failure.is_empty() => return Err(Cause::Os(error)),
-        Err(error) => return Err(Cause::Verifier(error, hear(step, call, symbols))),
+        Err((error, _)) if step.on_failure.is_empty() => return Err(Cause::Os(error)),
+        Err((error, _)) => return Err(Cause::Verifier(error, hear(step, call, symbols))),
     };
     if let Some(Expect::Tag(tags)) = &step.expect {
         let id = info(answer.room("info"), tags)?;
@@ -330,9 +338,13 @@ fn bpf(step: &Step, call: &Bpf, symbols: &mut Symbols) -> Result<Outcome, Cause>
         symbols.set_id(symbol, returned);
         return Ok(Outcome::Symbol(symbol.to_string(), returned));
     }
+    let log = heard(&answer);
     Ok(match answer.fd {
         Some(fd) if is_map(call) => keep(symbols, symbol, Handle::Map(Map::from_fd(fd).map_err(Cause::Os)?)),
-        Some(fd) => keep(symbols, symbol, Handle::Other(fd)),
+        Some(fd) => match keep(symbols, symbol, Handle::Other(fd)) {
+            Outcome::Symbol(symbol, number) if !log.is_empty() => Outcome::Verified(symbol, number, log),
+            outcome => outcome,
+        },
         None => Outcome::Nothing,
     })
 }
@@ -351,55 +363,6 @@ fn keep(symbols: &mut Symbols, symbol: Option<&str>, handle: Handle) -> Outcome 
     let number = handle.as_fd().as_raw_fd().unsigned_abs();
     symbols.set_handle(symbol, handle);
     Outcome::Symbol(symbol.to_string(), number)
-}
-
-fn attempt(call: &Bpf, args: &[(&str, detour_sys::Value<'_>)], again: u8) -> io::Result<Answer> {
-    let mut left = again;
-    loop {
-        match detour_sys::call(call.command, args) {
-            Ok(answer) => return Ok(answer),
-            Err((error, _)) if left > 0 && error.raw_os_error() == Some(nix::errno::Errno::EAGAIN as i32) => {
-                left = left.saturating_sub(1);
-            }
-            Err((error, _)) => return Err(error),
-        }
-    }
-}
-
-/// Makes the step's extra calls and returns the last log that came back.
-fn hear(step: &Step, call: &Bpf, symbols: &Symbols) -> Vec<u8> {
-    // Before Linux 6.4 the size of the log is not told; then this much is tried, and four times more while it is too small.
-    const BLIND: usize = 1 << 18;
-    const MOST: usize = 1 << 26;
-    let mut size = BLIND;
-    let mut log = Vec::new();
-    for more in &step.on_failure {
-        let mut args = call.args.clone();
-        args.extend(more.iter().cloned());
-        loop {
-            let Ok(filled) = symbols.filled(&args) else { return log };
-            let Ok(resolved) = symbols.resolve(&args, &filled, size) else { return log };
-            let (error, answer) = match detour_sys::call(call.command, &resolved) {
-                Ok(answer) => (None, answer),
-                Err((error, answer)) => (error.raw_os_error(), answer),
-            };
-            if call.command.field("log_true_size").is_some() {
-                let told = answer.number(call.command, "log_true_size") as usize;
-                if told > 0 {
-                    size = told.min(MOST);
-                }
-            }
-            log = [answer.room("log_buf"), answer.room("btf_log_buf")].concat();
-            if !log.is_empty() && error == Some(nix::errno::Errno::ENOSPC as i32) && size < MOST {
-                size = size.saturating_mul(4);
-                continue;
-            }
-            break;
-        }
-    }
-    let end = log.iter().position(|b| *b == 0).unwrap_or(log.len());
-    log.truncate(end);
-    log
 }
 
 fn update(call: &Bpf, symbols: &Symbols) -> io::Result<()> {

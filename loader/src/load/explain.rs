@@ -175,10 +175,15 @@ fn verifier(
             Stage::Kernel,
             "--no-btf loads the object without its types, if its maps can do without".to_string(),
         ),
+        Some(Errno::ENOSPC) => {
+            (Stage::Kernel, "its log does not fit 16 MiB; --log-level 4 alone is short".to_string())
+        }
         _ => (Stage::Kernel, String::new()),
     };
     let mut refusal = Refusal::new(stage, format!("{call}: the kernel refused it: {error}"), hint);
-    let shown = if verbose { lines.len() } else { LAST_LINES };
+    // Who asked for a log wants all of it.
+    let asked = matches!(effect, Effect::Bpf(call) if call.arg("log_buf").is_some());
+    let shown = if verbose || asked { lines.len() } else { LAST_LINES };
     let skipped = lines.len().saturating_sub(shown);
     if skipped > 0 {
         refusal.details = format!("  ({skipped} lines before; -v shows them)\n");

@@ -54,7 +54,6 @@ pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
         let reply = socket.request(&tc::filter_dump(link.index, parent)).map_err(refused)?;
         filters.extend(reply.messages.iter().filter_map(Filter::read));
     }
-    note("read(/proc/self/mountinfo)".into());
     note(format!("statfs({BPFFS}), stat({BPFFS})"));
     let mut facts = Facts {
         machine,
@@ -71,7 +70,7 @@ pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
         filters,
         tcx: Vec::new(),
         sockopts: Vec::new(),
-        cgroup2: sockopt::mounted().unwrap_or_default(),
+        cgroup2: None,
         bpffs: bpffs(),
         root: None,
         device_folder: false,
@@ -113,8 +112,10 @@ fn links(facts: &mut Facts) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Adds addresses and forwarding, on which only those depend who translate.
+/// Adds addresses, forwarding and the mount of cgroup2, on which only those depend who translate.
 pub fn ask_addresses(socket: &mut Socket, facts: &mut Facts) -> Result<(), Refusal> {
+    facts.reads.push("read(/proc/self/mountinfo)".into());
+    facts.cgroup2 = sockopt::mounted().unwrap_or_default();
     facts.reads.push("RTM_GETADDR".into());
     facts.addresses = addresses(socket)?;
     let mut sysctl = |name: &str| {

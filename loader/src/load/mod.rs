@@ -40,6 +40,7 @@ pub mod field;
 #[cfg(feature = "operate")]
 pub mod file;
 pub mod gather;
+mod hear;
 #[cfg(feature = "operate")]
 pub mod holder;
 pub mod home;

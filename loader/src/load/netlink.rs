@@ -98,6 +98,8 @@ pub struct Socket {
     seq: u32,
     /// Bytes that one datagram may have.
     room: usize,
+    /// The last one.
+    datagram: Vec<u8>,
 }
 
 impl AsFd for Socket {
@@ -117,7 +119,7 @@ impl Socket {
             socket.set_cap_ack(true)?;
             socket.set_netlink_get_strict_chk(true)?;
             let port = socket.bind_auto()?.port_number();
-            Ok(Self { socket, port, seq: 0, room: ROOM })
+            Ok(Self { socket, port, seq: 0, room: ROOM, datagram: Vec::new() })
         };
         open().map_err(|error| NetlinkError::io("NETLINK_ROUTE", &error))
     }
@@ -147,16 +149,21 @@ impl Socket {
         self.socket
             .send_to(exchange.request(), &kernel, 0)
             .map_err(|error| NetlinkError::io(name, &error))?;
-        while !exchange.take(&self.receive(name)?)? {}
-        Ok(exchange.reply())
+        loop {
+            self.receive(name)?;
+            if exchange.take(&self.datagram)? {
+                return Ok(exchange.reply());
+            }
+        }
     }
 
     /// The next datagram from the kernel, whole. rtnetlink has put it there before the request's send returned.
-    fn receive(&mut self, name: &'static str) -> Result<Vec<u8>, NetlinkError> {
+    fn receive(&mut self, name: &'static str) -> Result<(), NetlinkError> {
         let io = |error: io::Error| NetlinkError::io(name, &error);
         loop {
-            let mut bytes = Vec::with_capacity(self.room);
-            let (length, sender) = match self.socket.recv_from(&mut bytes, AT_ONCE) {
+            self.datagram.clear();
+            self.datagram.reserve_exact(self.room);
+            let (length, sender) = match self.socket.recv_from(&mut self.datagram, AT_ONCE) {
                 Ok(received) => received,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.wait(name)?;
@@ -171,11 +178,11 @@ impl Socket {
             if length > DATAGRAM {
                 return Err(NetlinkError::new(name, Errno::EMSGSIZE, "an answer of more than 16 MiB"));
             }
-            if length > bytes.len() {
+            if length > self.datagram.len() {
                 self.room = length.next_multiple_of(ROOM);
                 return Err(NetlinkError::new(name, Errno::EMSGSIZE, "an answer larger than expected"));
             }
-            return Ok(bytes);
+            return Ok(());
         }
     }
 

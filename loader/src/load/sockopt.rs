@@ -9,7 +9,7 @@ use crate::object::Object;
 use detour_sys::{commands, Value};
 use nix::errno::Errno;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 
 /// `BPF_CGROUP_GETSOCKOPT`: the program sees each answer of getsockopt(2).
@@ -74,7 +74,10 @@ pub fn query(path: &str) -> io::Result<Attached> {
 
 /// Where cgroup2 is mounted: /proc/self/mountinfo (proc_pid_mountinfo(5)); None where it is not.
 pub fn mounted() -> io::Result<Option<String>> {
-    Ok(root(&fs::read_to_string("/proc/self/mountinfo")?))
+    // The file has no size that one could ask for: a few KiB at once instead of 32 bytes, then 64.
+    let mut mounts = String::with_capacity(4 << 10);
+    fs::File::open("/proc/self/mountinfo")?.take(1 << 20).read_to_string(&mut mounts)?;
+    Ok(root(&mounts))
 }
 
 fn root(mounts: &str) -> Option<String> {

@@ -46,6 +46,8 @@ mod link;
 mod listing;
 mod maps;
 mod parse;
+#[cfg(feature = "compat")]
+mod resize;
 #[cfg(test)]
 mod sample;
 #[cfg(test)]
@@ -333,6 +335,23 @@ impl Object {
     /// No such variable or field (the candidates are named), or a value that does not fit.
     pub fn set(&mut self, assignment: &str) -> Result<(), ObjectError> {
         set::set(assignment, self.btf.as_ref(), &self.variables, &mut self.maps)
+    }
+
+    /// Gives a map another number of entries: `MAP=N`, decimal or `0x…`. What the kernel wants of a ring buffer's or an LRU
+    /// map's is made of N as of the object's own.
+    ///
+    /// ```
+    /// let mut object = detour::object::Object::parse(&std::fs::read("../elf/fixtures/maps.bpf.o")?)?;
+    /// object.resize("sized=4096")?;
+    /// assert!(object.resize("no_such_map=1").is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// No such map (those there are are named), variables in it, or slots that the object fills beyond N.
+    #[cfg(feature = "compat")]
+    pub fn resize(&mut self, assignment: &str) -> Result<(), ObjectError> {
+        resize::resize(assignment, &mut self.maps)
     }
 
     /// Why a program cannot be loaded as it is: something in it is for a kernel to decide and has not been.

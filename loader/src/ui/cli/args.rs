@@ -53,12 +53,16 @@ pub(super) fn functions(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).value_name("FUNC").action(ArgAction::Append).help(help)
 }
 
-pub(super) fn set() -> Arg {
-    Arg::new("set")
-        .long("set")
-        .value_name("VAR=VALUE")
-        .action(ArgAction::Append)
-        .help("Set a variable, VAR[.FIELD][[N]]=VALUE, before loading")
+/// What of an object is another than its file says.
+pub(super) fn edits() -> Vec<Arg> {
+    let edit = |name, value, help: &'static str| {
+        option(name, value, ValueParser::string(), help).action(ArgAction::Append)
+    };
+    vec![
+        edit("set", "VAR=VALUE", "Set a variable, VAR[.FIELD][[N]]=VALUE, before loading"),
+        #[cfg(feature = "compat")]
+        edit("map-size", "MAP=N", "Let this map have N entries (max_entries), whatever the object says"),
+    ]
 }
 
 pub(super) fn sched_cls() -> Arg {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Seeing it before: `plan`, `check`, `inspect`, `test`.
-use super::args::{flag, functions, option, reading, rules, sched_cls, set};
+use super::args::{edits, flag, functions, option, reading, rules, sched_cls};
 use super::{limits, load, run};
 use clap::builder::ValueParser;
 use clap::{value_parser, Arg, ArgAction, Command};
@@ -74,7 +74,7 @@ pub(super) fn test() -> Command {
         )
         .arg(Arg::new("out").long("out").value_name("FILE").help("Write the packets afterwards as pcap"))
         .arg(option("repeat", "N", value_parser!(u32).range(1..), "Run N times, and tell the mean duration"))
-        .arg(set())
+        .args(edits())
         .arg(sched_cls());
     reading(command.args(super::args::admitted()))
 }
@@ -85,7 +85,7 @@ pub(super) fn inspect() -> Command {
         .arg(
             Arg::new("file").value_name("FILE").required(true).help("An ELF object, or @dnat, @drop, @trace"),
         )
-        .arg(set())
+        .args(edits())
         .arg(flag("disasm", "The instructions, with C source lines"))
         .arg(functions("program", "With --disasm: this program only").requires("disasm"));
     let command = reading(command);
@@ -115,7 +115,7 @@ pub(super) fn verify() -> Command {
                 .action(ArgAction::Append)
                 .help("The object that an instance was loaded from, where it is none of this program's"),
         )
-        .arg(set())
+        .args(edits())
         .arg(option("rules", "FILE", ValueParser::string(), "The rules that should be in force"))
         .arg(super::args::rule())
         .args(limits::options());

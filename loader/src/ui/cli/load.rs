@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Any object: `load`, `unload`, `list`, `map`.
-use super::args::{dev, flag, functions, handle, mount, option, prio, reading, sched_cls, set};
+use super::args::{dev, edits, flag, functions, handle, mount, option, prio, reading, sched_cls};
 use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::{Arg, Command, ValueHint};
 
@@ -65,6 +65,19 @@ fn part() -> Vec<Arg> {
     Vec::new()
 }
 
+/// What the verifier says of a program that it takes.
+#[cfg(feature = "compat")]
+fn heard() -> Vec<Arg> {
+    let help = "The verifier's log of each program, loaded or not: 1 its decisions, 2 the state at each instruction, 4 numbers \
+                at the end; or a sum of these";
+    vec![option("log-level", "N", clap::value_parser!(u32).range(1..=7), help)]
+}
+
+#[cfg(not(feature = "compat"))]
+fn heard() -> Vec<Arg> {
+    Vec::new()
+}
+
 pub(super) fn load() -> Command {
     let command = Command::new("load")
         .about("Load tc programs of any object and attach them")
@@ -84,7 +97,7 @@ pub(super) fn load() -> Command {
         ))
         .arg(functions("ingress", "Attach this function to ingress"))
         .arg(functions("egress", "Attach this function to egress"))
-        .arg(set())
+        .args(edits())
         .arg(prio("200"))
         .arg(handle())
         .args(part())
@@ -112,7 +125,8 @@ pub(super) fn load() -> Command {
         .arg(flag("no-attach", "Load every tc program, say what the verifier says, keep nothing"))
         .arg(functions("program", "With --no-attach: load this function only").requires("no-attach"))
         .arg(sched_cls())
-        .arg(mount());
+        .arg(mount())
+        .args(heard());
     reading(with_btf(command.args(super::args::admitted())))
 }
 
