@@ -8,6 +8,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 
 /// A packet socket on one device.
 pub struct Wire {
@@ -64,7 +65,12 @@ impl Wire {
 
     /// The next frame of which `wanted` makes something, and that. None if it does not come.
     pub fn next<T>(&self, wanted: impl Fn(&Frame) -> Option<T>) -> Option<T> {
-        let patience = TimeVal::milliseconds(PATIENCE.as_millis() as i64);
+        self.next_for(PATIENCE, wanted)
+    }
+
+    /// The same, given up when nothing passes for as long as `patience`.
+    pub fn next_for<T>(&self, patience: Duration, wanted: impl Fn(&Frame) -> Option<T>) -> Option<T> {
+        let patience = TimeVal::milliseconds(patience.as_millis() as i64);
         setsockopt(&self.fd, sockopt::ReceiveTimeout, &patience).unwrap();
         let mut room = vec![0; 1 << 17];
         while let Ok((length, Some(from))) = recvfrom::<LinkAddr>(self.fd.as_raw_fd(), &mut room) {

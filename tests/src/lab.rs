@@ -206,10 +206,14 @@ impl Lab {
     }
 }
 
-/// The kernel sends as many ICMP errors as it has reasons for; without, one host hears no more than one a second, after six.
+/// The kernel sends as many ICMP errors as it has reasons for; without, one host hears no more than one a second, after six, and
+/// all together no more than some fifty at once (icmp_msgs_burst), which only the masks switch off.
 pub fn tell_all_errors(ns: &Netns) {
     ns.sysctl("net/ipv4/icmp_ratelimit", "0");
+    ns.sysctl("net/ipv4/icmp_ratemask", "0");
     ns.sysctl("net/ipv6/icmp/ratelimit", "0");
+    // Of types one that nobody uses (RFC 4443, 2.1), for the list cannot be empty.
+    ns.sysctl("net/ipv6/icmp/ratemask", "127");
 }
 
 impl Default for Lab {
