@@ -128,6 +128,8 @@ fn others(lab: &Lab, files: &Files, seen: &mut Seen) {
     let other = ["plan", "up", commands::DEVICE, "--rule", "accept", "--against", &plan, "-j"];
     note(&detour::run(ns, &other).ends(detour::code::NO).json(), "", "", seen);
     let policy = scratch.write("policy", "helper deny *\n");
+    let big = tools::project().join("elf/fixtures/variants_big_endian.bpf.o").display().to_string();
+    note(&detour::json(ns, &["inspect", &big]), "", "", seen);
     let judged = detour::run(ns, &["inspect", "@trace", "--policy", &policy, "-j"]);
     note(&judged.ends(detour::code::NO).json(), "", "", seen);
 

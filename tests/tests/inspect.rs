@@ -3,6 +3,7 @@
 use e2e::detour::{self, code, Run};
 use e2e::tools::project;
 use serde_json::{json, Value};
+use std::process::Command;
 
 fn fixture(name: &str) -> String {
     project().join("elf/fixtures").join(name).with_extension("bpf.o").to_str().unwrap().to_string()
@@ -121,4 +122,36 @@ fn names_from_the_object_cannot_harm_a_terminal() {
     }
     let run = inspect(&[&scratch.write("evil.o", bytes)]);
     assert!(!run.stdout.contains('\x1b') && !run.stderr.contains('\x1b'), "{run:?}");
+}
+
+#[test]
+fn what_is_for_the_other_byte_order_is_named() {
+    // The same source for both: what is in it by name is the same.
+    let (big, little) = (fixture("variants_big_endian"), fixture("variants"));
+    let said = inspect(&[&big, "-j"]).done().json();
+    let ours = inspect(&[&little, "-j"]).done().json();
+    assert_eq!((&said["byte_order"], &said["license"]), (&json!("big-endian"), &ours["license"]));
+    let of = |list: &Value| {
+        let names = list.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap_or_default());
+        names.filter(|name| !name.starts_with('.')).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let maps: Vec<&str> = said["maps"].as_array().unwrap().iter().map(|map| map.as_str().unwrap()).collect();
+    assert!(!maps.is_empty() && of(&ours["maps"]).iter().all(|map| maps.contains(&map.as_str())), "{said}");
+    for program in ours["programs"].as_array().unwrap() {
+        let function = named(&said, "functions", program["name"].as_str().unwrap());
+        assert_eq!(function["section"], program["section"]);
+    }
+    // Sizes as readelf has them.
+    let symbols = Command::new("readelf").args(["-s", "--wide", &big]).output().unwrap();
+    for line in String::from_utf8(symbols.stdout).unwrap().lines().filter(|line| line.contains(" FUNC ")) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let function = named(&said, "functions", words[7]);
+        assert_eq!(function["insns"].as_u64().unwrap() * 8, words[2].parse::<u64>().unwrap(), "{line}");
+    }
+    let text = inspect(&[&big]).done().stdout;
+    assert!(text.contains("order    big-endian") && text.contains("'load' refuses it"), "{text}");
+    // What takes more than names is refused as loading is.
+    for more in [&["--disasm"][..], &["--set", "x=1"], &["--policy", "/dev/null"]] {
+        inspect(&[&[big.as_str()], more].concat()).refused(code::OBJECT, &["big-endian"]);
+    }
 }

@@ -7,7 +7,13 @@ use clap::ArgMatches;
 
 /// Reads the object and lists its programs, maps and variables; with `--disasm` the instructions instead.
 pub fn inspect(args: &ArgMatches) -> Result<Answer, Refusal> {
-    let named = objects::open(args)?;
+    let named = match objects::open(args) {
+        Ok(named) => named,
+        #[cfg(feature = "compat")]
+        Err(refusal) => return foreign(args).ok_or(refusal),
+        #[cfg(not(feature = "compat"))]
+        Err(refusal) => return Err(refusal),
+    };
     #[cfg(feature = "audit")]
     if let Some((path, policy)) = crate::cmd::admit::policy(args)? {
         return judged(&path, &policy, &named);
@@ -22,6 +28,20 @@ pub fn inspect(args: &ArgMatches) -> Result<Answer, Refusal> {
         false => ui::inspect::text(&named.file, &named.object),
     };
     Ok(Answer::done(text, ui::inspect::json(&named.file, &named.object, disasm)))
+}
+
+/// What is in an object for the other byte order; nothing for every other file that was refused.
+#[cfg(feature = "compat")]
+fn foreign(args: &ArgMatches) -> Option<Answer> {
+    let path = args.get_one::<String>("file")?;
+    // All of these are about what is read of an object for this machine.
+    let more = |name: &&str| matches!(args.try_contains_id(name), Ok(true));
+    if args.get_flag("disasm") || ["set", "map-size", "program", "policy"].iter().any(more) {
+        return None;
+    }
+    let found = crate::object::Foreign::parse(&objects::read(path).ok()?)?;
+    let file = path.rsplit('/').next().unwrap_or_default();
+    Some(Answer::done(ui::foreign::text(file, &found), ui::foreign::json(file, &found)))
 }
 
 /// What is against a policy, instead of what it holds. 1 if anything is.

@@ -35,6 +35,8 @@ mod disasm;
 mod elf;
 mod error;
 mod externs;
+#[cfg(feature = "compat")]
+mod foreign;
 mod functions;
 mod helpers;
 mod insn;
@@ -66,6 +68,8 @@ pub use data::Variable;
 pub use digest::{sha256, Tags};
 pub use error::ObjectError;
 pub use externs::{Extern, Origin};
+#[cfg(feature = "compat")]
+pub use foreign::{Foreign, Function};
 pub use helpers::helper;
 pub use insn::{Insn, CALL};
 pub use listing::{Line, Source};

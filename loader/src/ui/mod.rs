@@ -11,6 +11,8 @@ pub mod doctor;
 pub mod events;
 pub mod excerpt;
 pub mod flows;
+#[cfg(feature = "compat")]
+pub mod foreign;
 pub mod inspect;
 pub mod json;
 pub mod list;

@@ -6,6 +6,8 @@ use detour::object::{Btf, Object, Variable};
 /// An object: parsed, listed if wanted, inspected, its variables set, its types read.
 pub fn object(bytes: &[u8], listed: bool) {
     #[cfg(feature = "compat")]
+    drop(detour::object::Foreign::parse(bytes));
+    #[cfg(feature = "compat")]
     let parsed = Object::parse_legacy(bytes);
     #[cfg(not(feature = "compat"))]
     let parsed = Object::parse(bytes);
