@@ -36,9 +36,14 @@ pub fn count(calls: &[Call], name: &str) -> usize {
     calls.iter().filter(|call| call.name == name).count()
 }
 
+/// Whether everything is tried.
+pub fn all() -> bool {
+    std::env::var_os("FAULTS").is_some_and(|all| all == "all")
+}
+
 /// The errors that the `nth` call of a name is failed with now.
 pub fn errors(errors: &'static [&'static str], nth: usize) -> Vec<&'static str> {
-    match std::env::var_os("FAULTS").is_some_and(|all| all == "all") {
+    match all() {
         true => errors.to_vec(),
         false => vec![errors[nth % errors.len()]],
     }

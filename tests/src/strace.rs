@@ -81,6 +81,17 @@ impl Fault {
         Fault(vec![format!("inject={name}:error={error}:when={nth}")])
     }
 
+    /// The `nth` call of `name` and all that follow fail.
+    pub fn from(name: &str, nth: usize, error: &str) -> Fault {
+        Fault(vec![format!("inject={name}:error={error}:when={nth}+")])
+    }
+
+    /// This one and another, of a call with another name.
+    pub fn and(mut self, other: Fault) -> Fault {
+        self.0.extend(other.0);
+        self
+    }
+
     /// The process is killed when it enters the `nth` call of `name`, before the kernel does anything.
     pub fn kill(name: &str, nth: usize) -> Fault {
         Fault(vec![format!("inject={name}:signal=KILL:when={nth}")])

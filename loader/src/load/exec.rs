@@ -7,7 +7,8 @@ use crate::load::plan::Plan;
 use crate::load::signals::Signals;
 use crate::load::step::{Arg, Bpf, Effect, Expect, Step};
 use crate::load::symbols::{Handle, Symbols};
-use crate::load::tc::{filter_get, Filter};
+use crate::load::tc::Filter;
+use crate::load::undo::{undo, Left};
 use crate::object::Tags;
 use detour_sys::{commands, Map};
 use nix::fcntl::{open, OFlag};
@@ -65,7 +66,7 @@ pub struct Failure {
     /// The error.
     pub cause: Cause,
     /// Undo effects that failed too: what is left behind.
-    pub left: Vec<String>,
+    pub left: Left,
 }
 
 /// The error of one step.
@@ -142,12 +143,9 @@ pub fn run_with(
         match result {
             Ok(outcome) => watch(Report::Done(i.saturating_add(1), step, &outcome)),
             Err(cause) => {
-                let mut failure = Failure { number: i.saturating_add(1), cause, left: Vec::new() };
+                let mut failure = Failure { number: i.saturating_add(1), cause, left: Left::default() };
                 watch(Report::Failed(failure.number, step, &failure));
-                if matches!(&failure.cause, Cause::Netlink(error) if !error.answered) {
-                    take_back(step, &symbols, socket);
-                }
-                failure.left = undo(plan, i, &mut symbols, socket, watch);
+                failure.left = undo(plan, &failure, &mut symbols, socket, watch);
                 return Err(failure);
             }
         }
@@ -176,62 +174,8 @@ fn is_long(effect: &Effect) -> bool {
 /// How long a signal may stay unseen between two programs.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// A message that nobody answered may have been obeyed: what it asked for is removed if it is there. A filter is looked at
-/// first, for another one may sit in its place.
-fn take_back(step: &Step, symbols: &Symbols, socket: &mut Socket) {
-    let Some(Effect::Netlink(undo)) = &step.undo else { return };
-    if let Some(Expect::Filter { place, id, .. }) = &step.expect {
-        let reply = socket.request(&filter_get(*place)).unwrap_or_default();
-        let there = reply.messages.iter().filter_map(Filter::read).find_map(|f| f.bpf?.id);
-        if there.is_none() || there != symbols.id(id).ok() {
-            return;
-        }
-    }
-    // That there is nothing to remove is the good case.
-    let _ = socket.request(&resolved(undo, symbols));
-}
-
-/// Takes back the steps before the failed one, in reverse.
-fn undo(
-    plan: &Plan,
-    failed: usize,
-    symbols: &mut Symbols,
-    socket: &mut Socket,
-    watch: &mut dyn FnMut(Report<'_>),
-) -> Vec<String> {
-    let mut left = Vec::new();
-    for (i, step) in plan.steps.iter().enumerate().take(failed).rev() {
-        if let Effect::Exchange { one, .. } = &step.effect {
-            // Whoever swapped what was for what is has nothing to go back to: its pins may be gone.
-            left.push(format!(
-                "{one}: the new instance runs; the next 'load' or 'unload' clears the old one"
-            ));
-            break;
-        }
-        if matches!(&step.effect, Effect::Bpf(bpf) if *bpf.command == commands::PROG_TEST_RUN) {
-            // A flow that was ended does not come back, and other rules would decide what follows.
-            left.push("flows that had ended before; what was in force then stays".to_string());
-            break;
-        }
-        let Some(effect) = &step.undo else { continue };
-        let error = perform(&effect.clone().into(), symbols, socket).err().map(into_io);
-        watch(Report::Undone(i.saturating_add(1), effect, error.as_ref()));
-        if let Some(error) = error {
-            left.push(format!("{}: {error}", crate::load::transcript::effect(effect)));
-        }
-    }
-    left
-}
-
-fn into_io(cause: Cause) -> io::Error {
-    match cause {
-        Cause::Os(e) | Cause::Verifier(e, _) => e,
-        other => io::Error::other(other.to_string()),
-    }
-}
-
-/// Does one step and checks its answer. A filter whose echo is wrong is removed before this returns.
-fn perform(step: &Step, symbols: &mut Symbols, socket: &mut Socket) -> Result<Outcome, Cause> {
+/// Does one step and checks its answer.
+pub(super) fn perform(step: &Step, symbols: &mut Symbols, socket: &mut Socket) -> Result<Outcome, Cause> {
     match &step.effect {
         Effect::Bpf(call) => bpf(step, call, symbols),
         Effect::Netlink(message) => {
@@ -239,12 +183,7 @@ fn perform(step: &Step, symbols: &mut Symbols, socket: &mut Socket) -> Result<Ou
             if let Some(Expect::Filter { place, id, tags }) = &step.expect {
                 let id = symbols.id(id).map_err(Cause::Os)?;
                 let echo = reply.messages.iter().filter_map(Filter::read).find(|f| f.place == *place);
-                if let Err(text) = check_echo(echo, id, tags) {
-                    if let Some(Effect::Netlink(message)) = &step.undo {
-                        socket.request(&resolved(message, symbols)).map_err(Cause::Netlink)?;
-                    }
-                    return Err(Cause::Unexpected(text));
-                }
+                check_echo(echo, id, tags).map_err(Cause::Unexpected)?;
             }
             Ok(match reply.warnings.is_empty() {
                 true => Outcome::Nothing,
@@ -277,7 +216,7 @@ fn perform(step: &Step, symbols: &mut Symbols, socket: &mut Socket) -> Result<Ou
 }
 
 /// The message with descriptors in the places of their symbols.
-fn resolved(message: &Message, symbols: &Symbols) -> Message {
+pub(super) fn resolved(message: &Message, symbols: &Symbols) -> Message {
     let number = |symbol: &str| u32::try_from(symbols.handle(symbol).ok()?.as_fd().as_raw_fd()).ok();
     message.clone().resolved(&number)
 }

@@ -14,7 +14,11 @@ use std::io;
 /// Lines of a verifier log that are shown; the whole one with `verbose`.
 const LAST_LINES: usize = 12;
 
-/// Explains why a plan failed. Everything done before was undone, except for what `failure.left` names.
+/// Of what could not be undone.
+const CLEARS: &str =
+    "what is left is cleared by the next 'up', 'down', 'load' or 'unload' of this device, once the kernel lets it";
+
+/// Explains why a plan failed. Everything done before was undone, except for what `failure.left` has.
 pub fn explain(plan: &Plan, failure: &Failure, object: Option<&Object>, verbose: bool) -> Refusal {
     let index = failure.number.saturating_sub(1);
     let Some(step) = plan.steps.get(index) else {
@@ -41,9 +45,13 @@ pub fn explain(plan: &Plan, failure: &Failure, object: Option<&Object>, verbose:
         }
         Cause::Verifier(error, log) => verifier(&call, &step.effect, error, log, object, verbose),
     };
-    if !failure.left.is_empty() {
-        let left = failure.left.join("\n  ");
+    if !failure.left.lines.is_empty() {
+        let left = failure.left.lines.join("\n  ");
         refusal.details.push_str(&format!("\nwhat could not be undone:\n  {left}"));
+    }
+    if failure.left.clearable {
+        let and = if refusal.hint.is_empty() { "" } else { "; " };
+        refusal.hint.push_str(&format!("{and}{CLEARS}"));
     }
     refusal
 }
@@ -57,7 +65,7 @@ fn stage_of(errno: Option<i32>) -> Stage {
 }
 
 /// The effect without its arguments, enough to find it in the plan.
-fn short(effect: &Effect) -> String {
+pub(super) fn short(effect: &Effect) -> String {
     match effect {
         Effect::Bpf(call) => {
             let name = ["prog_name", "map_name", "pathname", "map_fd", "prog_fd"].iter().find_map(|n| {

@@ -81,5 +81,6 @@ pub mod tcx;
 pub mod testrun;
 pub mod transcript;
 pub mod types;
+pub mod undo;
 pub mod unpinned;
 pub mod verify;
