@@ -154,3 +154,73 @@ fn refusals_of_an_upgrade() {
     };
     assert_eq!(every_message(ns, &["up", DEVICE, "--object", &other], "upgrade", &ready, &same), 12);
 }
+
+const LOAD: &[&str] =
+    &["load", "@dnat", DEVICE, "--name", "lab", "--ingress", "detour_in", "--egress", "detour_out"];
+const UNLOAD: &[&str] = &["unload", DEVICE, "lab"];
+
+/// On a device without a clsact, and beside what `up` made.
+#[test]
+fn refusals_of_load() {
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    let away = || {
+        detour::run(ns, UNLOAD);
+    };
+    let alone = Snapshot::take(ns);
+    let same = |_: &Output, what: &str| alone.holds(ns, what);
+    // The qdisc and two filters.
+    assert_eq!(every_message(ns, LOAD, "load", &away, &same), 18);
+    away();
+    up(ns, DEVICE, &[]);
+    let beside = Snapshot::take(ns);
+    let same = |_: &Output, what: &str| beside.holds(ns, what);
+    assert_eq!(every_message(ns, LOAD, "load beside up", &away, &same), 12);
+}
+
+/// What ran goes on.
+#[test]
+fn refusals_of_a_replacement() {
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    let ready = || {
+        detour::run(ns, UNLOAD);
+        detour::run(ns, LOAD).done();
+    };
+    let ids = || {
+        let of = |hook: &&str| tools::filters(ns, DEVICE, hook);
+        let rows = tools::HOOKS.iter().flat_map(of);
+        rows.map(|row| row["options"]["prog"]["id"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    let whole = std::cell::RefCell::new((Vec::new(), Snapshot::take(ns)));
+    let ready = || {
+        ready();
+        *whole.borrow_mut() = (ids(), Snapshot::take(ns));
+    };
+    let same = |_: &Output, what: &str| {
+        let whole = whole.borrow();
+        assert_eq!(ids(), whole.0, "{what}");
+        whole.1.holds(ns, what);
+    };
+    let line = [LOAD, &["--replace"]].concat();
+    assert_eq!(every_message(ns, &line, "load --replace", &ready, &same), 12);
+}
+
+/// What is gone is gone; the next `unload` takes the rest, and `up` beside it is not touched.
+#[test]
+fn refusals_of_unload() {
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    let ready = || drop(detour::run(ns, LOAD).done());
+    let alone = Snapshot::take(ns);
+    let rest = |before: &Snapshot, what: &str| {
+        detour::run(ns, UNLOAD).done();
+        before.holds(ns, what);
+    };
+    let judge = |_: &Output, what: &str| rest(&alone, what);
+    assert_eq!(every_message(ns, UNLOAD, "unload", &ready, &judge), 13);
+    up(ns, DEVICE, &[]);
+    let beside = Snapshot::take(ns);
+    let judge = |_: &Output, what: &str| rest(&beside, what);
+    assert_eq!(every_message(ns, UNLOAD, "unload beside up", &ready, &judge), 8);
+}
