@@ -23,6 +23,10 @@ Other rules and addresses are elements, so SIGHUP and changes of addresses still
 A device that comes back needs a load: then `run` ends with exit code 5 and says so, and a service manager starts it anew
 (`Restart=on-failure`). `--no-confine` keeps everything, and loads by itself.
 
+What `--no-pin` made is opened before that, by CAP_SYS_ADMIN, and kept: no id is asked for afterwards, so the process reaches
+the maps of this instance and no others. When other programs run in its place, `run` ends with exit code 5, `events` with 1, and
+`watch` says so; a new process finds them.
+
 Nothing opened before is closed by this: stderr, stdout, a capture, the sockets of rtnetlink and of the service manager.
 
 ## Files

@@ -112,6 +112,7 @@ pub const COMMANDS: &[Case] = &[
     Case { name: "apply", line: &["apply", "{plan}"], needs: LOADS, ..CHANGE },
     Case { name: "load", line: &["load", "@trace", DEVICE], needs: LOADS, ..CHANGE },
     Case { name: "load (--tcx)", line: &["load", "@trace", DEVICE, "--tcx"], needs: LOADS, ..CHANGE },
+    Case { name: "load (--no-pin)", line: &["load", "@trace", DEVICE, "--no-pin"], needs: LOADS, ..CHANGE },
     Case {
         name: "load (--pin-dir)",
         line: &["load", "{pins}", DEVICE, "--pin-dir", "{shared}"],
@@ -128,7 +129,8 @@ pub const COMMANDS: &[Case] = &[
     },
     Case { name: "plan unload", before: TRACE, line: &["plan", "unload", DEVICE], needs: READS, ..LOOK },
     Case { name: "unload", before: TRACE, line: &["unload", DEVICE], needs: CHANGES, ..CHANGE },
-    Case { name: "unload (tcx)", before: TCX, line: &["unload", DEVICE], needs: CHANGES, ..CHANGE },
+    // Its links end with their pins.
+    Case { name: "unload (tcx)", before: TCX, line: &["unload", DEVICE], needs: READS, ..CHANGE },
     Case { name: "status", before: UP, line: &["status", DEVICE], needs: READS, ..LOOK },
     Case { name: "asked", before: UP, line: &["asked", DEVICE, "--svg", "{out}"], needs: READS, ..LOOK },
     Case { name: "flows", before: UP, line: &["flows", DEVICE], needs: READS, ..LOOK },
@@ -212,6 +214,14 @@ pub const COMMANDS: &[Case] = &[
         ..CHANGE
     },
     Case { name: "status (--no-pin)", before: UNPINNED, line: &["status", DEVICE], needs: FINDS, ..LOOK },
+    Case { name: "events (--no-pin)", before: UNPINNED, line: &["events", DEVICE], needs: FINDS, ..LOOK },
+    Case {
+        name: "run (over up, --no-pin)",
+        before: UNPINNED,
+        line: &["run", DEVICE, "{rules}", "--metrics-file", "{out}"],
+        needs: FINDS,
+        ..CHANGE
+    },
     Case {
         name: "up (reload, --no-pin)",
         before: UNPINNED,

@@ -28,6 +28,7 @@ pub mod detour;
 pub mod dns;
 pub mod family;
 pub mod faults;
+pub mod golden;
 pub mod lab;
 pub mod listen;
 pub mod model;

@@ -23,7 +23,7 @@ impl Events {
             let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:\t")).unwrap();
             u64::from_str_radix(blocked, 16).unwrap() >> (Signal::SIGINT as u64 - 1) & 1 == 1
         };
-        while wanted(ns) == 0 || !holds_signals() {
+        while tells(ns, device) == 0 || !holds_signals() {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
         events
@@ -46,6 +46,17 @@ impl Drop for Events {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// The same by the ids behind a filter of the device: whether or not anything is pinned.
+fn tells(ns: &Netns, device: &str) -> u64 {
+    let program = &tools::filters(ns, device, "ingress")[0]["options"]["prog"]["id"];
+    let maps = tools::program(ns, program.as_u64().unwrap())["map_ids"].clone();
+    let is_control =
+        |map: &&Value| map["name"] == "event_control" && maps.as_array().unwrap().contains(&map["id"]);
+    let id = tools::objects(ns, "map").iter().find(is_control).unwrap()["id"].to_string();
+    let dump = tools::json(ns, "bpftool", &["-j", "map", "dump", "id", &id]);
+    dump[0]["formatted"]["value"]["wanted"].as_u64().unwrap()
 }
 
 /// What the programs are asked to tell, as bpftool reads it.

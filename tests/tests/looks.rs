@@ -4,6 +4,7 @@
 //!
 //! `BLESS=1 cargo test -p e2e --test looks` writes the text anew: read it, it is what people see.
 use e2e::detour::{self, up};
+use e2e::golden::{self, masked, NONE};
 use e2e::lab::{ip, Lab, CLIENT, GATEWAY};
 use e2e::listen::Events;
 use e2e::netns::Netns;
@@ -14,7 +15,6 @@ use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 use std::fmt::Write;
 use std::io::Read;
-use std::path::PathBuf;
 
 const DEVICE: &str = "eth0";
 const RULES: &str = "udp dport 53 redirect to :5353   # names\nudp dport 25 drop\n";
@@ -45,42 +45,6 @@ const LOOKS: [(&[&str], usize); 19] = [
     (&["inspect", "@drop"], NONE),
     (&["inspect", "@drop", "--disasm"], NONE),
 ];
-const NONE: usize = usize::MAX;
-
-/// Without what is different each time or on each machine: digests, ids, ages, times, and sizes, which follow from the
-/// number of CPUs. Columns are one space apart.
-fn masked(text: &str, ids: usize) -> String {
-    let mut out = String::new();
-    for line in text.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let part = |(at, word): (usize, &&str)| {
-            let before = at.checked_sub(1).map_or("", |at| words[at]);
-            let is_id = at == ids && word.chars().all(|c| c.is_ascii_digit());
-            match is_id || ["id", "program", "recorded"].contains(&before) && mask(word) == *word {
-                true if word.starts_with(|c: char| c.is_ascii_digit()) => "#".to_owned(),
-                _ => word.split(',').map(mask).collect::<Vec<_>>().join(","),
-            }
-        };
-        let indent = if line.starts_with(' ') { "  " } else { "" };
-        let _ = writeln!(out, "{indent}{}", words.iter().enumerate().map(part).collect::<Vec<_>>().join(" "));
-    }
-    out
-}
-
-fn mask(word: &str) -> String {
-    let bare = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-    let digits = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
-    let time = bare.len() == 20 && bare.ends_with('Z') && bare.contains('T');
-    let age = bare.strip_suffix("ms").or(bare.strip_suffix('s')).is_some_and(digits);
-    let size = digits(bare) && bare.len() >= 4 && !word.starts_with(':');
-    if time || age || size {
-        return word.replace(bare, "#");
-    }
-    let is_digest = |part: &&str| part.len() >= 16 && part.chars().all(|c| c.is_ascii_hexdigit());
-    let digest = word.split(|c: char| !c.is_ascii_alphanumeric()).find(is_digest);
-    digest.map_or_else(|| word.to_owned(), |digest| word.replace(digest, "#"))
-}
-
 struct Stage {
     lab: Lab,
     scratch: Scratch,
@@ -147,15 +111,7 @@ fn what_people_see() {
         assert_eq!(run.stderr, "", "{line:?}");
     }
     facts(&stage, &all);
-    let path: PathBuf = tools::project().join("tests/golden/looks.txt");
-    if std::env::var_os("BLESS").is_some() {
-        std::fs::write(&path, &all).unwrap();
-    }
-    let golden = std::fs::read_to_string(&path).unwrap();
-    for (number, (is, was)) in all.lines().zip(golden.lines()).enumerate() {
-        assert_eq!(is, was, "line {} of {}; BLESS=1 writes it anew", number + 1, path.display());
-    }
-    assert_eq!(all.lines().count(), golden.lines().count());
+    golden::compare("looks.txt", &all);
 }
 
 /// What the text has to say, by arithmetic and by what others see.

@@ -36,7 +36,7 @@ const REASONS: &[(&str, &str)] = &[
     ("execve", "the program itself"),
     ("exit", "a thread's end"),
     ("exit_group", "the end"),
-    ("fcntl", "start of the Rust library: are 0, 1 and 2 open"),
+    ("fcntl", "start of the Rust library: are 0, 1 and 2 open; copies of what nothing pins and a confined process keeps open"),
     ("flock", "one command at a time changes /sys/fs/bpf"),
     ("futex", "locks inside the program"),
     ("getdents64", "names in our folders"),

@@ -67,7 +67,8 @@ fn everything_goes_without_a_bpf_file_system() {
     detour::run(ns, &["down", DEVICE]).refused(code::NO, &["no instance 'up'"]);
     detour::run(ns, &["status"]).ends(code::NO);
     detour::run(ns, &["up", DEVICE, "--no-pin", "--mount-bpffs"]).refused(code::USAGE, &["--mount-bpffs"]);
-    detour::run(ns, &["up", DEVICE, "--no-pin", "--original-dst"]).refused(code::USAGE, &["--original-dst"]);
+    detour::run(ns, &["up", DEVICE, "--no-pin", "--original-dst"])
+        .refused(code::USAGE, &["--original-dst", "unless it is pinned", "--mount-bpffs", "detour orig"]);
     before.holds(ns, "what was refused");
 
     let _echo = Server::echo(ns, (GATEWAY, 7007));
@@ -76,6 +77,9 @@ fn everything_goes_without_a_bpf_file_system() {
     let status = detour::json(ns, &["status"]);
     let instance = &status["instances"][0];
     assert_eq!((&instance["device"], &instance["instance"]), (&DEVICE.into(), &"up".into()), "{status:#}");
+    assert_eq!(instance["pinned"], false);
+    let head = detour::run(ns, &["status"]).done().stdout;
+    assert!(head.lines().next().unwrap().ends_with("  nothing pinned"), "{head}");
     assert!(instance["programs"].as_array().unwrap().iter().all(|p| p["in_place"] == true), "{status:#}");
     assert_eq!(flows(ns), 8);
     assert_eq!(detour::json(ns, &["asked", DEVICE])["rows"].as_array().unwrap().len(), 8);
@@ -98,8 +102,9 @@ fn everything_goes_without_a_bpf_file_system() {
     assert_eq!(asked["flow"]["original"], flow["original"], "{asked}");
 
     // Other rules, flag or not; who talks goes on.
-    detour::run(ns, &["events", DEVICE]).refused(code::USAGE, &["--no-pin"]);
     assert_eq!(change(ns, &[]), "none");
+    let line = ["up", DEVICE, "--original-dst", RULES[0], RULES[1]];
+    detour::run(ns, &line).refused(code::USAGE, &["--original-dst", "unless it is pinned"]);
     up(ns, DEVICE, &[RULES[0], RULES[1], "--rule", "udp drop"]);
     assert_eq!(detour::json(ns, &["rules", DEVICE])["rules"].as_array().unwrap().len(), 2);
     crowd.exchange();
@@ -355,7 +360,12 @@ fn beside_pins() {
     assert_eq!(change(ns, &[]), "loaded");
     up(ns, DEVICE, &["--rule", "tcp redirect to :7007", "--rule", "udp drop"]);
     crowd::honest(&lab.client, far(80)).unwrap();
-    assert_eq!(detour::json(ns, &["status", DEVICE])["instances"].as_array().unwrap().len(), 2);
+    let status = detour::json(ns, &["status", DEVICE]);
+    let pinned = |name: &str| {
+        let all = status["instances"].as_array().unwrap();
+        all.iter().find(|i| i["instance"] == name).unwrap_or_else(|| panic!("{status:#}"))["pinned"].clone()
+    };
+    assert_eq!((pinned("trace"), pinned("up")), (true.into(), false.into()));
     detour::run(ns, &["down", DEVICE]).done();
     traced.holds(ns, "an instance without pins beside one with pins");
     detour::run(ns, &["unload", DEVICE]).done();

@@ -1299,7 +1299,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__load)
-            opts="-n -j -p -v -q -h --name --ingress --egress --set --map-size --prio --handle --chain --protocol --tcx --before --after --first --last --revision --replace --pin-dir --on-incompatible --no-attach --program --type --mount-bpffs --log-level --policy --require-signature --signature --btf --no-btf --fd-array --legacy-maps --transcript --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --name --ingress --egress --set --map-size --prio --handle --chain --protocol --tcx --before --after --first --last --revision --replace --pin-dir --on-incompatible --no-attach --program --type --mount-bpffs --no-pin --log-level --policy --require-signature --signature --btf --no-btf --fd-array --legacy-maps --transcript --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2089,7 +2089,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__plan__subcmd__load)
-            opts="-n -j -p -v -q -h --name --ingress --egress --set --map-size --prio --handle --chain --protocol --tcx --before --after --first --last --revision --replace --pin-dir --on-incompatible --no-attach --program --type --mount-bpffs --log-level --policy --require-signature --signature --btf --no-btf --fd-array --legacy-maps --bytes --undo --facts --save-facts --strace --pcap --against --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --name --ingress --egress --set --map-size --prio --handle --chain --protocol --tcx --before --after --first --last --revision --replace --pin-dir --on-incompatible --no-attach --program --type --mount-bpffs --no-pin --log-level --policy --require-signature --signature --btf --no-btf --fd-array --legacy-maps --bytes --undo --facts --save-facts --strace --pcap --against --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2517,7 +2517,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__plan__subcmd__up)
-            opts="-n -j -p -v -q -h --prio --handle --mount-bpffs --rule --flows-max --half-open --asked-max --timeout --when-full --client-new --client-live --clients-max --sealed --vlan --monitor --pickup --no-pickup --object --policy --require-signature --signature --original-dst --no-pin --fresh --flush --bytes --undo --facts --save-facts --strace --pcap --against --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --prio --handle --mount-bpffs --rule --flows-max --half-open --asked-max --timeout --when-full --client-new --client-live --clients-max --sealed --vlan --monitor --pickup --no-pickup --object --policy --require-signature --signature --no-pin --original-dst --fresh --flush --bytes --undo --facts --save-facts --strace --pcap --against --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2723,7 +2723,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__run)
-            opts="-n -j -p -v -q -h --prio --handle --mount-bpffs --rule --flows-max --half-open --asked-max --timeout --when-full --client-new --client-live --clients-max --sealed --vlan --monitor --pickup --no-pickup --object --policy --require-signature --signature --original-dst --metrics-file --names --events --down-on-exit --no-confine --transcript --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --prio --handle --mount-bpffs --rule --flows-max --half-open --asked-max --timeout --when-full --client-new --client-live --clients-max --sealed --vlan --monitor --pickup --no-pickup --object --policy --require-signature --signature --no-pin --original-dst --metrics-file --names --events --down-on-exit --no-confine --transcript --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -3087,7 +3087,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__up)
-            opts="-n -j -p -v -q -h --prio --handle --mount-bpffs --rule --flows-max --half-open --asked-max --timeout --when-full --client-new --client-live --clients-max --sealed --vlan --monitor --pickup --no-pickup --object --policy --require-signature --signature --original-dst --no-pin --fresh --flush --transcript --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --prio --handle --mount-bpffs --rule --flows-max --half-open --asked-max --timeout --when-full --client-new --client-live --clients-max --sealed --vlan --monitor --pickup --no-pickup --object --policy --require-signature --signature --no-pin --original-dst --fresh --flush --transcript --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -4,12 +4,13 @@ use crate::cmd::objects::{self, Named};
 use crate::cmd::words::absolute;
 use crate::cmd::{anchors, select, Answer, Context};
 use crate::load::create::Creation;
-use crate::load::facts::Facts;
+use crate::load::facts::{Facts, Instance};
 use crate::load::plan::{self, Attach, Config, Plan};
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::shared;
 use crate::load::tc::{Place, EGRESS, ETH_P_ALL};
 use crate::load::tcx::{self, Anchor};
+use crate::load::unpinned;
 use crate::ui::text::escape;
 use clap::ArgMatches;
 use serde_json::json;
@@ -174,15 +175,34 @@ pub fn config(named: &Named, args: &ArgMatches, facts: &Facts) -> Result<Config,
         log_level: log_level(args),
         ..Creation::default()
     };
+    let replace = args.get_flag("replace");
+    let unpinned = no_pin(args, replace.then(|| facts.instance(&name)).flatten(), &facts.device.name)?;
+    if unpinned {
+        unpinned::sound(&named.object, &creation, &attach)?;
+    }
     Ok(Config {
         beside: None,
         creation,
         attach,
         name,
         mount: args.get_flag("mount-bpffs"),
-        unpinned: false,
-        replace: args.get_flag("replace"),
+        unpinned,
+        replace,
     })
+}
+
+/// Whether nothing is to be pinned. What is replaced stays as it was made.
+fn no_pin(args: &ArgMatches, replaced: Option<&Instance>, device: &str) -> Result<bool, Refusal> {
+    match replaced {
+        Some(instance) if instance.is_pinned() && args.get_flag("no-pin") => {
+            let what =
+                format!("'{}' on {device} is loaded with pins, and --no-pin would have none", instance.name);
+            let hint = format!("'detour unload {device} {}' first", instance.name);
+            Err(Refusal::new(Stage::InTheWay, what, hint))
+        }
+        Some(instance) => Ok(!instance.is_pinned()),
+        None => Ok(args.get_flag("no-pin")),
+    }
 }
 
 /// The lowest handle that no filter at this hook, chain and priority has.

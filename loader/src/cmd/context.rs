@@ -144,14 +144,18 @@ impl Context {
     }
 
     /// From here on the process can do what `task` takes and nothing else, and change files in `places` only; what it opens
-    /// later it opens confined. In words, which `-v` shows too.
+    /// later it opens confined, but for what it goes by and nothing pins. In words, which `-v` shows too.
     #[cfg(feature = "operate")]
     pub fn confine(
         &mut self,
         task: crate::load::allowed::Task,
         places: &crate::load::places::Places,
+        goes_by: Option<&crate::load::home::Dir>,
     ) -> Result<String, Refusal> {
         self.socket()?;
+        let nothing = crate::load::home::Dir::Ids(Vec::new());
+        crate::load::held::hold(goes_by.unwrap_or(&nothing))
+            .map_err(|e| Refusal::new(Stage::Kernel, format!("what nothing pins: {e}"), ""))?;
         let confined = confine(task, crate::load::gather::machine()?.version(), places)?;
         let text = confined.text();
         if self.verbose && !self.json {
@@ -202,6 +206,11 @@ impl Context {
         let entered = self.netns.as_ref().map(|n| format!("setns({n})"));
         let mut facts = gather(self.socket()?, device)?;
         facts.reads.splice(0..0, entered);
+        #[cfg(feature = "operate")]
+        if self.confined.is_some() && facts.hidden.as_deref() == Some(crate::cmd::attach::UP) {
+            self.outgrown = true;
+            return Err(Refusal::replaced(device));
+        }
         Ok(facts)
     }
 

@@ -7,7 +7,7 @@ use crate::dnat::clock::since_1970;
 use crate::dnat::events::{Event, What, KINDS};
 use crate::dnat::listener::Listener;
 use crate::dnat::pcapng;
-use crate::load::allowed::EVENTS;
+use crate::load::allowed::{EVENTS, UNPINNED};
 use crate::load::places::Places;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::rtnl::ARPHRD_NONE;
@@ -45,7 +45,8 @@ pub fn events(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusa
     let most = args.get_one::<u64>("count").copied().unwrap_or(u64::MAX);
 
     let signals = Signals::hold();
-    context.confine(EVENTS, &Places::default())?;
+    let task = if look.dir().folder().is_some() { EVENTS } else { EVENTS | UNPINNED };
+    context.confine(task, &Places::default(), Some(look.dir()))?;
     let (mut count, mut open, mut gone) = (0_u64, true, false);
     while open && count < most {
         listener.renew(wanted, context.socket()?)?;
@@ -53,7 +54,7 @@ pub fn events(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusa
         // What was told before the signal came is still heard.
         let last = signals.pending().is_some();
         // As is what an instance told before another took its place, or none.
-        gone = !listener.is_current();
+        gone = !listener.is_current(context.socket()?);
         for mut event in listener.heard() {
             names::event(&mut event, &mut known);
             if let (Some(capture), What::Packet) = (&mut capture, event.what) {

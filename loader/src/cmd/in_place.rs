@@ -61,6 +61,9 @@ pub fn in_place(
     // Without them it stays as it is.
     config.unpinned = !instance.is_pinned();
     config.replace = true;
+    if config.unpinned && config.beside.is_some() {
+        return Err(Refusal::unpinned_link());
+    }
     if fresh {
         return Ok((Change::Replaced, plan::load(object, &config, facts)?));
     }

@@ -24,6 +24,7 @@ pub fn list(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
     match ask_tcx(&mut facts) {
         Ok(()) => {}
         Err(refusal) if refusal.stage == Stage::Permission => {
+            facts.tcx.clear();
             unseen.push("tcx programs are not shown: that needs CAP_NET_ADMIN".to_owned());
         }
         Err(refusal) => return Err(refusal),

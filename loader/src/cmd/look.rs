@@ -115,7 +115,7 @@ fn of(facts: &Facts, instance: &Instance, record: &Record) -> Result<Status, Ref
     let mut programs: Vec<Program> = record.programs.iter().map(program).collect();
     programs.sort_by_key(|p| (p.cgroup.is_some(), p.hook.ends_with("egress")));
     let dnat = match instance.name == UP {
-        true => Some(dnat(&Look::open(instance.dir(&facts.home(UP)), record)?)?),
+        true => Some(dnat(&Look::open(instance.dir(&facts.home(UP)), record, device(facts))?)?),
         false => None,
     };
     Ok(Status {
@@ -123,6 +123,7 @@ fn of(facts: &Facts, instance: &Instance, record: &Record) -> Result<Status, Ref
         ifindex: facts.device.ifindex,
         instance: instance.name.clone(),
         object_sha256: record.object_sha256,
+        pinned: instance.is_pinned(),
         programs,
         dnat,
     })
@@ -194,14 +195,19 @@ pub fn open(context: &mut Context, args: &ArgMatches) -> Result<(String, Look), 
 
 /// What `up` made on the device of these facts.
 pub fn of_up(facts: &Facts) -> Result<Look, Refusal> {
-    let device = &facts.device.name;
+    let name = &facts.device.name;
     facts.reachable()?;
     if facts.hidden.as_deref() == Some(UP) {
-        return Err(Refusal::hidden(UP, device));
+        return Err(Refusal::hidden(UP, name));
     }
     let instance = facts.instance(UP).filter(|i| facts.is_alive(i));
     let nothing =
-        || Refusal::new(Stage::No, format!("nothing is up on {device}"), format!("'detour up {device}'"));
+        || Refusal::new(Stage::No, format!("nothing is up on {name}"), format!("'detour up {name}'"));
     let (instance, record) = instance.and_then(|i| Some((i, i.record.as_ref()?))).ok_or_else(nothing)?;
-    Look::open(instance.dir(&facts.home(UP)), record)
+    Look::open(instance.dir(&facts.home(UP)), record, device(facts))
+}
+
+/// Its index and its name.
+pub(super) fn device(facts: &Facts) -> (u32, String) {
+    (facts.device.ifindex, facts.device.name.clone())
 }

@@ -26,7 +26,8 @@ pub fn original(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refu
         let instance = facts.instance(UP).filter(|i| facts.is_alive(i));
         let Some((instance, record)) = instance.and_then(|i| Some((i, i.record.as_ref()?))) else { continue };
         up = true;
-        let flow = Look::open(instance.dir(&facts.home(UP)), record)?.seen(&seen)?;
+        let flow = Look::open(instance.dir(&facts.home(UP)), record, crate::cmd::look::device(&facts))?
+            .seen(&seen)?;
         found.extend(flow.map(|flow| (device, flow)));
     }
     if !up {

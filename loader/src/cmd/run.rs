@@ -62,7 +62,9 @@ pub fn run(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> 
             false => 0,
         };
         let files = if_asked(&["metrics-file", "names"], METRICS) | if_asked(&["events"], GROWS);
-        let text = context.confine(RUN | files | if down { DOWN } else { 0 }, &places(args))?;
+        let (_, look) = look::open(context, args)?;
+        let task = RUN | files | if down { DOWN } else { 0 };
+        let text = context.confine(task, &places(args), Some(look.dir()))?;
         service.log.line(INFO, &text);
         // What root may do without capabilities is less: better it is refused now than missed later.
         service.names.write_anew()?;
@@ -157,13 +159,20 @@ impl Service {
 
     /// The programs tell, for a while more. Others may have loaded anew, taken all down, or be the one reader.
     fn listen(&mut self, context: &mut Context, args: &ArgMatches) -> Result<(), Refusal> {
-        if self.ears.as_mut().is_some_and(|ears| !ears.is_current()) {
+        let socket = context.socket()?;
+        if self.ears.as_mut().is_some_and(|ears| !ears.is_current(socket)) {
             self.hear(context.json);
-            (self.ears, self.again) = (None, None);
+            context.unlock();
+            let look = look::open(context, args);
+            context.unlock();
+            let follows = |ears: &mut Listener| look.is_ok_and(|(_, look)| ears.follow(&look));
+            if !self.ears.as_mut().is_some_and(follows) {
+                (self.ears, self.again) = (None, None);
+            }
         }
         if self.ears.is_none() && self.again.is_none_or(|again| again <= Instant::now()) {
             self.again = Instant::now().checked_add(AGAIN);
-            self.open_ears(context, args);
+            self.open_ears(context, args)?;
         }
         let told = KINDS.iter().map(|(what, ..)| *what).filter(|what| match what {
             What::Packet => false,
@@ -177,8 +186,8 @@ impl Service {
         }
     }
 
-    /// Opens what there is to hear; why not is said once.
-    fn open_ears(&mut self, context: &mut Context, args: &ArgMatches) {
+    /// Opens what there is to hear; why not is said once. What only a new process can open ends this one.
+    fn open_ears(&mut self, context: &mut Context, args: &ArgMatches) -> Result<(), Refusal> {
         // `up` holds the lock for as long as a command lives; this one lives on.
         context.unlock();
         let look = look::open(context, args);
@@ -190,12 +199,14 @@ impl Service {
                 }
                 self.ears = Some(ears);
             }
+            Err(refusal) if context.outgrown() => return Err(refusal),
             Err(refusal) if self.deaf.as_ref() != Some(&refusal.what) => {
                 self.log.line(WARNING, &format!("no events are heard: {}", refusal.what));
                 self.deaf = Some(refusal.what);
             }
             Err(_) => {}
         }
+        Ok(())
     }
 
     fn wait(&self, signals: &Signals, changes: &Changes) {

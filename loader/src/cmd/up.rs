@@ -288,8 +288,10 @@ fn config(args: &ArgMatches, control: &control::Control, facts: &Facts) -> Resul
     crate::cmd::admit::attaching(&attach, args)?;
     let creation = creation(control);
     let (mount, beside) = (args.get_flag("mount-bpffs"), beside(args, control, facts)?);
-    // `run` has no such option.
-    let unpinned = args.try_get_one::<bool>("no-pin").ok().flatten() == Some(&true);
+    let unpinned = args.get_flag("no-pin");
+    if unpinned && beside.is_some() {
+        return Err(Refusal::unpinned_link());
+    }
     Ok(Config { creation, attach, name: UP.to_string(), mount, unpinned, replace: false, beside })
 }
 

@@ -74,7 +74,7 @@ fn live(context: &mut Context, device: &str, args: &ArgMatches) -> Result<Vec<Su
     match ask_tcx(&mut facts) {
         Err(refusal) if refusal.stage != Stage::Permission => return Err(refusal),
         // What cannot be seen is said where it would matter.
-        Err(_) => facts.tcx.clear(),
+        Err(_) => {}
         Ok(()) => {}
     }
     if facts.bpffs == Bpffs::Denied {

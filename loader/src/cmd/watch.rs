@@ -103,7 +103,7 @@ fn live(context: &mut Context, args: &ArgMatches, mut state: State) -> Result<An
     watching.open(context, args)?;
     let signals = Signals::hold_with(&HELD);
     let terminal = Terminal::open()?;
-    context.confine(WATCH, &Places::default())?;
+    context.confine(WATCH, &Places::default(), watching.dir())?;
     let lost = |e: std::io::Error| Refusal::new(Stage::Kernel, format!("the terminal: {e}"), "");
     let (mut keys, mut next) = (Keys::default(), Instant::now());
     let glyphs = glyphs();

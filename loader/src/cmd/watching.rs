@@ -5,6 +5,8 @@ use crate::dnat::events::What;
 use crate::dnat::listener::Listener;
 use crate::dnat::look::Look;
 use crate::dnat::names::Names;
+use crate::dnat::seat::Seat;
+use crate::load::home::Dir;
 use crate::load::refusal::{Refusal, Stage};
 use crate::ui::watch::frame::Scene;
 use crate::ui::watch::rates::Rates;
@@ -12,7 +14,6 @@ use crate::ui::watch::Reading;
 use clap::ArgMatches;
 use nix::time::{clock_gettime, ClockId};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 /// Pins are opened once; so often it is asked whether the device still runs what they belong to.
@@ -37,8 +38,8 @@ pub struct Watching {
 #[derive(Debug)]
 struct Pins {
     look: Look,
-    /// Inode of its record: another instance has another one.
-    record: u64,
+    /// Another instance has another one.
+    seat: Seat,
     asked: Instant,
     ears: Option<Listener>,
 }
@@ -65,12 +66,13 @@ impl Watching {
         let opened = look::open(context, args);
         context.unlock();
         let (_, look) = opened?;
-        let record = record(&look)?;
+        let gone = |e: std::io::Error| Refusal::new(Stage::No, format!("nothing is up any more: {e}"), "");
+        let seat = Seat::of(&look).map_err(gone)?;
         match &mut self.pins {
-            Some(pins) if pins.record == record => pins.asked = Instant::now(),
+            Some(pins) if pins.seat == seat => pins.asked = Instant::now(),
             pins => {
                 self.rates = Rates::default();
-                *pins = Some(Pins { look, record, asked: Instant::now(), ears: None });
+                *pins = Some(Pins { look, seat, asked: Instant::now(), ears: None });
             }
         }
         Ok(())
@@ -95,11 +97,14 @@ impl Watching {
 
     /// The next reading, of whatever is there now.
     pub fn again(&mut self, context: &mut Context, args: &ArgMatches) {
-        let same =
-            |pins: &Pins| pins.asked.elapsed() < ASK && record(&pins.look).is_ok_and(|r| r == pins.record);
-        let opened = match self.pins.as_ref().is_some_and(same) {
-            true => Ok(()),
-            false => self.open(context, args),
+        let taken = context.socket().map(|socket| {
+            let same = |pins: &Pins| pins.asked.elapsed() < ASK && pins.seat.is_taken(socket);
+            self.pins.as_ref().is_some_and(same)
+        });
+        let opened = match taken {
+            Ok(true) => Ok(()),
+            Ok(false) => self.open(context, args),
+            Err(refusal) => Err(refusal),
         };
         // `up` and `down` may come in between.
         if let Err(refusal) = opened.and_then(|()| self.read()).and_then(|()| self.listen(context)) {
@@ -139,6 +144,11 @@ impl Watching {
         self.pins.as_ref().and_then(|pins| pins.ears.as_ref()).map(AsFd::as_fd)
     }
 
+    /// Where what is open was found.
+    pub fn dir(&self) -> Option<&Dir> {
+        self.pins.as_ref().map(|pins| pins.look.dir())
+    }
+
     /// Nobody listens any more.
     pub fn end(&mut self, context: &mut Context) -> Result<(), Refusal> {
         match self.pins.as_mut().and_then(|pins| pins.ears.as_mut()) {
@@ -157,10 +167,4 @@ impl Watching {
             note: others.then_some("names: another reader hears them"),
         }
     }
-}
-
-/// The inode of the record's pin.
-fn record(look: &Look) -> Result<u64, Refusal> {
-    let gone = |e: std::io::Error| Refusal::new(Stage::No, format!("nothing is up any more: {e}"), "");
-    Ok(std::fs::metadata(look.folder()?.to_owned() + "/record").map_err(gone)?.ino())
 }

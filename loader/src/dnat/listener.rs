@@ -4,12 +4,13 @@ use super::abi::{Cfg, EventControl, EventState};
 use super::clock::{ticks, Clock};
 use super::events::{event, Event};
 use super::look::Look;
+use super::seat::{self, Seat};
 use super::wire::{elements, Shared};
 use crate::load::exec;
 use crate::load::explain::explain;
 use crate::load::gather::open_map;
 use crate::load::holder::holder;
-use crate::load::home::{map_pin, RECORD_PIN};
+use crate::load::home::Dir;
 use crate::load::netlink::Socket;
 use crate::load::plan::Plan;
 use crate::load::refusal::{Refusal, Stage};
@@ -22,11 +23,12 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::time::{clock_gettime, ClockId};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 /// For so long the programs tell; a reader says so anew every third of it, and one that was killed costs nothing after it.
 pub const LEASE: Duration = Duration::from_secs(15);
+/// How often filters are asked whether they still run what is listened to.
+const LOOK: Duration = Duration::from_secs(1);
 /// How often it says so.
 const RENEW: Duration = Duration::from_secs(LEASE.as_secs() / 3);
 
@@ -39,9 +41,10 @@ pub struct Listener {
     state: Map,
     cfg: Cfg,
     before: EventState,
-    dir: String,
-    /// Inode of the record's pin.
-    record: u64,
+    dir: Dir,
+    seat: Seat,
+    /// When that was looked at.
+    looked: Instant,
     /// Holds `%event_control`.
     symbols: Option<Symbols>,
     /// When the programs have to be told again.
@@ -55,47 +58,64 @@ impl Listener {
     /// # Errors
     /// [`Stage::InTheWay`] where there is another reader, who is named.
     pub fn open(look: &Look) -> Result<Listener, Refusal> {
-        let (dir, cfg) = (look.folder()?, *look.cfg());
+        let (dir, cfg) = (look.dir().clone(), *look.cfg());
         let failed = |e: std::io::Error| Refusal::new(Stage::Kernel, format!("the ring buffer: {e}"), "");
-        // The device's folder stays when programs are replaced, and the instance's does not.
-        let folder = dir.rsplit_once('/').map_or(dir, |(device, _)| device);
-        let folder = File::open(folder).map_err(failed)?;
+        let file = seat::lock(look).map_err(failed)?;
         let lock =
-            Flock::lock(folder, FlockArg::LockExclusiveNonblock).map_err(|(folder, errno)| match errno {
+            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(file, errno)| match errno {
                 Errno::EWOULDBLOCK => {
-                    let what = format!("{} already reads the events of this device", holder(&folder));
+                    let what = format!("{} already reads the events of this device", holder(&file));
                     Refusal::new(Stage::InTheWay, what, "one reader at a time: 'events', 'run' or 'watch'")
                 }
                 errno => failed(errno.into()),
             })?;
-        let map = |name: &str| open_map(&format!("{dir}/{}", map_pin(name)));
-        let record = record(dir).map_err(failed)?;
+        let map = |name: &str| open_map(&dir.map(name));
+        let seat = Seat::of(look).map_err(failed)?;
         let (events, state) = (map("events")?, map("event_state")?);
         let id = events.id();
         let ring = Ring::map(events).map_err(failed)?;
         let mut symbols = Symbols::default();
         symbols.set_handle("%event_control", Handle::Map(map("event_control")?));
-        let (dir, symbols, before) = (dir.to_owned(), Some(symbols), EventState::default());
+        let (symbols, before, looked) = (Some(symbols), EventState::default(), Instant::now());
         let mut listener =
-            Listener { ring, id, state, cfg, before, dir, record, symbols, due: None, _lock: lock };
+            Listener { ring, id, state, cfg, before, dir, seat, looked, symbols, due: None, _lock: lock };
         listener.before = listener.state();
         // What an earlier reader left behind is old.
         while listener.ring.take().is_some() {}
         Ok(listener)
     }
 
-    /// Whether what it listens to is still what its folder holds: others may have loaded anew meanwhile. An upgrade keeps
-    /// the ring buffer.
-    pub fn is_current(&mut self) -> bool {
-        let Ok(record) = record(&self.dir) else { return false };
-        if record != self.record {
-            let now = open_map(&format!("{}/{}", self.dir, map_pin("events")));
-            if self.id.is_none() || now.map_or(None, |map| map.id()) != self.id {
-                return false;
-            }
-            self.record = record;
+    /// Whether what it listens to is still what is there: others may have loaded anew meanwhile. An upgrade keeps the ring
+    /// buffer, but without pins only who may open anything by its id could see that.
+    pub fn is_current(&mut self, socket: &mut Socket) -> bool {
+        // A dump of filters is more than a look at an inode.
+        let often = matches!(self.seat, Seat::Folder(..)) || self.looked.elapsed() >= LOOK;
+        if !often || self.seat.is_taken(socket) {
+            self.looked = if often { Instant::now() } else { self.looked };
+            return true;
         }
-        true
+        let Some(seat) = self.seat.renewed() else { return false };
+        let same = self.has_ring(&self.dir);
+        if same {
+            self.seat = seat;
+        }
+        same
+    }
+
+    /// Whether the ring buffer there is the one that is listened to.
+    fn has_ring(&self, dir: &Dir) -> bool {
+        self.id.is_some() && open_map(&dir.map("events")).map_or(None, |map| map.id()) == self.id
+    }
+
+    /// Listens on where an upgrade that nothing pins kept the ring buffer; false where it did not.
+    pub fn follow(&mut self, look: &Look) -> bool {
+        match Seat::of(look) {
+            Ok(seat) if self.has_ring(look.dir()) => {
+                (self.seat, self.dir) = (seat, look.dir().clone());
+                true
+            }
+            _ => false,
+        }
     }
 
     /// The programs tell what is `wanted` for a while more; asked for again when a third of that is over.
@@ -175,11 +195,6 @@ impl Listener {
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
         Clock::new(&self.cfg, now)
     }
-}
-
-/// The inode of the record's pin: another instance has another one.
-fn record(dir: &str) -> std::io::Result<u64> {
-    std::fs::metadata(format!("{dir}/{RECORD_PIN}")).map(|pin| pin.ino())
 }
 
 impl AsFd for Listener {

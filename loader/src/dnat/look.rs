@@ -35,6 +35,9 @@ pub struct Look {
     dir: Dir,
     cfg: Cfg,
     clock: Clock,
+    /// Its index, and its name of now.
+    device: (u32, String),
+    record: Record,
     /// Those that were opened, by name.
     maps: RefCell<BTreeMap<String, Rc<Map>>>,
 }
@@ -61,7 +64,7 @@ pub struct Fill {
 
 impl Look {
     /// Reads the configuration of the instance in `dir`. Programs of other versions can be read if their maps are the same.
-    pub fn open(dir: Dir, record: &Record) -> Result<Look, Refusal> {
+    pub fn open(dir: Dir, record: &Record, device: (u32, String)) -> Result<Look, Refusal> {
         let object = Object::parse(embedded::object("dnat")?)?;
         if record.object_sha256 != object.sha256 {
             readable(&dir, &object)?;
@@ -74,7 +77,7 @@ impl Look {
         if cfg.schema != codes::SCHEMA {
             return Err(another(&format!("their schema is {}, and this is {}", cfg.schema, codes::SCHEMA)));
         }
-        Ok(Look { dir, cfg, clock: clock(&cfg), maps: RefCell::default() })
+        Ok(Look { dir, cfg, clock: clock(&cfg), device, record: record.clone(), maps: RefCell::default() })
     }
 
     /// For who reads again: from now on ages are those of now.
@@ -87,11 +90,14 @@ impl Look {
         &self.dir
     }
 
-    /// The folder of its pins, for who opens them again and again and is confined to that.
-    pub fn folder(&self) -> Result<&str, Refusal> {
-        let what = "'events', 'watch' and 'run' go by pins, and it was made with --no-pin";
-        let hint = "'status', 'asked', 'flows' and 'rules' show it";
-        self.dir.folder().ok_or_else(|| Refusal::new(Stage::Usage, what, hint))
+    /// The index and the name of its device.
+    pub fn device(&self) -> &(u32, String) {
+        &self.device
+    }
+
+    /// What it says of itself.
+    pub fn record(&self) -> &Record {
+        &self.record
     }
 
     /// What it was configured with.

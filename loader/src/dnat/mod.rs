@@ -62,6 +62,8 @@ pub mod reload;
 pub mod rules;
 pub mod running;
 mod scan;
+#[cfg(feature = "operate")]
+pub mod seat;
 pub mod selection;
 pub mod set;
 pub mod shadow;

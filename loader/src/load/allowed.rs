@@ -18,18 +18,21 @@ pub const METRICS: Task = 8;
 pub const DOWN: Task = 16;
 /// `run --events`: a file grows, and is opened anew.
 pub const GROWS: Task = 32;
+/// Where nothing is pinned: the filters say whether what it goes by is still what runs.
+pub const UNPINNED: Task = 64;
 
 const ALL: Task = EVENTS | RUN | WATCH;
 const SEE: Task = RUN | WATCH;
 
 /// The names of the tasks, as they are printed.
-pub const TASKS: [(Task, &str); 6] = [
+pub const TASKS: [(Task, &str); 7] = [
     (EVENTS, "events"),
     (RUN, "run"),
     (WATCH, "watch"),
     (METRICS, "run --metrics-file` or `--names"),
     (DOWN, "run --down-on-exit"),
     (GROWS, "run --events"),
+    (UNPINNED, "events` of what nothing pins"),
 ];
 
 /// What an argument may be.
@@ -104,7 +107,6 @@ const PINNED: &[(&str, u64)] = &[
     command(&commands::MAP_GET_NEXT_KEY),
     command(&commands::OBJ_GET),
     command(&commands::OBJ_GET_INFO_BY_FD),
-    command(&commands::PROG_QUERY),
 ];
 const EXECUTABLE: (&str, u64) = ("PROT_EXEC", libc::PROT_EXEC as u64);
 const READ_ONLY: Only = Without(
@@ -134,6 +136,7 @@ const DESCRIPTOR: &[(&str, u64)] = &[
     ("F_GETFD", libc::F_GETFD as u64),
     ("F_SETFD", libc::F_SETFD as u64),
     ("F_GETFL", libc::F_GETFL as u64),
+    ("F_DUPFD_CLOEXEC", libc::F_DUPFD_CLOEXEC as u64),
 ];
 /// include/uapi/asm-generic/socket.h, which the crate has for no C library.
 const COOKIE: &[(&str, u64)] = &[("SO_NETNS_COOKIE", 71)];
@@ -179,7 +182,7 @@ pub const TABLE: &[Allowed] = table! {
     new SYS_munmap "munmap" Any, ALL, "memory; the ring buffer at the end";
     new SYS_madvise "madvise" Any, ALL, "memory";
     new SYS_getrandom "getrandom" Any, ALL, "hash tables, the C library's memory";
-    new SYS_fcntl "fcntl" OneOf(1, DESCRIPTOR), ALL, "musl: closed at exec; a debug build: is it open";
+    new SYS_fcntl "fcntl" OneOf(1, DESCRIPTOR), ALL, "musl: closed at exec; a debug build: is it open; what nothing pins is kept open, and used by copies";
     new SYS_sigaltstack "sigaltstack" Any, ALL, "end of the Rust library";
     new SYS_getpid "getpid" Any, ALL, "abort(3) after a panic; who is to be stopped by Ctrl-Z";
     new SYS_gettid "gettid" Any, ALL, "abort(3); a panic says whose it is";
@@ -201,8 +204,8 @@ pub const TABLE: &[Allowed] = table! {
     new SYS_clock_nanosleep "clock_nanosleep" Any, SEE, "between two attempts at that lock";
     new SYS_nanosleep "nanosleep" Any, SEE, "the same by musl";
     new SYS_clock_getres "clock_getres" Any, SEE, "the length of a jiffy";
-    new SYS_sendto "sendto" Any, SEE, "rtnetlink and the service manager, by sockets that are open already";
-    new SYS_recvfrom "recvfrom" Any, SEE, "answers of rtnetlink; that devices or addresses have changed";
+    new SYS_sendto "sendto" Any, SEE | UNPINNED, "rtnetlink and the service manager, by sockets that are open already";
+    new SYS_recvfrom "recvfrom" Any, SEE | UNPINNED, "answers of rtnetlink; that devices or addresses have changed";
     new SYS_getsockopt "getsockopt" OneOf(2, COOKIE), SEE, "the namespace's number";
     new SYS_ioctl "ioctl" OneOf(1, TERMINAL), WATCH, "size of the terminal; how it reads keys, and as it was before";
     new SYS_kill "kill" Itself(1, STOP), WATCH, "Ctrl-Z";

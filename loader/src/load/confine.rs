@@ -2,6 +2,7 @@
 //! A process that has everything open that it needs -> one that can do nothing else: no capability that its task does not
 //! need, no new ones, and a filter of system calls made of the table in [`super::allowed`]. There is no way back.
 use crate::load::allowed::{Allowed, Only, Task, DOWN, RUN, TABLE};
+use crate::load::held;
 use crate::load::places::Places;
 use crate::load::plan::Plan;
 use crate::load::refusal::{Refusal, Stage};
@@ -117,7 +118,7 @@ impl Confined {
             .map(|(_, number)| *number)
             .collect();
         let forbidden = plan.steps.iter().find(|step| match &step.effect {
-            Effect::Bpf(bpf) => !commands.contains(&bpf.command.number.into()),
+            Effect::Bpf(bpf) => !commands.contains(&bpf.command.number.into()) && !held::has(bpf),
             Effect::Netlink(_) | Effect::Unlink(_) | Effect::Rmdir(_) => self.task & DOWN == 0,
             _ => true,
         });
@@ -177,10 +178,10 @@ mod tests {
         let bpf = |command| plan(Effect::Bpf(Bpf::new(command, Vec::new())));
         for command in commands::COMMANDS {
             let element = command.is_element();
-            let looks = ["OBJ_GET", "OBJ_GET_INFO_BY_FD", "PROG_QUERY"].contains(&command.name);
+            let looks = ["OBJ_GET", "OBJ_GET_INFO_BY_FD"].contains(&command.name);
             let answer = confined(RUN).permits(&bpf(command));
             assert_eq!(answer.is_ok(), element || looks, "{}", command.name);
-            let changes = ["PROG_QUERY", "MAP_DELETE_ELEM"].contains(&command.name);
+            let changes = command.name == "MAP_DELETE_ELEM";
             let answer = confined(WATCH).permits(&bpf(command));
             assert_eq!(answer.is_ok(), (element || looks) && !changes, "{}", command.name);
             let answer = confined(EVENTS).permits(&bpf(command));

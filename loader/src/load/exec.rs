@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Steps to effects, in order; when one fails, everything before it is undone in reverse. The only interpreter of effects.
 use crate::load::hear::{attempt, hear, heard};
+#[cfg(feature = "operate")]
+use crate::load::held;
 use crate::load::message::Message;
 use crate::load::netlink::{NetlinkError, Socket};
 use crate::load::plan::Plan;
@@ -252,6 +254,16 @@ fn bpf(step: &Step, call: &Bpf, symbols: &mut Symbols) -> Result<Outcome, Cause>
     if call.command == &commands::MAP_CREATE {
         let map = Map::create(&args).map_err(Cause::Os)?;
         return Ok(keep(symbols, symbol, Handle::Map(map)));
+    }
+    // A confined process may ask for no id, and keeps what it goes by.
+    #[cfg(feature = "operate")]
+    if let Some(held) = held::named(call).and_then(|(program, id)| held::open(program, id)) {
+        let fd = held.map_err(Cause::Os)?;
+        let handle = match is_map(call) {
+            true => Handle::Map(Map::from_fd(fd).map_err(Cause::Os)?),
+            false => Handle::Other(fd),
+        };
+        return Ok(keep(symbols, symbol, handle));
     }
     let answer = match attempt(call, &args, step.again) {
         Ok(answer) => answer,

@@ -39,7 +39,7 @@ pub struct Facts {
     pub block: Option<u32>,
     /// All filters of the device at ingress and egress.
     pub filters: Vec<Filter>,
-    /// What is attached by tcx; asked only where something depends on it.
+    /// What the tcx links of our instances run, each hook with the revision 0; all programs and the order where somebody asks.
     pub tcx: Vec<tcx::Hook>,
     /// What programs of ours in cgroups are attached to.
     pub sockopts: Vec<sockopt::Attached>,

@@ -89,11 +89,33 @@ pub fn gather(socket: &mut Socket, device: &str) -> Result<Facts, Refusal> {
     }
     unpinned::find(&mut facts)?;
     links(&mut facts)?;
-    let recorded = facts.instances.iter().filter_map(|i| i.record.as_ref()).flat_map(|r| &r.programs);
-    if recorded.into_iter().any(|p| tcx::is_hook(p.parent)) {
-        ask_tcx(&mut facts)?;
-    }
+    tcx_links(&mut facts)?;
     Ok(facts)
+}
+
+/// What the tcx links run that instances have pinned: theirs only, and in no order. Who may do nothing but open pins sees it.
+fn tcx_links(facts: &mut Facts) -> Result<(), Refusal> {
+    let mut hooks = [tcx::INGRESS, tcx::EGRESS].map(|attach| tcx::Hook { attach, ..tcx::Hook::default() });
+    for instance in facts.instances.iter().filter(|i| i.is_pinned()) {
+        let dir = instance.dir(&facts.home(&instance.name));
+        let recorded = instance.record.iter().flat_map(|r| &r.programs);
+        for program in recorded.filter(|p| tcx::is_hook(p.parent)) {
+            let pin = home::link_pin(program.parent == tcx::EGRESS, &program.name);
+            if !instance.pins.contains(&pin) {
+                continue;
+            }
+            let path = dir.pin(&pin);
+            facts.reads.push(format!("OBJ_GET, OBJ_GET_INFO_BY_FD {path}"));
+            let (attached, device, attach) = tcx::link(&path).map_err(|e| unreadable(&path, &e))?;
+            let hook = hooks.iter_mut().find(|hook| hook.attach == attach && device == facts.device.ifindex);
+            // One that is replaced is pinned twice.
+            hook.into_iter()
+                .filter(|h| !h.programs.contains(&attached))
+                .for_each(|h| h.programs.push(attached));
+        }
+    }
+    facts.tcx.extend(hooks.into_iter().filter(|hook| !hook.programs.is_empty()));
+    Ok(())
 }
 
 /// What the links to cgroups are attached to that instances have pinned.
@@ -131,13 +153,14 @@ pub fn ask_addresses(socket: &mut Socket, facts: &mut Facts) -> Result<(), Refus
     Ok(())
 }
 
-/// Adds what is attached by tcx, which most plans do not depend on.
+/// Adds what others have attached by tcx, and the order, on which no plan depends.
 pub fn ask_tcx(facts: &mut Facts) -> Result<(), Refusal> {
-    facts.tcx.clear();
+    let mut all = Vec::new();
     for hook in [tcx::INGRESS, tcx::EGRESS] {
         facts.reads.push(format!("PROG_QUERY attach_type {hook}"));
-        facts.tcx.push(tcx::query(facts.device.ifindex, hook).map_err(|e| unreadable(TCX, &e))?);
+        all.push(tcx::query(facts.device.ifindex, hook).map_err(|e| unreadable(TCX, &e))?);
     }
+    facts.tcx = all;
     Ok(())
 }
 

@@ -42,6 +42,8 @@ pub mod file;
 pub mod gather;
 mod hear;
 #[cfg(feature = "operate")]
+pub mod held;
+#[cfg(feature = "operate")]
 pub mod holder;
 pub mod home;
 pub mod kept;

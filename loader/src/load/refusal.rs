@@ -190,6 +190,24 @@ impl Refusal {
         Refusal::new(Stage::Permission, what, BY_ID)
     }
 
+    /// Somebody put programs that nothing pins in the place of those that a confined process keeps open.
+    #[cfg(feature = "operate")]
+    pub(crate) fn replaced(device: &str) -> Refusal {
+        let what = format!(
+            "other programs run on {device} now, pinned nowhere, and this process has confined itself to those before"
+        );
+        Refusal::new(Stage::Permission, what, "start it anew, as a service manager does")
+    }
+
+    /// `--original-dst` where nothing is pinned.
+    pub(crate) fn unpinned_link() -> Refusal {
+        let what = "--original-dst: the program in the cgroup is held by a link, which ends with this command unless it is \
+            pinned";
+        let hint = "--mount-bpffs mounts a BPF file system for the pin; where there can be none, \
+            'detour orig tcp CLIENT SERVER' answers the same question";
+        Refusal::new(Stage::Usage, what, hint)
+    }
+
     /// Nothing of this name is on the device.
     pub fn nothing(name: &str, device: &str) -> Refusal {
         let hint = "'detour status' shows what is up in this network namespace";

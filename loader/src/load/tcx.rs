@@ -8,6 +8,7 @@ use crate::load::home::link_pin;
 use crate::load::step::{Arg, Bpf, Step};
 use detour_sys::{commands, Value};
 use std::io;
+use std::os::fd::AsFd;
 
 /// `BPF_TCX_INGRESS`: the programs see what arrives.
 pub const INGRESS: u32 = 46;
@@ -84,7 +85,18 @@ pub fn hint(errno: nix::errno::Errno) -> &'static str {
     }
 }
 
-/// Asks the kernel; needs CAP_NET_ADMIN. A kernel without tcx has no programs there: it answers EINVAL.
+/// What a pinned link runs, and at which hook of which device: `struct bpf_link_info` in include/uapi/linux/bpf.h. Without any
+/// capability but what opens the pin. A link whose device is gone, or that was detached, has the index 0.
+pub fn link(path: &str) -> io::Result<(Attached, u32, u32)> {
+    let answer = detour_sys::call(&commands::OBJ_GET, &[("pathname", Value::Text(path))]);
+    let fd = answer.map_err(|(error, _)| error)?.fd.ok_or(io::ErrorKind::InvalidData)?;
+    let info = detour_sys::info(fd.as_fd(), 24)?;
+    let word = |at: usize| info.get(at..at.checked_add(4)?)?.try_into().ok().map(u32::from_ne_bytes);
+    let read = || Some((Attached { program: word(8)?, link: word(4)? }, word(16)?, word(20)?));
+    read().ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Asks the kernel for all of them; needs CAP_NET_ADMIN. A kernel without tcx has no programs there: it answers EINVAL.
 pub fn query(ifindex: u32, attach: u32) -> io::Result<Hook> {
     let mut room = 64;
     loop {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! `up --no-pin`: steps without their pins, and filters of a device to the instances behind them, which nothing pins.
+//! `--no-pin`: steps without their pins, and filters of a device to the instances behind them, which nothing pins.
 //!
 //! Programs live by their filters, maps by the programs: those that no instruction names are bound to one
 //! (`PROG_BIND_MAP`, Linux 5.10). What is found goes from a filter's program to its maps, of which the record is one
@@ -7,6 +7,7 @@
 use crate::load::create::{loaded, map_symbol, prog_symbol, Creation};
 use crate::load::facts::{Bpffs, Facts, Instance};
 use crate::load::home::{map_pin, prog_pin, RECORD_PIN};
+use crate::load::plan::Attach;
 use crate::load::record::{self, Record};
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::step::{Arg, Bpf, Effect, Step};
@@ -42,6 +43,39 @@ pub fn bind(object: &Object, creation: &Creation) -> Vec<Step> {
         Bpf::new(&commands::PROG_BIND_MAP, vec![("prog_fd", program), ("map_fd", map)]).into()
     };
     object.maps.iter().enumerate().filter(|(n, _)| !used.contains(n)).map(|(_, map)| step(map)).collect()
+}
+
+/// `BPF_MAP_TYPE_PROG_ARRAY`.
+const PROG_ARRAY: u32 = 3;
+/// `bpf_timer_init()`.
+const TIMER_INIT: i32 = 169;
+
+/// Refuses what does not live by its filters: a tcx link ends with its last descriptor or pin; and when nobody outside the
+/// kernel holds a map, a table of programs is emptied and no timer can be made (`bpf_map_put_uref()` in kernel/bpf/syscall.c).
+pub fn sound(object: &Object, creation: &Creation, attach: &[Attach]) -> Result<(), Refusal> {
+    let refuse = |what: String, hint: &str| Err(Refusal::new(Stage::Usage, what, hint));
+    let mount = "with a BPF file system it can be pinned: --mount-bpffs";
+    if attach.iter().any(Attach::is_tcx) {
+        return refuse(
+            "--no-pin --tcx: a tcx link ends with this command unless it is pinned".into(),
+            "filters stay: without --tcx",
+        );
+    }
+    if let Some(map) = object.maps.iter().find(|map| map.map_type == PROG_ARRAY) {
+        let what =
+            format!("--no-pin: the kernel empties {}, a table of programs, when nothing pins it", map.name);
+        return refuse(what, mount);
+    }
+    if let Some(program) =
+        loaded(object, &creation.programs).iter().find(|p| p.helpers().contains(&TIMER_INIT))
+    {
+        let what = format!(
+            "--no-pin: {} makes timers, and the kernel has none in maps that nothing pins",
+            program.name
+        );
+        return refuse(what, mount);
+    }
+    Ok(())
 }
 
 /// The instance whose filters are called so: `detour/NAME/PROGRAM`.
@@ -173,6 +207,10 @@ fn name(info: &[u8]) -> String {
 
 /// A program or map by its id.
 pub fn open(program: bool, id: u32) -> io::Result<OwnedFd> {
+    #[cfg(feature = "operate")]
+    if let Some(held) = super::held::open(program, id) {
+        return held;
+    }
     let (command, field) = match program {
         true => (&commands::PROG_GET_FD_BY_ID, "prog_id"),
         false => (&commands::MAP_GET_FD_BY_ID, "map_id"),

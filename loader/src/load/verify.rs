@@ -178,7 +178,9 @@ fn order(facts: &Facts, instance: &Instance) -> Vec<Check> {
         let mut foreign: Vec<String> = if mine(parent) { before.map(name).collect() } else { Vec::new() };
         let about = hook_name(parent);
         let claim = "no filter of others runs before it";
-        match facts.tcx.iter().find(|h| h.attach == hook) {
+        // Programs at a hook that never changed: those of our links, which is all that was seen.
+        let seen = |h: &&tcx::Hook| h.attach == hook && (h.revision > 0 || h.programs.is_empty());
+        match facts.tcx.iter().find(seen) {
             None => {
                 checks.push(Check::unseen(about, claim, "tcx programs are shown with CAP_NET_ADMIN only"))
             }

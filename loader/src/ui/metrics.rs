@@ -177,6 +177,7 @@ mod tests {
             ifindex: 2,
             instance: "x".into(),
             object_sha256: [0xab; 32],
+            pinned: true,
             programs: vec![program],
             dnat: None,
         };

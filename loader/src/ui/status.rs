@@ -24,6 +24,8 @@ pub struct Status {
     pub instance: String,
     /// SHA-256 of the object file it was loaded from.
     pub object_sha256: [u8; 32],
+    /// Whether it is found by pins; otherwise by the ids behind its filters.
+    pub pinned: bool,
     /// Its programs, in the order in which packets meet them.
     pub programs: Vec<Program>,
     /// Of the DNAT only.
@@ -74,10 +76,11 @@ pub fn text(all: &[Status], paper: &Paper) -> String {
 fn block(status: &Status, paper: &Paper) -> String {
     let sha256 = hex(status.object_sha256.get(..8).unwrap_or_default());
     let head = format!(
-        "{} ({})  {}  object {sha256}",
+        "{} ({})  {}  object {sha256}{}",
         escape(&status.device),
         status.ifindex,
-        escape(&status.instance)
+        escape(&status.instance),
+        if status.pinned { "" } else { "  nothing pinned" }
     );
     let mut lines = vec![paper.bold(&cut(&head, paper))];
     for program in &status.programs {
@@ -163,6 +166,7 @@ fn instance(status: &Status) -> Value {
         "ifindex": status.ifindex,
         "instance": status.instance,
         "object_sha256": hex(&status.object_sha256),
+        "pinned": status.pinned,
         "programs": status.programs.iter().map(program).collect::<Vec<_>>(),
         "dnat": status.dnat.as_ref().map(dnat_json),
     })
@@ -221,6 +225,7 @@ mod tests {
             ifindex: 3,
             instance: "dnat".to_owned(),
             object_sha256: [0x6c; 32],
+            pinned: true,
             programs: vec![
                 program("detour_in", "ingress", 86, true),
                 program("detour_out", "egress", 87, false),
@@ -256,7 +261,9 @@ eth0\\u{1b} (3)  dnat  object 6c6c6c6c6c6c6c6c
     1204  passed: addressed to this machine
 "
         );
-        let foreign = Status { dnat: None, programs: Vec::new(), ..status() };
+        let foreign = Status { dnat: None, programs: Vec::new(), pinned: false, ..status() };
+        let head = "eth0\\u{1b} (3)  dnat  object 6c6c6c6c6c6c6c6c  nothing pinned\n";
+        assert_eq!(text(std::slice::from_ref(&foreign), &Paper::default()), head);
         assert_eq!(text(&[foreign.clone(), foreign], &Paper::default()).lines().count(), 3);
         assert_eq!(text(&[], &Paper::default()), "");
     }

@@ -89,6 +89,11 @@ pub(super) fn mount() -> Arg {
     flag("mount-bpffs", "Mount a BPF file system on /sys/fs/bpf where there is none")
 }
 
+pub(super) fn no_pin() -> Arg {
+    let help = "Pin nothing: where there can be no BPF file system. Looking at it takes CAP_SYS_ADMIN";
+    flag("no-pin", help).conflicts_with("mount-bpffs")
+}
+
 pub(super) fn prio(default: &'static str) -> Arg {
     option("prio", "N", value_parser!(u16).range(1..), "Priority of the filters; lower ones run first")
         .default_value(default)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Any object: `load`, `unload`, `list`, `map`.
-use super::args::{dev, edits, flag, functions, handle, mount, option, prio, reading, sched_cls};
+use super::args::{dev, edits, flag, functions, handle, mount, no_pin, option, prio, reading, sched_cls};
 use clap::builder::{PossibleValuesParser, ValueParser};
 use clap::{Arg, Command, ValueHint};
 
@@ -126,6 +126,7 @@ pub(super) fn load() -> Command {
         .arg(functions("program", "With --no-attach: load this function only").requires("no-attach"))
         .arg(sched_cls())
         .arg(mount())
+        .arg(no_pin().conflicts_with_all(["pin-dir", "no-attach"]))
         .args(heard());
     reading(with_btf(command.args(super::args::admitted())))
 }

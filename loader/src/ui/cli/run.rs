@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Running the DNAT: `up`, `flush`, `run`, `down`, `demo`.
-use super::args::{dev, flag, handle, mount, option, prio, rules};
+use super::args::{dev, flag, handle, mount, no_pin, option, prio, rules};
 use super::limits::options;
 use clap::builder::ValueParser;
 use clap::{Arg, Command, ValueHint};
@@ -10,27 +10,11 @@ pub(super) fn up() -> Command {
         .about("Load, attach and apply rules, then leave; the kernel carries on")
         .after_help("Without rules, everything goes to the device's own address: the rule 'redirect'.")
         .args(wanted())
-        .arg(
-            flag(
-                "no-pin",
-                "Pin nothing: where there can be no BPF file system. Looking at it takes CAP_SYS_ADMIN",
-            )
-            .conflicts_with_all(without_pins()),
-        )
         .arg(flag(
             "fresh",
             "Where it is up: replace programs and maps without a gap, whatever the options; flows end",
         ))
         .args(flushing())
-}
-
-/// What needs a pin, or the place for one.
-fn without_pins() -> Vec<&'static str> {
-    let mut all = vec!["mount-bpffs"];
-    if cfg!(feature = "operate") {
-        all.push("original-dst");
-    }
-    all
 }
 
 #[cfg(feature = "operate")]
@@ -68,6 +52,7 @@ fn wanted() -> Vec<Arg> {
     let help = "Programs of this object instead of the ones inside detour; it must have the same maps";
     all.push(option("object", "FILE", ValueParser::string(), help).value_hint(ValueHint::AnyPath));
     all.extend(super::args::admitted());
+    all.push(no_pin());
     all.extend(original_dst());
     all
 }
