@@ -214,7 +214,13 @@ pub const COMMANDS: &[Case] = &[
         ..CHANGE
     },
     Case { name: "status (--no-pin)", before: UNPINNED, line: &["status", DEVICE], needs: FINDS, ..LOOK },
-    Case { name: "events (--no-pin)", before: UNPINNED, line: &["events", DEVICE], needs: FINDS, ..LOOK },
+    Case {
+        name: "events (--no-pin)",
+        before: UNPINNED,
+        line: &["events", DEVICE, "--pcap", "{out}"],
+        needs: FINDS,
+        ..LOOK
+    },
     Case {
         name: "run (over up, --no-pin)",
         before: UNPINNED,

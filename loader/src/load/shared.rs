@@ -107,7 +107,8 @@ pub(super) fn types(object: &Object, spec: &MapSpec, there: &Map) -> io::Result<
             found.extend(ours.difference(our, &theirs.btf, their, path));
         }
     }
-    let (Some(inner), Some(key)) = (&spec.inner, there.next_key(None)?) else { return Ok(found) };
+    let Some(inner) = &spec.inner else { return Ok(found) };
+    let Some(key) = there.next_key(None)? else { return Ok(found) };
     let id = there.lookup(&key)?.and_then(|id| id.try_into().ok()).map(u32::from_ne_bytes);
     let arguments = [("map_id", Value::Num(id.unwrap_or(0).into()))];
     let answer = detour_sys::call(&commands::MAP_GET_FD_BY_ID, &arguments).map_err(|(error, _)| error)?;
