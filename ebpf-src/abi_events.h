@@ -11,7 +11,7 @@ enum event_kind {
 	EVENT_DENIED = 5,      /* a rule's drop or reject */
 	EVENT_FULL = 6,        /* no confirmed slot is free; once a tick and CPU */
 	EVENT_ASKED = 7,       /* something new was asked for that no rule translates */
-	EVENT_PACKET = 8,      /* struct event_packet: a packet, before and after it is translated */
+	EVENT_PACKET = 8,      /* struct event_packet: a packet, before and after translation, or denied */
 	EVENT_DNS = 9,         /* struct event_packet: a datagram that leaves from port 53 */
 };
 
@@ -59,6 +59,7 @@ enum packet_stage {
 	STAGE_IN_DONE = 1, /* translated, towards the server */
 	STAGE_OUT = 2,     /* as the server sent it */
 	STAGE_OUT_DONE = 3,
+	STAGE_DENIED = 4, /* as it arrived, for a rule's drop or reject: event.rule, event.reason */
 };
 
 struct event_packet {

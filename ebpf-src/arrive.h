@@ -263,6 +263,10 @@ __noinline int openN(struct __sk_buff *skb, __u32 now)
 	}
 	tell_arrivedN(skb, w, now, news);
 	reason = w->outcome.reason;
+	if ((reason == REASON_DROP || reason == REASON_REJECT) && wanted(EVENT_PACKET, now)) {
+		w->slot = SLOT_NONE;
+		tell_packetN(skb, EVENT_PACKET, STAGE_DENIED);
+	}
 	if (!reason && w->marks & MARK_MASQUERADE) {
 		w->to = key_mirrorN(&w->rev);
 		return send_onN(skb, p, &w->to);

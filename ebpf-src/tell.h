@@ -86,12 +86,16 @@ __noinline int tell_packetN(struct __sk_buff *skb, __u32 kind, __u32 stage)
 		return 0;
 	}
 	event_begin(&e->event, skb, kind);
-	arrives = stage == STAGE_IN || stage == STAGE_IN_DONE;
+	arrives = stage != STAGE_OUT && stage != STAGE_OUT_DONE;
 	event_keysN(&e->event, arrives ? &w->packet.key : &w->rev, arrives ? &w->rev : &w->packet.key);
 	f = slotN(w->slot);
 	if (f) {
 		e->event.rules_generation = f->rules_generation;
 		e->event.rule = f->rule;
+	} else if (stage == STAGE_DENIED) {
+		e->event.rules_generation = w->outcome.rules_generation;
+		e->event.rule = w->outcome.rule;
+		e->event.reason = w->outcome.reason;
 	}
 	e->time = bpf_ktime_get_ns();
 	e->length = kept;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! `events`: every change is told once and losses are counted; a capture opens in tshark; nobody listening, nothing told.
 use e2e::detour::{self, code, up};
+use e2e::family::Family;
 use e2e::lab::{Lab, CLIENT, GATEWAY};
 use e2e::listen::{wanted, Events};
 use e2e::serve::Server;
@@ -10,6 +11,7 @@ use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
+use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 
 fn names(lines: &[Value]) -> Vec<&str> {
@@ -24,6 +26,10 @@ fn a_flow_is_told_from_its_beginning_to_its_end() {
     let _server = Server::http(ns, (GATEWAY, 8080), "hello");
     let events = Events::start(ns, &lab.device, &["-j"]);
     talk::curl(&lab.client, "http://198.51.100.7/");
+    // The connection's last segment may still be on its way.
+    while !detour::run(ns, &["flows", &lab.device]).done().stdout.contains("closing") {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
     let socket = talk::udp(&lab.client, 0);
     // Told once each, however often it is asked.
     for port in [9, 10, 9, 10] {
@@ -31,10 +37,6 @@ fn a_flow_is_told_from_its_beginning_to_its_end() {
     }
     let second = detour::run(ns, &["events", &lab.device, "--count", "1"]);
     second.refused(code::FOREIGN, &["already reads"]);
-    // The connection's last segment may still be on its way.
-    while !detour::run(ns, &["flows", &lab.device]).done().stdout.contains("closing") {
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
     let lines = events.end();
     assert_eq!(names(&lines), ["new", "confirmed", "closed", "denied", "asked", "end"], "{lines:#?}");
     for flow in &lines[..3] {
@@ -187,6 +189,16 @@ fn dns_answers_leave_room_for_other_events() {
     assert_eq!((&end["lost"], &end["dns_passed_over"]), (&0.into(), &(sent - share).into()), "{end}");
 }
 
+/// The fields of each packet in the capture.
+fn tshark(path: &str, fields: &[&str]) -> String {
+    let mut tshark = Command::new("tshark");
+    tshark.args(["-r", path, "-T", "fields", "-E", "separator=|", "-o", "ip.check_checksum:TRUE"]);
+    tshark.args(fields.iter().flat_map(|field| ["-e", field]));
+    let output = tshark.output().expect("tshark, of the Debian package of that name");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
 #[test]
 fn a_capture_opens_in_tshark() {
     let lab = Lab::new();
@@ -202,13 +214,10 @@ fn a_capture_opens_in_tshark() {
         talk::ask(&socket, "198.51.100.7:7".parse().unwrap(), word).unwrap();
     }
     assert_eq!(names(&events.end()), ["new", "confirmed", "end"]);
-    let fields = ["ip.src", "udp.srcport", "ip.dst", "udp.dstport", "frame.comment", "frame.interface_name"];
-    let mut tshark = Command::new("tshark");
-    tshark.args(["-r", path, "-T", "fields", "-E", "separator=|", "-o", "ip.check_checksum:TRUE"]);
-    tshark.args(fields.iter().flat_map(|field| ["-e", field]));
-    let output = tshark.output().expect("tshark, of the Debian package of that name");
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = tshark(
+        path,
+        &["ip.src", "udp.srcport", "ip.dst", "udp.dstport", "frame.comment", "frame.interface_name"],
+    );
     let flow = "flow udp 192.168.178.51:4000 -> 198.51.100.7:7 by 192.168.178.2:7007";
     let [client, server] = ["192.168.178.51|4000", "192.168.178.2|7007"];
     let original = "198.51.100.7|7";
@@ -219,6 +228,48 @@ fn a_capture_opens_in_tshark() {
         format!("{original}|{client}|translated, to the client; {flow} rule 1|eth0"),
     ];
     assert_eq!(text.lines().collect::<Vec<_>>(), [&once[..], &once[..]].concat(), "{text}");
+    let check = Command::new("capinfos").arg(path).output().unwrap();
+    assert!(check.status.success(), "{check:?}");
+}
+
+/// What a rule denies is captured once, as it arrived: each packet, not only the first of its kind.
+#[test]
+fn a_capture_has_what_rules_deny() {
+    let lab = Lab::new();
+    let ns = &lab.gateway;
+    let rules =
+        ["udp dport 7 accept", "udp dport 53 drop", "udp dport 54 reject", "tcp reject with tcp reset"];
+    up(ns, &lab.device, &rules.map(|rule| ["--rule", rule]).concat());
+    let scratch = Scratch::new();
+    let path = scratch.path("denied.pcapng");
+    let path = path.to_str().unwrap();
+    let events = Events::start(ns, &lab.device, &["-j", "--pcap", path]);
+    let mut expected = Vec::new();
+    for family in Family::BOTH {
+        let (client, far) = (family.client(), family.far());
+        let socket = talk::udp_for(&lab.client, family, 4000);
+        let end = |ip: IpAddr, port: u16| SocketAddr::new(ip, port);
+        let said = |proto: &str, port: u16, rule: u16, verdict: &str| {
+            let ends = format!("{} -> {}", end(client, 4000), end(far, port));
+            format!("{port}|as it arrived, and denied; {proto} {ends} rule {rule}; {verdict}|0x00000001")
+        };
+        for (port, rule, verdict) in [(7, 1, ""), (53, 2, "drop"), (54, 3, "reject"), (53, 2, "drop")] {
+            socket.send_to(b"let me in", end(far, port)).unwrap();
+            if !verdict.is_empty() {
+                expected.push(said("udp", port, rule, verdict));
+            }
+        }
+        let refused = talk::dial(&lab.client, 4000, end(far, 80)).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+        expected.push(said("tcp", 80, 4, "reject"));
+    }
+    let told = events.end();
+    assert_eq!(told.iter().filter(|event| event["event"] == "denied").count(), 6, "{told:#?}");
+    let fields = ["udp.dstport", "tcp.dstport", "frame.comment", "frame.packet_flags"];
+    let text = tshark(path, &fields);
+    let captured: Vec<String> =
+        text.lines().map(|line| line.trim_start_matches('|').replace("||", "|")).collect();
+    assert_eq!(captured, expected);
     let check = Command::new("capinfos").arg(path).output().unwrap();
     assert!(check.status.success(), "{check:?}");
 }

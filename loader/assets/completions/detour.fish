@@ -620,7 +620,7 @@ packet\t''
 dns\t''"
 complete -c detour -n "__fish_detour_using_subcommand events" -l count -d 'End after N of them' -r
 complete -c detour -n "__fish_detour_using_subcommand events" -l names -d 'Show the names of FILE too, in hosts format, as \'run --names\' keeps it' -r -F
-complete -c detour -n "__fish_detour_using_subcommand events" -l pcap -d 'Write translated packets as pcapng, before and after, each with its flow and rule' -r -F
+complete -c detour -n "__fish_detour_using_subcommand events" -l pcap -d 'Write translated packets as pcapng, before and after, and denied ones, each with its flow and rule' -r -F
 complete -c detour -n "__fish_detour_using_subcommand events" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand events" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''

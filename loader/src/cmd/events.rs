@@ -134,7 +134,7 @@ impl Capture {
         let Some(frame) = &event.frame else { return Ok(()) };
         let time = self.start.saturating_add(frame.time);
         let block =
-            pcapng::packet(time, frame.length, &frame.bytes, frame.stage < 2, &ui::events::comment(event));
+            pcapng::packet(time, frame.length, &frame.bytes, frame.arrived(), &ui::events::comment(event));
         let failed = |e| Refusal { stage: Stage::Kernel, ..Refusal::unwritable(&self.path, &e) };
         self.file.write_all(&block).map_err(failed)
     }

@@ -85,6 +85,12 @@ enumerators! {
     EVENT_PACKET: u32 = 8;
     /// A DNS answer.
     EVENT_DNS: u32 = 9;
+    /// As the server sent it.
+    STAGE_OUT: u8 = 2;
+    /// The same translated, to the client.
+    STAGE_OUT_DONE: u8 = 3;
+    /// As it arrived, for a rule's `drop` or `reject`.
+    STAGE_DENIED: u8 = 4;
 
     /// Nobody knows whether anyone listens.
     SERVED_UNKNOWN: u8 = 0;

@@ -107,6 +107,18 @@ pub struct Frame {
     pub bytes: Vec<u8>,
 }
 
+impl Frame {
+    /// Whether it came in, translated or not yet.
+    pub fn arrived(&self) -> bool {
+        ![codes::STAGE_OUT, codes::STAGE_OUT_DONE].contains(&self.stage)
+    }
+
+    /// Whether a rule denied it.
+    pub fn denied(&self) -> bool {
+        self.stage == codes::STAGE_DENIED
+    }
+}
+
 /// Reads a record; `None` for what is none, or of a later version. Frames have `link` bytes before the IP header.
 pub fn event(record: &[u8], clock: &Clock, link: u32) -> Option<Event> {
     let e = EventRecord::read(record)?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! An event -> a line of text, a line of JSON, or the comment of a packet.
 use crate::dnat::dns::Answer;
-use crate::dnat::events::{Event, What};
+use crate::dnat::events::{Event, Frame, What};
 use crate::dnat::flows::{has_ports, End};
 use serde_json::{json, Value};
 use std::time::Duration;
@@ -33,7 +33,7 @@ fn answer(answer: &Answer) -> String {
 /// Who asked for what, who answers, and by which rule.
 fn flow(event: &Event) -> String {
     let end = |end: End| if has_ports(event.protocol) { end.to_string() } else { end.ip().to_string() };
-    let translated = !matches!(event.what, What::Refused | What::Denied | What::Asked);
+    let translated = is_translated(event);
     let by = if translated { format!(" by {}", end(event.server)) } else { String::new() };
     let seen_as = match translated && event.port_at_server != event.client.port() {
         true => format!(" seen as port {}", event.port_at_server),
@@ -45,18 +45,34 @@ fn flow(event: &Event) -> String {
     format!("{protocol} {} -> {}{name}{by}{seen_as}{rule}", end(event.client), end(event.destination))
 }
 
+/// Whether somebody answers in the place of who was asked.
+fn is_translated(event: &Event) -> bool {
+    let denied = event.frame.as_ref().is_some_and(Frame::denied);
+    !denied && !matches!(event.what, What::Refused | What::Denied | What::Asked)
+}
+
 /// What a packet is, `enum packet_stage`.
 fn stage(stage: u8) -> &'static str {
-    ["as it arrived", "translated, to the server", "as the server sent it", "translated, to the client"]
-        .get(usize::from(stage))
-        .copied()
-        .unwrap_or("?")
+    [
+        "as it arrived",
+        "translated, to the server",
+        "as the server sent it",
+        "translated, to the client",
+        "as it arrived, and denied",
+    ]
+    .get(usize::from(stage))
+    .copied()
+    .unwrap_or("?")
 }
 
 /// The comment of a packet in a capture.
 pub fn comment(event: &Event) -> String {
-    let stage = event.frame.as_ref().map_or("", |frame| stage(frame.stage));
-    format!("{stage}; flow {}", flow(event))
+    match &event.frame {
+        Some(frame) if frame.denied() => {
+            format!("{}; {}; {}", stage(frame.stage), flow(event), event.reason)
+        }
+        frame => format!("{}; flow {}", frame.as_ref().map_or("", |f| stage(f.stage)), flow(event)),
+    }
 }
 
 /// One object.
@@ -70,7 +86,7 @@ pub fn json(device: &str, event: &Event, now: Duration) -> Value {
         "schema": "detour.event/1", "device": device, "event": event.what.name(),
         "time": rfc3339(now.saturating_sub(event.ago)), "protocol": protocol(event.protocol),
         "client": end(event.client), "destination": end(event.destination),
-        "server": Some(end(event.server)).filter(|_| !matches!(event.what, What::Refused | What::Denied | What::Asked)),
+        "server": is_translated(event).then(|| end(event.server)),
         "client_port_at_server": port(event.port_at_server), "rule": event.rule,
         "rules_generation": event.rules_generation, "reason": event.reason,
         "from_client": {"packets": event.packets[0], "bytes": event.bytes[0]},
@@ -83,7 +99,6 @@ pub fn json(device: &str, event: &Event, now: Duration) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dnat::events::Frame;
 
     #[test]
     fn an_event_is_one_line() {
@@ -131,5 +146,12 @@ mod tests {
             comment(&packet),
             "translated, to the server; flow tcp 192.0.2.51:40000 -> 198.51.100.7:80 by 192.0.2.1:8080 rule 1"
         );
+        let frame = Some(Frame { time: Duration::ZERO, length: 60, stage: 4, bytes: vec![1] });
+        let packet = Event { frame, reason: "reject", ..packet };
+        assert_eq!(
+            comment(&packet),
+            "as it arrived, and denied; tcp 192.0.2.51:40000 -> 198.51.100.7:80 rule 1; reject"
+        );
+        assert_eq!(json("eth0", &packet, now)["server"], Value::Null);
     }
 }

@@ -91,7 +91,7 @@ pub(super) fn events() -> Command {
             "pcap",
             "FILE",
             ValueParser::string(),
-            "Write translated packets as pcapng, before and after, each with its flow and rule",
+            "Write translated packets as pcapng, before and after, and denied ones, each with its flow and rule",
         ))
 }
 
