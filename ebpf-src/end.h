@@ -37,6 +37,9 @@ __noinline int endN(struct __sk_buff *skb)
 		return ENDED_GONE;
 	generation = READ_ONCE(f->generation);
 	barrier();
+	if (vacant(READ_ONCE(f->state)))
+		return ENDED_GONE;
+	barrier();
 	if (!key_equalN(&f->fwd, &key))
 		return ENDED_GONE;
 	bpf_spin_lock(&f->lock);

@@ -34,6 +34,12 @@
 /* Of a packet without flow: no map has so many elements. */
 #define SLOT_NONE 0xffffffff
 
+/* Is a slot in this state nobody's, whatever its keys are? */
+static __always_inline int vacant(__u8 state)
+{
+	return state == FLOW_FREE || state == FLOW_TAKEN;
+}
+
 #endif
 
 static __always_inline int key_equalN(const struct keyN *a, const struct keyN *b)
@@ -96,7 +102,7 @@ static __always_inline int flow_expiredN(const struct flowN *f, __u32 now)
 
 static __always_inline int flow_aliveN(const struct flowN *f, __u32 now)
 {
-	return f->state != FLOW_FREE && f->state != FLOW_TAKEN && (f->state == FLOW_ENDING || !flow_expiredN(f, now));
+	return !vacant(f->state) && (f->state == FLOW_ENDING || !flow_expiredN(f, now));
 }
 
 /* What a reader takes with it: copied, then checked against the generation, because a slot may get another tenant while
@@ -130,6 +136,7 @@ static __always_inline int flow_lookN(const struct keyN *key, enum dir dir, int 
 	found->generation = READ_ONCE(f->generation);
 	barrier();
 	found->state = READ_ONCE(f->state);
+	barrier(); /* the keys are read after it: they are those of the tenant who has this state */
 	found->marks = f->marks;
 	tenant = forward ? f->fwd : index_keyN(&f->rev, f->marks);
 	if (!key_equalN(&tenant, key)) {
@@ -138,7 +145,8 @@ static __always_inline int flow_lookN(const struct keyN *key, enum dir dir, int 
 			return 0;
 		forward = 0;
 	}
-	if (!flow_aliveN(f, now))
+	/* Between two tenants the keys are those of the first one, and the generation is the next one's already. */
+	if (vacant(found->state) || !flow_aliveN(f, now))
 		return 0;
 	if (!either)
 		forward = dir == DIR_FORWARD;

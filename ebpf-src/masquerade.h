@@ -62,11 +62,13 @@ __noinline int masqueradedN(struct __sk_buff *skb, __u32 now)
 	found.generation = READ_ONCE(f->generation);
 	barrier();
 	found.state = READ_ONCE(f->state);
+	barrier();
 	fwd = f->fwd;
 	found.other = f->rev;
 	barrier();
 	forward = key_equalN(&fwd, &w->packet.key);
-	if ((!forward && !key_equalN(&found.other, &w->packet.key)) || READ_ONCE(f->generation) != found.generation)
+	if ((!forward && !key_equalN(&found.other, &w->packet.key)) || vacant(found.state) ||
+	    READ_ONCE(f->generation) != found.generation)
 		return drop(REASON_NO_SPACE);
 	if (forward) {
 		if (found.state < FLOW_TAKEN)

@@ -49,6 +49,8 @@ static __always_inline int inN(struct __sk_buff *skb)
 	if (!w)
 		return TC_ACT_UNSPEC;
 	reason = parseN(skb, DIR_FORWARD, &w->packet);
+	if (cfg.flags & CFG_SEALED && routedN(skb, &w->packet, reason))
+		return drop(REASON_SEALED);
 	if (reason && reason != REASON_ICMP && reason != REASON_FRAGMENT)
 		return pass_inN(skb, reason);
 	if (skb->pkt_type != PACKET_HOST)

@@ -13,7 +13,9 @@
 #define candidateN     F(candidate)
 #define tupleN         F(bpf_sock_tuple)
 #define socket_stateN  F(socket_state)
+#define udp_stateN     F(udp_state)
 #define socket_existsN F(socket_exists)
+#define asks_socketsN  F(asks_sockets)
 #define own_socketN    F(own_socket)
 #define both_directN   F(both_direct)
 #define clashesN       F(clashes)
@@ -145,14 +147,47 @@ static __always_inline __u32 socket_stateN(struct __sk_buff *skb, const struct k
 	return state;
 }
 
+/* The same for UDP: TCP_ESTABLISHED if it is connected to the client's port, TCP_CLOSE if to nobody. */
+static __always_inline __u32 udp_stateN(struct __sk_buff *skb, const struct keyN *rev, __be16 port)
+{
+	struct tupleN tuple = {
+		.saddr = rev->dst,
+		.daddr = rev->src,
+		.sport = port,
+		.dport = rev->sport,
+	};
+	struct bpf_sock *sk = bpf_sk_lookup_udp(skb, &tuple, sizeof(tuple), BPF_F_CURRENT_NETNS, 0);
+	__u32 state;
+
+	if (!sk)
+		return 0;
+	state = sk->state;
+	bpf_sk_release(sk);
+	return state;
+}
+
 /* Does this machine hold a TCP socket for the tuple, connected, half-open or waiting? After a loss of our state, or
- * from before we came. A listener does not count; but either says that w->rev is served. */
+ * from before we came. A listener does not count; but either says that w->rev is served. Of UDP one that is connected
+ * to the client, where no other one takes what else comes to its port: then it asked, and waits for an answer. Beside
+ * a server's socket it is that server's, which lost our state. */
 static __always_inline int socket_existsN(struct __sk_buff *skb, struct workN *w)
 {
-	__u32 state = socket_stateN(skb, &w->rev);
+	int udp = w->rev.proto == IPPROTO_UDP;
+	__u32 state = udp ? udp_stateN(skb, &w->rev, w->rev.dport) : socket_stateN(skb, &w->rev);
 
 	w->outcome.served = state ? SERVED_YES : SERVED_NO;
+	if (udp)
+		return state == TCP_ESTABLISHED && !udp_stateN(skb, &w->rev, 0);
 	return state && state != TCP_LISTEN;
+}
+
+/* May a socket be in the way? Not where the flow is the connection itself: a direct one, or one picked up in mid-stream
+ * which keeps its port. */
+static __always_inline int asks_socketsN(const struct workN *w, __u32 try)
+{
+	if (w->rev.proto == IPPROTO_UDP)
+		return (w->marks & (MARK_ANY_SOURCE | MARK_DIRECT)) == MARK_ANY_SOURCE;
+	return w->rev.proto == IPPROTO_TCP && (try || !w->marks);
 }
 
 /* Does this machine hold a socket that the answers to a masqueraded flow would reach? */
@@ -237,9 +272,8 @@ static __always_inline enum claim claim_reverseN(struct workN *w, __u32 now)
 	return bpf_map_update_elem(&idxN, index, &w->slot, BPF_ANY) ? CLAIM_NO_SPACE : CLAIM_OURS;
 }
 
-/* Tries one port, for the flow in w->slot. A socket on the client's own port is expected where that is the connection
- * itself: a direct one, or one picked up in mid-stream. Returns enum claim.
- * A global function, so that the verifier follows it once, and not for each try. */
+/* Tries one port, for the flow in w->slot. Returns enum claim. A global function, so that the verifier follows it once,
+ * and not for each try. */
 __noinline int claim_portN(struct __sk_buff *skb, __u32 try, __u32 now)
 {
 	struct workN *w = this_workN();
@@ -255,8 +289,7 @@ __noinline int claim_portN(struct __sk_buff *skb, __u32 try, __u32 now)
 		try++;
 	w->rev.dport = bpf_htons(candidateN(&w->packet.key, try));
 	f->rev = w->rev;
-	if (w->marks & MARK_MASQUERADE ? own_socketN(skb, &w->rev)
-	                               : w->rev.proto == IPPROTO_TCP && (try || !w->marks) && socket_existsN(skb, w))
+	if (w->marks & MARK_MASQUERADE ? own_socketN(skb, &w->rev) : asks_socketsN(w, try) && socket_existsN(skb, w))
 		return CLAIM_TAKEN;
 	return claim_reverseN(w, now);
 }
@@ -285,6 +318,10 @@ __noinline int set_forwardN(__u32 now)
 	if (slot == w->slot)
 		return CLAIM_OURS;
 	if (flow_findN(&w->packet.key, DIR_FORWARD, now, &found)) {
+		/* It leaves; or what the packet would open is the answer to a masqueraded flow that opened meanwhile.
+		 */
+		if (found.state == FLOW_ENDING || key_equalN(&found.other, &w->packet.key))
+			return CLAIM_NO_SPACE;
 		w->slot = found.slot;
 		w->rev = found.other;
 		w->marks = found.marks;

@@ -193,9 +193,14 @@ struct iphdr {
 	__be32 daddr;
 };
 _Static_assert(sizeof(struct iphdr) == 20, "iphdr");
-#define IP_DF     0x4000
-#define IP_MF     0x2000
-#define IP_OFFSET 0x1fff
+/* Of options: include/uapi/linux/ip.h. */
+#define IPOPT_END  0
+#define IPOPT_NOOP 1
+#define IPOPT_LSRR 131
+#define IPOPT_SSRR 137
+#define IP_DF      0x4000
+#define IP_MF      0x2000
+#define IP_OFFSET  0x1fff
 
 struct ipv6hdr {
 	__be32 version_class_label;

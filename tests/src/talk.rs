@@ -80,6 +80,17 @@ pub fn udp_for(ns: &Netns, family: Family, port: u16) -> UdpSocket {
     socket
 }
 
+/// The same, and others may have the port as well.
+pub fn udp_shared(ns: &Netns, family: Family, port: u16) -> UdpSocket {
+    let kind = family.pick(AddressFamily::Inet, AddressFamily::Inet6);
+    let fd = ns.within(|| socket(kind, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).unwrap());
+    setsockopt(&fd, sockopt::ReuseAddr, &true).unwrap();
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(family.any(port))).unwrap();
+    let socket = UdpSocket::from(fd);
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
 /// The next datagram as text and its sender.
 pub fn next(socket: &UdpSocket) -> io::Result<(String, SocketAddr)> {
     let mut room = [0; 65536];

@@ -154,6 +154,65 @@ fn no_port_of_the_gateways_own_sockets() {
     }
 }
 
+/// What the gateway asks a client is not given away to who speaks from the same port to nobody: with nftables beside, for conntrack
+/// knows who asked. Not so where the gateway's socket is connected to nobody, and not where a server's socket is there as well.
+#[test]
+fn no_port_that_the_gateway_itself_talks_to() {
+    for family in Family::BOTH {
+        let heard = [true, false].map(|ours| {
+            let lab = Lab::new();
+            match ours {
+                true => drop(up(&lab.gateway, &lab.device, &["--rule", "udp redirect"])),
+                false => lab.nft("meta l4proto udp redirect"),
+            }
+            let asks = talk::udp_for(&lab.gateway, family, 5000);
+            let client = talk::udp_for(&lab.client, family, 4000);
+            asks.connect(SocketAddr::new(family.client(), 4000)).unwrap();
+            let mut room = [0; 16];
+            let mut question = || {
+                asks.send(b"who?").unwrap();
+                client.recv_from(&mut room).unwrap().1
+            };
+            let gateway = question();
+            client.send_to(b"stranger", SocketAddr::new(family.far(), 5000)).unwrap();
+            client.send_to(b"answer", gateway).unwrap();
+            let again = question();
+            let mut room = [0; 16];
+            let length = asks.recv(&mut room).unwrap();
+            (gateway, again, room[..length].to_vec())
+        });
+        let gateway = SocketAddr::new(family.gateway(), 5000);
+        assert_eq!(heard, [(); 2].map(|()| (gateway, gateway, b"answer".to_vec())), "{family:?}");
+    }
+}
+
+/// A server that connects a socket to each client is found by it also where its flow was forgotten: another socket serves that port.
+#[test]
+fn the_port_of_a_servers_connected_socket() {
+    for family in Family::BOTH {
+        let lab = Lab::new();
+        up(&lab.gateway, &lab.device, &["--rule", "udp redirect"]);
+        let shared = |connected| {
+            let socket = talk::udp_shared(&lab.gateway, family, 5000);
+            if connected {
+                socket.connect(SocketAddr::new(family.client(), 4000)).unwrap();
+            }
+            socket
+        };
+        let (listens, serves) = (shared(false), shared(true));
+        listens.set_nonblocking(true).unwrap();
+        let client = talk::udp_for(&lab.client, family, 4000);
+        let mut room = [0; 16];
+        for text in [b"one", b"two"] {
+            client.send_to(text, SocketAddr::new(family.far(), 5000)).unwrap();
+            let length = serves.recv(&mut room).unwrap();
+            assert_eq!(&room[..length], text, "{family:?}");
+            run(&lab.gateway, &["flush", &lab.device]).done();
+        }
+        listens.recv(&mut room).unwrap_err();
+    }
+}
+
 /// The server is itself a client of the gateway, from the port where it serves to the one that the client would get: what it says
 /// is no answer to the client.
 #[test]

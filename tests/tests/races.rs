@@ -10,7 +10,7 @@ use e2e::bench::Bench;
 use e2e::detour::up;
 use e2e::family::Family;
 use e2e::lab::Lab;
-use e2e::packet::{Packet, SYN};
+use e2e::packet::{Packet, ACK, SYN};
 use e2e::race::{on_processor, race};
 use e2e::testrun::{Program, Sums, UNSPEC};
 use e2e::tools::Scratch;
@@ -135,14 +135,63 @@ fn no_flow_loses_a_key_to_the_end_of_the_one_before_it() {
     Family::BOTH.into_iter().for_each(|family| storm(family, &[]));
 }
 
+/// For programs that stand still in places: up to some microseconds.
+const LINGER: (&str, &str, &str) = (
+    "frame.h",
+    "#define TAGS_MAX 2",
+    "__noinline int linger(void)\n{\n\t__u32 n = bpf_get_prandom_u32() & 255;\n\n\tfor (__u32 i = 0; i < 256 && i < n; i++)\n\t\t\
+     bpf_get_prandom_u32();\n\treturn 0;\n}\n\n#define TAGS_MAX 2",
+);
+
+/// One processor opens flows in turns, each in the slot of the one before the last, while the other one has a segment of just that:
+/// it is that flow's or nobody's, also where the slot's next tenant moves in while it is read.
+#[test]
+fn no_segment_goes_the_way_of_its_slots_next_flow() {
+    const STEPS: usize = 60_000;
+    const FLOWS: usize = RING as usize + 1;
+    let edits = [
+        LINGER,
+        ("flow.h", "\tfound->flow = f;\n", "\tlinger();\n\tfound->flow = f;\n"),
+        ("flow.h", "\t/* Between two tenants", "\tlinger();\n\t/* Between two tenants"),
+    ];
+    let scratch = Scratch::new();
+    let object = compile(&scratch, "reads-slowly.bpf.o", &edits);
+    for family in Family::BOTH {
+        let bench = bench(family, &["--no-pickup", "--object", &object]);
+        let ingress = bench.program("ingress");
+        let client = |n: usize| SocketAddr::new(family.client(), 5000 + n as u16);
+        let [first, more] = [SYN, ACK].map(|flags| {
+            (0..FLOWS).map(|n| Packet::tcp(client(n), far(family, 0), flags).frame()).collect::<Vec<_>>()
+        });
+        let step = |side: usize, n: usize| {
+            if side == 1 {
+                ingress.run_here(&first[n % FLOWS], Sums::None).unwrap();
+                return None;
+            }
+            let mine = (n + 1) % FLOWS;
+            let frame = ingress.run_here(&more[mine], Sums::None).unwrap().frame;
+            Some((client(mine), Packet::read(&frame).unwrap().ends()))
+        };
+        let (said, overlaps) = race(&bench.lab.gateway, STEPS, step);
+        assert!(overlaps * 10 > STEPS, "{overlaps} steps overlapped: this shows little");
+        let (mut own, mut passed) = (0, 0);
+        for (client, (from, to)) in said[0].iter().flatten() {
+            assert_eq!(from, client, "{family:?}: to {to}");
+            match to.port() {
+                8080 => own += 1,
+                _ => passed += 1,
+            }
+        }
+        assert!(own > 0 && passed > 0, "{own} translated, {passed} not: this shows little");
+    }
+}
+
 /// The same with programs that stand still where one that ends a flow could be interrupted. A flow that others could open
 /// anew before its keys are gone loses them there.
 #[test]
 fn nor_where_that_end_takes_its_time() {
-    let linger = "/* Up to some microseconds. */\n__noinline int linger(void)\n{\n\t__u32 n = bpf_get_prandom_u32() & 255;\n\n\t\
-                  for (__u32 i = 0; i < 256 && i < n; i++)\n\t\tbpf_get_prandom_u32();\n\treturn 0;\n}\n\n#define TAGS_MAX 2";
     let edits = [
-        ("frame.h", "#define TAGS_MAX 2", linger),
+        LINGER,
         ("leave.h", "\tforget_reverseN(", "\tlinger();\n\tforget_reverseN("),
         ("leave.h", "\tforget_forwardN(", "\tlinger();\n\tforget_forwardN("),
         ("flow.h", "\tif (at && *at == slot)\n", "\tif (at && *at == slot && !linger())\n"),

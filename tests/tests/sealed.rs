@@ -243,6 +243,87 @@ fn sealed_by_destination() {
     }
 }
 
+/// A packet for this machine which says where it goes from here (RFC 791: loose and strict source route; RFC 8200: segments left)
+/// stays, also in pieces and behind other options; with anything else it is this machine's own.
+#[test]
+fn a_sealed_device_lets_nobody_choose_the_way() {
+    let route = |kind| vec![kind, 7, 4, 10, 9, 9, 2, 0];
+    let [record, alert, stamp] =
+        [vec![7, 7, 4, 0, 0, 0, 0, 0], vec![148, 4, 0, 0], vec![68, 8, 5, 0, 0, 0, 0, 0]];
+    let behind = [vec![1, 1, 1], alert.clone(), vec![1], route(131)].concat();
+    let last = [vec![1; 33], vec![137, 7, 4, 10, 9, 9, 2]].concat();
+    // What follows the end of the list is none.
+    let after = [vec![0, 0, 0, 0], route(131)].concat();
+    for (family, sealed) in Family::BOTH.into_iter().flat_map(|family| [(family, false), (family, true)]) {
+        let lab = Lab::new();
+        let options = ["--rule", "tcp dport 80 redirect", "--no-pickup", "--sealed"];
+        up(&lab.gateway, &lab.device, &options[..if sealed { 4 } else { 3 }]);
+        Bench { lab }.scenes(|port, ingress, _| {
+            let client = SocketAddr::new(family.client(), port);
+            let verdict = |ip: &[u8]| {
+                let frame = [&[0; 12][..], &family.pick([8, 0], [0x86, 0xdd]), ip].concat();
+                ingress.program.run(&frame, ingress.sums).verdict
+            };
+            let stays = if sealed { SHOT } else { UNSPEC };
+            for to in [SocketAddr::new(family.gateway(), 22), SocketAddr::new(family.far(), 80)] {
+                let syn = Packet::tcp(client, to, SYN);
+                let own = to.ip() == family.gateway();
+                if family == Family::V6 {
+                    let with = |extensions: &[_]| verdict(&extended(&syn.ip(), extensions));
+                    let piece = [fragment(0, true), routing(1)];
+                    for extensions in
+                        [&[routing(1)][..], &[hop_by_hop(), destination_options(1), routing(2)], &piece]
+                    {
+                        assert_eq!(with(extensions), stays, "{to} {extensions:?}");
+                    }
+                    assert_eq!(with(&[hop_by_hop(), destination_options(1)]), UNSPEC, "{to}");
+                    continue;
+                }
+                for options in [&route(131), &route(137), &behind, &last] {
+                    assert_eq!(verdict(&syn.clone().options(options).ip()), stays, "{to} {options:?}");
+                }
+                for options in [&record, &alert, &stamp, &after] {
+                    assert_eq!(verdict(&syn.clone().options(options).ip()), UNSPEC, "{to} {options:?}");
+                }
+                if own {
+                    let later = Packet { fragment: 8, ..Packet::udp(client, to).payload(&[1; 64]) };
+                    assert_eq!(verdict(&later.clone().ip()), UNSPEC);
+                    assert_eq!(verdict(&later.options(&route(131)).ip()), stays);
+                }
+            }
+        });
+    }
+}
+
+/// The same on wires, where the kernel follows source routes.
+#[test]
+fn no_source_route_leads_out_of_a_sealed_device() {
+    let beyond = [true, false].map(|sealed| {
+        let lab = Lab::new();
+        let server = lab.server6();
+        up(
+            &lab.gateway,
+            &lab.device,
+            &["--rule", "tcp dport 80 redirect", "--sealed"][..if sealed { 3 } else { 2 }],
+        );
+        for device in ["all", &lab.device] {
+            lab.gateway.sysctl(&format!("net/ipv4/conf/{device}/accept_source_route"), "1");
+        }
+        server.run("ping", &["-c", "1", "-W", "10", "10.9.9.1"]);
+        let wires = (Wire::tap(&server, "eth0").only(), Wire::tap(&lab.client, "eth0"));
+        let from = SocketAddr::new(Family::V4.client(), 4000);
+        for to in [SocketAddr::new(Family::V4.gateway(), 22), SocketAddr::new(Family::V4.far(), 80)] {
+            let syn = Packet::tcp(from, to, SYN).options(&[131, 7, 4, 10, 9, 9, 2, 0]);
+            sends(&wires.1, Family::V4, &syn.ip());
+        }
+        let frames = wires.0.frames(2 * talk::QUIET);
+        let arrived =
+            |frame: &&Frame| !frame.sent && ends(Family::V4, frame).is_some_and(|(src, _)| src == from.ip());
+        frames.iter().filter(arrived).count()
+    });
+    assert_eq!(beyond, [0, 2], "sealed, and not");
+}
+
 /// What is dropped opens no flow for its like to follow, also where a rule leads to the same address.
 #[test]
 fn a_sealed_device_drops_what_comes_again() {
