@@ -7,6 +7,7 @@ use e2e::serve::Server;
 use e2e::service::Service;
 use e2e::talk;
 use e2e::tools::Scratch;
+use e2e::version::{compile, COUNTS};
 use nix::sys::signal::Signal;
 
 fn heard(lab: &Lab, port: u16) -> String {
@@ -117,6 +118,29 @@ fn what_others_do_meanwhile_leaves_it_listening() {
     service.signal(Signal::SIGTERM);
     service.says("STOPPING=1");
     service.ends();
+}
+
+/// Who has confined itself does not put its own programs back: it says so and ends, and the traffic goes on.
+#[test]
+fn it_ends_where_others_put_other_programs_in_place() {
+    let scratch = Scratch::new();
+    let other = compile(&scratch, "counts.bpf.o", &COUNTS);
+    let rules = "udp redirect to :1001\n";
+    for signal in [true, false] {
+        let lab = Lab::new();
+        let _server = Server::udp(&lab.gateway, (GATEWAY, 1001));
+        let mut service = Service::start(&lab.gateway, &lab.device, rules, &[]);
+        let file = service.scratch.write("same", rules);
+        detour::up(&lab.gateway, &lab.device, &[&file, "--object", &other]);
+        match signal {
+            true => service.signal(Signal::SIGHUP),
+            false => drop(lab.gateway.run("ip", &["address", "add", "192.168.178.9/24", "dev", &lab.device])),
+        }
+        service.ends_with(code::PERMISSION);
+        let words = "other programs run on eth0 now, and this process has confined itself to those before";
+        assert!(service.log().contains(words), "{}", service.log());
+        assert!(heard(&lab, 7).starts_with("x "), "{}", heard(&lab, 7));
+    }
 }
 
 #[test]

@@ -256,6 +256,9 @@ fn without_root_it_says_what_it_could_not_see() {
     assert!(run.stdout.contains("unseen   pins") && run.stdout.contains("CAP_BPF"), "{}", run.stdout);
     nobody(&["verify"]).done();
     ns.run("tc", &["filter", "del", "dev", DEVICE, "ingress"]);
+    let run = nobody(&["verify", "--live", DEVICE]).ends(code::NO);
+    assert!(run.stdout.contains("DIFFERS  ingress detour_in"), "{}", run.stdout);
+    assert!(!run.stdout.contains("DIFFERS  egress"), "{}", run.stdout);
     tools::foreign_filter(ns, DEVICE, "egress", 7);
     let run = nobody(&["verify", "--live", DEVICE]).ends(code::NO);
     assert!(run.stdout.contains("DIFFERS  egress  no filter of others"), "{}", run.stdout);

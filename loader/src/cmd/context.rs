@@ -207,11 +207,20 @@ impl Context {
         let mut facts = gather(self.socket()?, device)?;
         facts.reads.splice(0..0, entered);
         #[cfg(feature = "operate")]
-        if self.confined.is_some() && facts.hidden.as_deref() == Some(crate::cmd::attach::UP) {
-            self.outgrown = true;
-            return Err(Refusal::replaced(device));
+        if facts.hidden.as_deref() == Some(crate::cmd::attach::UP) {
+            self.keeps_up(device)?;
         }
         Ok(facts)
+    }
+
+    /// Other programs run in the place of its own: who has confined itself can look no further.
+    #[cfg(feature = "operate")]
+    pub fn keeps_up(&mut self, device: &str) -> Result<(), Refusal> {
+        if self.confined.is_none() {
+            return Ok(());
+        }
+        self.outgrown = true;
+        Err(Refusal::replaced(device))
     }
 
     /// Does a plan; with `-v` every step is shown on stderr as it is made.

@@ -58,6 +58,10 @@ pub fn up(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
     let rules = check::rules(args)?;
     context.lock()?;
     let mut facts = context.facts(device)?;
+    #[cfg(feature = "operate")]
+    if others_run(args, &facts)? {
+        context.keeps_up(device)?;
+    }
     let running = running(args, &mut facts)?;
     let up = wanted(args, &rules, &facts, running.as_ref())?;
     let swaps = !up.plan.steps.is_empty();
@@ -164,11 +168,19 @@ pub fn running(args: &ArgMatches, facts: &mut Facts) -> Result<Option<Running>, 
     if let Some(cgroup) = args.try_get_one::<String>("original-dst").ok().flatten() {
         running.cgroup = crate::dnat::answers::number(facts, cgroup);
     }
-    let object = objects::dnat(args)?.object;
-    if instance.record.as_ref().is_some_and(|record| record.object_sha256 != object.sha256) {
+    if others_run(args, &repaired)? {
+        let object = objects::dnat(args)?.object;
         running.kept = kept::gather(&object, &dir, &instance.pins, &mut facts.reads)?;
     }
     Ok(Some(running))
+}
+
+/// Whether what runs comes of another object than what is wanted.
+fn others_run(args: &ArgMatches, facts: &Facts) -> Result<bool, Refusal> {
+    let Some(record) = facts.instance(UP).and_then(|instance| instance.record.as_ref()) else {
+        return Ok(false);
+    };
+    Ok(record.object_sha256 != objects::dnat(args)?.object.sha256)
 }
 
 /// What `up` has to do.

@@ -289,6 +289,18 @@ fn by_names(facts: &Facts) -> Result<Vec<Subject>, Refusal> {
     let tags = |name: &str| objects.iter().find_map(|o| o.program(name)).map(|p| p.tags());
     for (subject, instance) in subjects.iter_mut().zip(&facts.instances) {
         subject.checks = hooks(&facts, instance, &tags);
+        // Of `up` both are known to belong there.
+        for (hook, program) in [("ingress", "detour_in"), ("egress", "detour_out")] {
+            let mut there = instance.record.iter().flat_map(|record| &record.programs);
+            if instance.name == UP && there.all(|is| is.name != program) {
+                let what = format!("{hook} {program}");
+                subject.checks.push(Check::new(
+                    what,
+                    "runs",
+                    Some("no filter of that name is there".to_string()),
+                ));
+            }
+        }
         let claim = "are those that the plan makes, with maps, contents and types";
         subject.checks.push(Check::unseen("pins", claim, "needs root, or CAP_BPF and CAP_DAC_OVERRIDE"));
     }

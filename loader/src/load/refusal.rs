@@ -190,11 +190,11 @@ impl Refusal {
         Refusal::new(Stage::Permission, what, BY_ID)
     }
 
-    /// Somebody put programs that nothing pins in the place of those that a confined process keeps open.
+    /// Somebody put other programs in the place of those that a confined process has confined itself to.
     #[cfg(feature = "operate")]
     pub(crate) fn replaced(device: &str) -> Refusal {
         let what = format!(
-            "other programs run on {device} now, pinned nowhere, and this process has confined itself to those before"
+            "other programs run on {device} now, and this process has confined itself to those before"
         );
         Refusal::new(Stage::Permission, what, "start it anew, as a service manager does")
     }

@@ -15,7 +15,7 @@ use super::text::{bytes, cut, duration, named, protocol, rfc3339, table, Column}
 /// A table of rows, and a line for what has no row of its own; `generation` is that of the rules in force.
 pub fn text(rows: &[Asked], others: &[Others], generation: u32, paper: &Paper) -> String {
     if rows.is_empty() && others.is_empty() {
-        return "nothing was asked for yet\n".to_owned();
+        return "no row: nothing was asked for yet, or nothing that matches\n".to_owned();
     }
     let mut columns = vec![
         Column::Left("CLIENT"),
@@ -158,7 +158,10 @@ and 7 packets (420 B) of 192.0.2.66 beyond the rows it may have, the last 5s ago
 and 1 packet (60 B) of clients that there was no room for
 "
         );
-        assert_eq!(text(&[], &[], 1, &Paper::default()), "nothing was asked for yet\n");
+        assert_eq!(
+            text(&[], &[], 1, &Paper::default()),
+            "no row: nothing was asked for yet, or nothing that matches\n"
+        );
     }
 
     #[test]
