@@ -11,12 +11,6 @@
 #define half_slotN     F(half_slot)
 #define flow_hashN     F(flow_hash)
 #define candidateN     F(candidate)
-#define tupleN         F(bpf_sock_tuple)
-#define socket_stateN  F(socket_state)
-#define udp_stateN     F(udp_state)
-#define socket_existsN F(socket_exists)
-#define asks_socketsN  F(asks_sockets)
-#define own_socketN    F(own_socket)
 #define both_directN   F(both_direct)
 #define clashesN       F(clashes)
 #define claim_reverseN F(claim_reverse)
@@ -128,89 +122,6 @@ static __always_inline __u32 candidateN(const struct keyN *fwd, __u32 try)
 	return own && own < 1024 ? 1 + hash % 1023 : 1024 + hash % 64512;
 }
 
-/* The state of this machine's TCP socket for the tuple, as the server would see it arriving; 0 if there is none. */
-static __always_inline __u32 socket_stateN(struct __sk_buff *skb, const struct keyN *rev)
-{
-	struct tupleN tuple = {
-		.saddr = rev->dst,
-		.daddr = rev->src,
-		.sport = rev->dport,
-		.dport = rev->sport,
-	};
-	struct bpf_sock *sk = bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple), BPF_F_CURRENT_NETNS, 0);
-	__u32 state;
-
-	if (!sk)
-		return 0;
-	state = sk->state;
-	bpf_sk_release(sk);
-	return state;
-}
-
-/* The same for UDP: TCP_ESTABLISHED if it is connected to the client's port, TCP_CLOSE if to nobody. */
-static __always_inline __u32 udp_stateN(struct __sk_buff *skb, const struct keyN *rev, __be16 port)
-{
-	struct tupleN tuple = {
-		.saddr = rev->dst,
-		.daddr = rev->src,
-		.sport = port,
-		.dport = rev->sport,
-	};
-	struct bpf_sock *sk = bpf_sk_lookup_udp(skb, &tuple, sizeof(tuple), BPF_F_CURRENT_NETNS, 0);
-	__u32 state;
-
-	if (!sk)
-		return 0;
-	state = sk->state;
-	bpf_sk_release(sk);
-	return state;
-}
-
-/* Does this machine hold a TCP socket for the tuple, connected, half-open or waiting? After a loss of our state, or
- * from before we came. A listener does not count; but either says that w->rev is served. Of UDP one that is connected
- * to the client, where no other one takes what else comes to its port: then it asked, and waits for an answer. Beside
- * a server's socket it is that server's, which lost our state. */
-static __always_inline int socket_existsN(struct __sk_buff *skb, struct workN *w)
-{
-	int udp = w->rev.proto == IPPROTO_UDP;
-	__u32 state = udp ? udp_stateN(skb, &w->rev, w->rev.dport) : socket_stateN(skb, &w->rev);
-
-	w->outcome.served = state ? SERVED_YES : SERVED_NO;
-	if (udp)
-		return state == TCP_ESTABLISHED && !udp_stateN(skb, &w->rev, 0);
-	return state && state != TCP_LISTEN;
-}
-
-/* May a socket be in the way? Not where the flow is the connection itself: a direct one, or one picked up in mid-stream
- * which keeps its port. */
-static __always_inline int asks_socketsN(const struct workN *w, __u32 try)
-{
-	if (w->rev.proto == IPPROTO_UDP)
-		return (w->marks & (MARK_ANY_SOURCE | MARK_DIRECT)) == MARK_ANY_SOURCE;
-	return w->rev.proto == IPPROTO_TCP && (try || !w->marks);
-}
-
-/* Does this machine hold a socket that the answers to a masqueraded flow would reach? */
-static __always_inline int own_socketN(struct __sk_buff *skb, const struct keyN *rev)
-{
-	struct tupleN tuple = {
-		.saddr = rev->src,
-		.daddr = rev->dst,
-		.sport = rev->sport,
-		.dport = rev->dport,
-	};
-	struct bpf_sock *sk = 0;
-
-	if (rev->proto == IPPROTO_TCP)
-		sk = bpf_skc_lookup_tcp(skb, (void *)&tuple, sizeof(tuple), BPF_F_CURRENT_NETNS, 0);
-	else if (rev->proto == IPPROTO_UDP)
-		sk = bpf_sk_lookup_udp(skb, &tuple, sizeof(tuple), BPF_F_CURRENT_NETNS, 0);
-	if (!sk)
-		return 0;
-	bpf_sk_release(sk);
-	return 1;
-}
-
 /* Two flows of one client port, to two addresses of ours, and the first has kept that port. */
 static __always_inline int both_directN(const struct flowN *owner, const struct workN *w)
 {
@@ -289,7 +200,7 @@ __noinline int claim_portN(struct __sk_buff *skb, __u32 try, __u32 now)
 		try++;
 	w->rev.dport = bpf_htons(candidateN(&w->packet.key, try));
 	f->rev = w->rev;
-	if (w->marks & MARK_MASQUERADE ? own_socketN(skb, &w->rev) : asks_socketsN(w, try) && socket_existsN(skb, w))
+	if (w->marks & MARK_MASQUERADE ? sock_stateN(skb, &w->rev) : asks_socketsN(w, try) && socket_existsN(skb, w))
 		return CLAIM_TAKEN;
 	return claim_reverseN(w, now);
 }

@@ -11,8 +11,12 @@ __noinline int connectedN(struct __sk_buff *skb)
 	const __u32 going_on = 1 << TCP_ESTABLISHED | 1 << TCP_SYN_RECV | 1 << TCP_FIN_WAIT1 | 1 << TCP_FIN_WAIT2 |
 	                       1 << TCP_CLOSE_WAIT | 1 << TCP_NEW_SYN_RECV;
 	struct workN *w = this_workN();
+	struct keyN key;
 
-	return skb && w && going_on >> (socket_stateN(skb, &w->rev) & 31) & 1;
+	if (!skb || !w)
+		return 0;
+	key = key_mirrorN(&w->rev);
+	return going_on >> (sock_stateN(skb, &key) & 31) & 1;
 }
 
 /* The rules are asked again. One CPU wins; 1 if the flow is gone. */
