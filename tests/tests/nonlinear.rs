@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! Packets whose headers do not lie where programs read them, but in fragments of the kernel's buffer, cut at every byte: each comes
+//! out as one that lies in a row does, to the byte. A program before ours drops what lies otherwise than it was written.
+use e2e::family::Family;
+use e2e::model::{self, arrives, destinations, frame, leaves, Fate, PORTS};
+use e2e::packet::{Inner, Packet, ACK, RST, SYN};
+use e2e::quote::{error, kinds, router, talks, unreachable, Talk, RULES};
+use e2e::random::Random;
+use e2e::six::{destination_options, fragment, hop_by_hop, routing, Extension};
+use e2e::talk::{PATIENCE, SILENCE};
+use e2e::taps::{Taps, Way};
+use e2e::tun::{Kind, Left};
+use std::net::SocketAddr;
+
+/// The Ethernet header is what every packet has in the linear part.
+const LEAST: usize = 14;
+/// MAX_SKB_FRAGS: so many pieces besides the first.
+const PIECES: usize = 17;
+
+fn taps(rules: &[&str]) -> Taps {
+    let taps = Taps::new(Kind { pieces: true, ..Kind::default() }, rules);
+    taps.witness();
+    taps
+}
+
+/// Ways to cut a frame: at each byte; at each byte and behind the Ethernet header; in as many pieces of one length as there may be,
+/// from each of the first bytes on; and not at all.
+fn cuts(ip: &[u8]) -> Vec<Vec<usize>> {
+    let end = LEAST + ip.len();
+    // No header lies further behind.
+    let last = end.min(LEAST + 260);
+    let mut cuts: Vec<Vec<usize>> = (LEAST..last).map(|at| vec![at]).collect();
+    cuts.extend((LEAST + 1..last).map(|at| vec![LEAST, at]));
+    for length in [1, 2, 3, 5, 8, (end - LEAST).div_ceil(PIECES)] {
+        for first in LEAST..LEAST + 8 {
+            cuts.push((first..end).step_by(length).take(PIECES).collect());
+        }
+    }
+    cuts.push(Vec::new());
+    cuts
+}
+
+/// Cut in each way; how many they were.
+fn each_way(taps: &Taps, way: Way, ip: &[u8], expected: &[u8]) -> usize {
+    assert_ne!(ip, expected, "this would show nothing");
+    let cuts = cuts(ip);
+    cuts.iter().for_each(|cuts| taps.makes(way, ip, cuts, expected));
+    cuts.len()
+}
+
+/// Extension headers before what a packet carries; for IPv4 none.
+fn chains(family: Family) -> Vec<Vec<Extension>> {
+    let six = vec![
+        vec![hop_by_hop(), destination_options(3)],
+        vec![routing(0), fragment(0, false)],
+        vec![destination_options(1); 6],
+    ];
+    [vec![vec![]], family.pick(Vec::new(), six)].concat()
+}
+
+fn bytes(packet: &Packet, chain: &[Extension]) -> Vec<u8> {
+    frame(packet, chain).split_off(14)
+}
+
+/// Else the rest of this file would show nothing.
+#[test]
+fn the_program_before_ours_knows_how_a_packet_lies() {
+    let taps = taps(&RULES);
+    for talk in talks(Family::V4, 4000) {
+        let ip = talk.asked.ip();
+        for cut in [LEAST, LEAST + 1, LEAST + 20, LEAST + 28] {
+            for other in [LEAST - 1, cut - 1, cut + 1, LEAST + ip.len()] {
+                taps.write_as(other, Way::In, &Left::default(), &ip, &[cut]);
+            }
+        }
+        assert_eq!(taps.read(Way::In, SILENCE), None, "{}", talk.asked);
+        taps.makes(Way::In, &ip, &[LEAST], &talk.served.ip());
+    }
+}
+
+#[test]
+fn packets_of_flows_cut_everywhere() {
+    for family in Family::BOTH {
+        let taps = taps(&RULES);
+        let mut seen = 0;
+        for (n, talk) in talks(family, 4000).into_iter().enumerate() {
+            let mut ways = |talk: &Talk, chain: &[Extension]| {
+                seen += each_way(&taps, Way::In, &bytes(&talk.asked, chain), &bytes(&talk.served, chain));
+                seen += each_way(&taps, Way::Out, &bytes(&talk.answer, chain), &bytes(&talk.heard, chain));
+            };
+            for chain in chains(family) {
+                ways(&talk, &chain);
+            }
+            let later = talk.later();
+            // Behind IPv4 options, and 700 bytes of payload.
+            ways(&later[later.len() - 1 - n % 2], &[]);
+        }
+        assert!(seen > 4 * 2 * 2 * 150, "{seen}");
+    }
+}
+
+#[test]
+fn errors_cut_everywhere() {
+    for family in Family::BOTH {
+        let taps = taps(&RULES);
+        let mut seen = 0;
+        for (n, first) in talks(family, 4000).into_iter().enumerate() {
+            taps.makes(Way::In, &first.asked.ip(), &[], &first.served.ip());
+            taps.makes(Way::Out, &first.answer.ip(), &[], &first.heard.ip());
+            let later = first.later();
+            let talk = &later[later.len() - 1 - n % 3];
+            let kinds = kinds(family);
+            for (m, chain) in chains(family).iter().enumerate() {
+                let (kind, length) = (kinds[(n + m) % kinds.len()], [8, 20, 28, 548][(n + m) % 4]);
+                let [far, client] = [family.far(), family.client()];
+                // About the question, and about the answer: whoever receives one must find its own packet in it.
+                for (way, from, about, to, quoted) in [
+                    (Way::Out, family.gateway(), &talk.served, far, &talk.asked),
+                    (Way::Out, router(family), &talk.served, far, &talk.asked),
+                    (Way::In, client, &talk.heard, client, &talk.answer),
+                ] {
+                    let [sent, expected] = [(from, about), (to, quoted)]
+                        .map(|(from, about)| error(kind, from, about, chain, length).ip());
+                    seen += each_way(&taps, way, &sent, &expected);
+                }
+            }
+        }
+        assert!(seen > 4 * 3 * 150, "{seen}");
+    }
+}
+
+/// Later fragments have no transport header to look for, and a first one need not have a whole one.
+#[test]
+fn fragments_cut_everywhere() {
+    for family in Family::BOTH {
+        let taps = taps(&[]);
+        let [client, far, gateway] =
+            [(family.client(), 4000), (family.far(), 53), (family.gateway(), 53)].map(SocketAddr::from);
+        for (id, payload) in [(1, 40), (2, 600)] {
+            let asked = Packet { fragment: 0, id, ..Packet::udp(client, far).payload(&vec![7; payload]) };
+            let served = asked.clone().between(client, gateway);
+            for (way, from, to) in [
+                (Way::In, &asked, &served),
+                (Way::Out, &served.clone().reversed(), &asked.clone().reversed()),
+            ] {
+                for (piece, expected) in
+                    from.fragments(payload / 40 * 16).iter().zip(to.fragments(payload / 40 * 16))
+                {
+                    each_way(&taps, way, &piece.ip(), &expected.ip());
+                }
+            }
+        }
+    }
+}
+
+/// What a rule refuses becomes the answer, wherever it lay.
+#[test]
+fn refusals_cut_everywhere() {
+    for family in Family::BOTH {
+        let taps = taps(&["tcp reject with tcp reset", "reject"]);
+        let [client, far] = [(family.client(), 4000), (family.far(), 80)].map(SocketAddr::from);
+        let syn = Packet::tcp(client, far, SYN).payload(b"fast open");
+        let mut reset =
+            Packet { id: 0, ..Packet::tcp(far, client, RST | ACK) }.acknowledging(0x0102_0304 + 10);
+        if let Inner::Tcp { seq, window, .. } = &mut reset.inner {
+            (*seq, *window) = (0, 0);
+        }
+        let datagram = Packet::udp(client, far).payload(&[5; 60]);
+        let told = error(unreachable(family), family.far(), &datagram, &[], usize::MAX);
+        let told = Packet { tos: family.pick(0xc0, 0), id: 0, ..told };
+        for (packet, answer) in [(syn, reset), (datagram, told)] {
+            for (n, cuts) in cuts(&packet.ip()).iter().enumerate() {
+                if n % 40 == 39 {
+                    // As many answers as that are sent at once, then a thousand a second.
+                    std::thread::sleep(std::time::Duration::from_millis(100));
+                }
+                taps.write(Way::In, &Left::default(), &packet.ip(), cuts);
+                // It goes back.
+                let seen =
+                    taps.read(Way::Out, PATIENCE).unwrap_or_else(|| panic!("{packet} {cuts:?}: silence"));
+                assert_eq!(seen.1, answer.ip(), "{packet} {cuts:?}");
+            }
+        }
+    }
+}
+
+/// Random whole packets and their answers, cut at random: what the model says, to the byte.
+#[test]
+fn random_packets_cut_at_random() {
+    for family in Family::BOTH {
+        let taps = taps(&model::RULES);
+        let mut random = Random::new(11);
+        // What is for groups the kernel sends as well.
+        let destinations: Vec<_> = destinations(family).into_iter().filter(|to| !to.is_multicast()).collect();
+        let mut seen = [0; 3];
+        for n in 0..4000 {
+            let client = SocketAddr::new(family.client(), 1024 + n);
+            let to = SocketAddr::new(random.one(&destinations), random.one(&PORTS));
+            let mut chain = || family.pick(Vec::new(), random.extensions());
+            let [chain, back] = [chain(), chain()];
+            let asked = random.packet(client, to);
+            let fate = arrives(&asked, &chain);
+            seen[meets(&taps, &mut random, Way::In, &asked, &chain, &fate)] += 1;
+            let served = match &fate {
+                Fate::Sent(served) => served.clone(),
+                _ => asked.clone(),
+            };
+            let answer = random.answer(&served);
+            let fate = leaves(&asked, &chain, &fate, &answer, &back);
+            seen[meets(&taps, &mut random, Way::Out, &answer, &back, &fate)] += 1;
+        }
+        assert!(seen[0] > 500 && seen[1] > 50 && seen[2] > 1000, "{family:?} {seen:?}");
+    }
+}
+
+/// Which fate it had, as a number. What is dropped would come out before the next one.
+fn meets(
+    taps: &Taps,
+    random: &mut Random,
+    way: Way,
+    packet: &Packet,
+    chain: &[Extension],
+    fate: &Fate,
+) -> usize {
+    let ip = bytes(packet, chain);
+    let mut cuts: Vec<usize> = (0..random.below(PIECES)).map(|_| LEAST + random.below(ip.len())).collect();
+    cuts.sort();
+    cuts.dedup();
+    let (expected, kind) = match fate {
+        Fate::Dropped => {
+            taps.write(way, &Left::default(), &ip, &cuts);
+            return 1;
+        }
+        Fate::Passes => (ip.clone(), 0),
+        Fate::Sent(packet) => (bytes(packet, chain), 2),
+    };
+    taps.makes(way, &ip, &cuts, &expected);
+    kind
+}
