@@ -2,9 +2,12 @@
 //! A conversation to the ICMP errors about its packets, of either family: each is built anew around the packet that its receiver
 //! had sent, and all its sums are computed over the whole.
 use crate::family::Family;
-use crate::packet::{Inner, Packet, ACK, PSH, SYN};
+use crate::packet::{Inner, Packet, ACK, PSH, RST, SYN};
 use crate::six::{extended, Extension};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Rules that refuse as [`refusal`] does.
+pub const REFUSE: [&str; 2] = ["tcp reject with tcp reset", "reject"];
 
 /// The rules that the [`talks`] go by.
 pub const RULES: [&str; 2] = ["tcp dport 80 redirect to :8080", "redirect"];
@@ -62,6 +65,20 @@ pub fn error(kind: Kind, from: IpAddr, about: &Packet, chain: &[Extension], leng
     ip.truncate(header.saturating_add(length));
     let inner = Inner::Icmp { kind: kind.0, code: kind.1, rest: kind.2 };
     Packet { inner, ..Packet::other(from, about.src, family.pick(1, 58)) }.payload(&ip)
+}
+
+/// What becomes of a packet that a rule refuses, a SYN by a reset: as nft's `reject` does.
+pub fn refusal(packet: &Packet) -> Packet {
+    let (from, to) = packet.ends();
+    let family = Family::of(packet.src);
+    if let Inner::Tcp { seq: first, .. } = packet.inner {
+        let mut reset = Packet { id: 0, ..Packet::tcp(to, from, RST | ACK) };
+        let Inner::Tcp { seq, ack, window, .. } = &mut reset.inner else { panic!("{reset}") };
+        (*seq, *ack, *window) = (0, first + 1 + packet.payload.len() as u32, 0);
+        return reset;
+    }
+    let told = error(unreachable(family), packet.dst, packet, &[], usize::MAX);
+    Packet { tos: family.pick(0xc0, 0), id: 0, ..told }
 }
 
 /// What the client asked and what the server saw of it, what the server answered and what the client heard.

@@ -3,8 +3,8 @@
 //! out as one that lies in a row does, to the byte. A program before ours drops what lies otherwise than it was written.
 use e2e::family::Family;
 use e2e::model::{self, arrives, destinations, frame, leaves, Fate, PORTS};
-use e2e::packet::{Inner, Packet, ACK, RST, SYN};
-use e2e::quote::{error, kinds, router, talks, unreachable, Talk, RULES};
+use e2e::packet::{Packet, SYN};
+use e2e::quote::{error, kinds, refusal, router, talks, Talk, REFUSE, RULES};
 use e2e::random::Random;
 use e2e::six::{destination_options, fragment, hop_by_hop, routing, Extension};
 use e2e::talk::{PATIENCE, SILENCE};
@@ -157,18 +157,11 @@ fn fragments_cut_everywhere() {
 #[test]
 fn refusals_cut_everywhere() {
     for family in Family::BOTH {
-        let taps = taps(&["tcp reject with tcp reset", "reject"]);
+        let taps = taps(&REFUSE);
         let [client, far] = [(family.client(), 4000), (family.far(), 80)].map(SocketAddr::from);
         let syn = Packet::tcp(client, far, SYN).payload(b"fast open");
-        let mut reset =
-            Packet { id: 0, ..Packet::tcp(far, client, RST | ACK) }.acknowledging(0x0102_0304 + 10);
-        if let Inner::Tcp { seq, window, .. } = &mut reset.inner {
-            (*seq, *window) = (0, 0);
-        }
-        let datagram = Packet::udp(client, far).payload(&[5; 60]);
-        let told = error(unreachable(family), family.far(), &datagram, &[], usize::MAX);
-        let told = Packet { tos: family.pick(0xc0, 0), id: 0, ..told };
-        for (packet, answer) in [(syn, reset), (datagram, told)] {
+        for packet in [syn, Packet::udp(client, far).payload(&[5; 60])] {
+            let answer = refusal(&packet);
             for (n, cuts) in cuts(&packet.ip()).iter().enumerate() {
                 if n % 40 == 39 {
                     // As many answers as that are sent at once, then a thousand a second.
