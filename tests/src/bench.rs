@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! A lab that is up to packets that run through its two programs, each compared with the packet that has to come out.
 use crate::detour::up;
-use crate::lab::{Lab, CLIENT, GATEWAY};
+use crate::lab::{Lab, CLIENT};
 use crate::packet::Packet;
+use crate::quote::Talk;
 use crate::testrun::{Outcome, Program, Sums, REDIRECT, SHOT, UNSPEC};
 use crate::tools;
 use detour_sys::{call, commands, Map, Value};
@@ -115,17 +116,9 @@ pub fn at(ip: Ipv4Addr, port: u16) -> SocketAddrV4 {
     SocketAddrV4::new(ip, port)
 }
 
-/// A packet to `FAR` comes in as one to the gateway, and its answer leaves as one from `FAR`.
+/// The question comes in as one to the server, and its answer leaves as one from whom the client asked.
 #[track_caller]
-pub fn both_ways(
-    ingress: &Hook<'_>,
-    egress: &Hook<'_>,
-    port: u16,
-    asked: Packet,
-    answer: Packet,
-    server_port: u16,
-) {
-    let server = at(GATEWAY, server_port);
-    ingress.rewrites(&asked, &asked.clone().between(client(port), server));
-    egress.rewrites(&answer.clone().between(server, client(port)), &answer);
+pub fn both_ways(ingress: &Hook<'_>, egress: &Hook<'_>, talk: &Talk) {
+    ingress.rewrites(&talk.asked, &talk.served);
+    egress.rewrites(&talk.answer, &talk.heard);
 }

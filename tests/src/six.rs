@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! IPv6 ends and extension headers to packets that run through the two programs of a lab that is up.
 use crate::bench::Hook;
-use crate::lab::{CLIENT6, GATEWAY6};
+use crate::lab::CLIENT6;
 use crate::netns::Netns;
-use crate::packet::Packet;
 use crate::testrun::UNSPEC;
 use std::net::{Ipv6Addr, SocketAddrV6};
 
@@ -85,21 +84,6 @@ impl Hook<'_> {
             self.sums, outcome.frame
         );
     }
-}
-
-/// A packet from the client to `FAR6` comes in as one to the gateway, its answer leaves as one from `FAR6`.
-#[track_caller]
-pub fn both_ways6(
-    ingress: &Hook<'_>,
-    egress: &Hook<'_>,
-    port: u16,
-    asked: Packet,
-    answer: Packet,
-    server_port: u16,
-) {
-    let server = at6(GATEWAY6, server_port);
-    ingress.rewrites(&asked, &asked.clone().between(client6(port), server));
-    egress.rewrites(&answer.clone().between(server, client6(port)), &answer);
 }
 
 /// Counters that say that somebody met a wrong checksum, of either family.
