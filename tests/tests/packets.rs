@@ -61,6 +61,18 @@ fn tcp_from_the_first_to_the_last_segment() {
     });
 }
 
+/// RFC 5382, REQ-2 a: each end's first segment is a SYN.
+#[test]
+fn tcp_that_both_ends_open() {
+    scenes(&["redirect"], |family, port, ingress, egress| {
+        let (client, far) = (client(family, port), far(family, 80));
+        for flags in [SYN, SYN | ACK, ACK, ACK | PSH, FIN | ACK, ACK] {
+            let [asked, heard] = [Packet::tcp(client, far, flags), Packet::tcp(far, client, flags)];
+            both_ways(ingress, egress, &Talk::new(asked, heard, 80));
+        }
+    });
+}
+
 /// In IPv6 that is allowed for tunnels (RFC 6935); nothing but the card's sum can tell of the addresses then.
 #[test]
 fn udp_with_and_without_checksum() {
