@@ -6,8 +6,10 @@ use ::detour::dnat::index::index as index_key;
 use ::detour::dnat::wire::Shared;
 use e2e::bench::{at, client, Bench, Hook, FAR};
 use e2e::detour::{self, json, run, up};
+use e2e::family::Family;
 use e2e::lab::{Lab, CLIENT, CLIENT6, GATEWAY, GATEWAY6};
 use e2e::packet::{Packet, ACK, SYN};
+use e2e::quote::{error, unreachable, Talk};
 use e2e::six::{at6, client6, FAR6};
 use e2e::testrun::{Program, Sums, SHOT, UNSPEC};
 use e2e::tools;
@@ -73,7 +75,8 @@ fn a_full_table_is_filled_anew_after_the_idle_time() {
     }
 }
 
-/// RFC 4787 REQ-6: of three flows one hears its client only, one its server only, and one is silent.
+/// RFC 4787 REQ-6, RFC 5508 REQ-6: of four flows of a family one hears its client only, one its server only, one ICMP errors
+/// of both, and one is silent. Errors neither refresh a flow nor end one.
 #[test]
 fn packets_of_either_side_keep_a_flow() {
     let lab = Lab::new();
@@ -82,29 +85,48 @@ fn packets_of_either_side_keep_a_flow() {
     let (ingress, egress) = (bench.program("ingress"), bench.program("egress"));
     let hook = |program| Hook { program, sums: Sums::None };
     let (ingress, egress) = (hook(&ingress), hook(&egress));
-    let far = SocketAddr::from(at(FAR, 80));
-    let server = SocketAddr::from(at(GATEWAY, 80));
-    for n in 0..3 {
-        assert!(open(&ingress, &egress, false, client(n).into(), far));
+    let talk = |family: Family, n: u16| {
+        let (client, far) = (SocketAddr::new(family.client(), 4000 + n), (family.far(), 80));
+        Talk::new(Packet::udp(client, far), Packet::udp(far, client), 80)
+    };
+    let errors = |talk: &Talk| {
+        let family = Family::of(talk.asked.src);
+        let about = |from, packet| error(unreachable(family), from, packet, &[], 8);
+        let [gateway, far, client] = [family.gateway(), family.far(), family.client()];
+        egress.rewrites(&about(gateway, &talk.served), &about(far, &talk.asked));
+        ingress.rewrites(&about(client, &talk.heard), &about(client, &talk.answer));
+    };
+    for (family, n) in Family::BOTH.into_iter().flat_map(|family| [0, 1, 2, 3].map(|n| (family, n))) {
+        let (from, far) = (talk(family, n).asked.ends().0, SocketAddr::new(family.far(), 80));
+        assert!(open(&ingress, &egress, false, from, far));
     }
-    for _ in 0..3 {
+    for round in 0..3 {
         std::thread::sleep(Duration::from_secs(4));
-        let (asks, hears) = (SocketAddr::from(client(0)), SocketAddr::from(client(1)));
-        ingress.rewrites(&Packet::udp(asks, far), &Packet::udp(asks, server));
-        egress.rewrites(&Packet::udp(server, hears), &Packet::udp(far, hears));
+        for family in Family::BOTH {
+            let [asks, hears, fails] = [0, 1, 2].map(|n| talk(family, n));
+            ingress.rewrites(&asks.asked, &asks.served);
+            egress.rewrites(&hears.answer, &hears.heard);
+            errors(&asks);
+            errors(&hears);
+            if round < 2 {
+                errors(&fails);
+            }
+        }
     }
     let flows = json(&bench.lab.gateway, &["flows", &bench.lab.device]);
-    let flows = flows["flows"].as_array().unwrap();
-    let mut left: Vec<_> = flows
-        .iter()
-        .map(|flow| {
-            let packets = |side: &str| flow[side]["packets"].as_u64().unwrap();
-            (flow["client"]["port"].as_u64().unwrap(), packets("from_client"), packets("from_server"))
-        })
-        .collect();
-    left.sort_unstable();
-    let port = |n| u64::from(client(n).port());
-    assert_eq!(left, [(port(0), 2 + 3, 1), (port(1), 2, 1 + 3)]);
+    for family in Family::BOTH {
+        let flows = flows["flows"].as_array().unwrap().iter();
+        let client = family.client().to_string();
+        let mut left: Vec<_> = flows
+            .filter(|flow| flow["client"]["address"] == client)
+            .map(|flow| {
+                let packets = |side: &str| flow[side]["packets"].as_u64().unwrap();
+                (flow["client"]["port"].as_u64().unwrap(), packets("from_client"), packets("from_server"))
+            })
+            .collect();
+        left.sort_unstable();
+        assert_eq!(left, [(4000, 2 + 3, 1), (4001, 2, 1 + 3)], "{family:?}");
+    }
 }
 
 /// A flow of one family, as its maps have it.
