@@ -10,6 +10,7 @@
 #include "clients.h"
 #include "index.h"
 #include "flow.h"
+#include "look.h"
 #include "leave.h"
 #include "tell.h"
 #include "confirm.h"

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-or-later */
-/* For each family: finds the flow of a packet, and notes in it what the packet tells: time, counts, answers, closing.
- */
-#define foundN          F(found)
+/* For each family: a flow, and what a packet tells it: time, counts, answers, closing. */
 #define key_equalN      F(key_equal)
 #define key_mirrorN     F(key_mirror)
 #define slotN           F(slot)
@@ -10,8 +8,7 @@
 #define idle_timeN      F(idle_time)
 #define flow_expiredN   F(flow_expired)
 #define flow_aliveN     F(flow_alive)
-#define flow_lookN      F(flow_look)
-#define flow_findN      F(flow_find)
+#define foundN          F(found)
 #define forgetN         F(forget)
 #define forget_forwardN F(forget_forward)
 #define forget_reverseN F(forget_reverse)
@@ -115,50 +112,6 @@ struct foundN {
 	__u8 state;
 	__u8 marks;
 };
-
-/* `key`: if reverse, as index_keyN made it. With `either` found->other is right also where the answer of a masqueraded
- * flow is found as it arrives. */
-static __always_inline int flow_lookN(const struct keyN *key, enum dir dir, int either, __u32 now, struct foundN *found)
-{
-	indexN room;
-	__u32 *slot = bpf_map_lookup_elem(&idxN, index_atN(key, &room));
-	int forward = dir == DIR_FORWARD;
-	struct keyN tenant;
-	struct flowN *f;
-
-	if (!slot)
-		return 0;
-	found->slot = *slot;
-	f = slotN(found->slot);
-	if (!f)
-		return 0;
-	found->flow = f;
-	found->generation = READ_ONCE(f->generation);
-	barrier();
-	found->state = READ_ONCE(f->state);
-	barrier(); /* the keys are read after it: they are those of the tenant who has this state */
-	found->marks = f->marks;
-	tenant = forward ? f->fwd : index_keyN(&f->rev, f->marks);
-	if (!key_equalN(&tenant, key)) {
-		/* The answers of a masqueraded flow arrive as well. */
-		if (!forward || !(found->marks & MARK_MASQUERADE) || !key_equalN(&f->rev, key))
-			return 0;
-		forward = 0;
-	}
-	/* Between two tenants the keys are those of the first one, and the generation is the next one's already. */
-	if (vacant(found->state) || !flow_aliveN(f, now))
-		return 0;
-	if (!either)
-		forward = dir == DIR_FORWARD;
-	found->other = forward ? f->rev : f->fwd;
-	barrier();
-	return READ_ONCE(f->generation) == found->generation;
-}
-
-static __always_inline int flow_findN(const struct keyN *key, enum dir dir, __u32 now, struct foundN *found)
-{
-	return flow_lookN(key, dir, 0, now, found);
-}
 
 /* Takes an index entry away, if it still points to this slot. */
 static __always_inline void forgetN(const indexN *index, __u32 slot)

@@ -44,10 +44,12 @@ static __always_inline void answer(struct bpf_sockopt *ctx, __u32 bytes)
 
 #define FAMILY 4
 #include "shared.h"
+#include "look.h"
 #include "original.h"
 #undef FAMILY
 #define FAMILY 6
 #include "shared.h"
+#include "look.h"
 #include "original.h"
 #undef FAMILY
 

@@ -8,6 +8,7 @@
 #define idxN           F(idx)
 #define slotsN         F(slots)
 #define localN         F(local)
+#define hintsN         F(hints)
 #define packetN        F(packet)
 #define workN          F(work)
 #define this_workN     F(this_work)
@@ -23,6 +24,15 @@ struct {
 	__type(key, indexN);
 	__type(value, __u32);
 } idxN SEC(".maps");
+
+/* Where the flow of a packet was last found, by a hash of its key: slot, generation and a part of the hash (look.h).
+ * Programs write and read; an entry means nothing without the slot's consent, and gives way to the next key. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1 << HINT_BITS);
+	__type(key, __u32);
+	__type(value, __u64);
+} hintsN SEC(".maps");
 
 /* All flows. The programs write, user space reads (and takes records older than their idle time for dead). Half-open
  * slots are rings, overwritten in order by their own CPU only; confirmed ones are taken when free or expired. */

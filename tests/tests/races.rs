@@ -151,8 +151,8 @@ fn no_segment_goes_the_way_of_its_slots_next_flow() {
     const FLOWS: usize = RING as usize + 1;
     let edits = [
         LINGER,
-        ("flow.h", "\tfound->flow = f;\n", "\tlinger();\n\tfound->flow = f;\n"),
-        ("flow.h", "\t/* Between two tenants", "\tlinger();\n\t/* Between two tenants"),
+        ("look.h", "\tfound->flow = f;\n", "\tlinger();\n\tfound->flow = f;\n"),
+        ("look.h", "\t/* Between two tenants", "\tlinger();\n\t/* Between two tenants"),
     ];
     let scratch = Scratch::new();
     let object = compile(&scratch, "reads-slowly.bpf.o", &edits);
