@@ -168,7 +168,7 @@ fn facts(stage: &Stage, all: &str) {
     assert_eq!(rows(&["list", DEVICE]), of_tc);
     let maps = tools::objects(stage.ns(), "map");
     let listed = rows(&["map", "list", DEVICE, "up"]);
-    assert_eq!(listed.len(), 26);
+    assert_eq!(listed.len(), 28);
     for row in listed {
         let word: Vec<&str> = row.split(' ').collect();
         let id: u64 = word[1].parse().unwrap();
