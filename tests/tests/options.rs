@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Combinations of all that `up` can be told, and of what it finds by itself: the verifier takes the programs with the constants
 //! that follow, and what runs is what was meant. The list is made here; scripts/test-kernels has old kernels take all of it.
-use e2e::detour::run;
+use e2e::detour::{json, run};
 use e2e::golden;
 use e2e::lab::Lab;
 use e2e::random::Random;
@@ -110,4 +110,17 @@ fn each_combination_comes_up() {
             .done();
         run(&lab.gateway, &["down", device]).done();
     }
+}
+
+/// Sizes go to millions of flows, and what runs has room for them.
+#[test]
+fn millions_of_flows() {
+    let lab = Lab::new();
+    run(&lab.gateway, &["up", "eth0", "--flows-max", "2000000"]).done();
+    let flows = &json(&lab.gateway, &["status", "eth0"])["instances"][0]["dnat"]["flows"];
+    for (family, least) in [("ipv4", 2_000_000), ("ipv6", 500_000)] {
+        let most = flows[family]["confirmed"]["most"].as_u64();
+        assert!(most >= Some(least), "{family}: {flows}");
+    }
+    run(&lab.gateway, &["down", "eth0"]).done();
 }
