@@ -363,10 +363,11 @@ _Static_assert(__builtin_offsetof(struct asked, settled) == __builtin_offsetof(s
                "not one word");
 ABI_SIZE(struct asked, 40);
 
-/* Key of asked_clients: the client's address, 16 bytes as above. */
+/* Key of asked_clients: the client's address, 16 bytes as above. At the address ::, which no client has, stands how
+ * many rows and clients there are. */
 struct asked_client {
-	__u32 rows; /* rows of `asked` this client owns */
-	__u32 pad;
+	__u32 rows;  /* rows of `asked` this client owns */
+	__u32 known; /* 1: it has confirmed a flow, so that it is there and may use what is kept free; of ::, clients */
 	__u64 packets; /* what did not get a row of its own: `others` */
 	__u64 bytes;
 	__u32 first; /* ticks of others; 0 when there were none */

@@ -11,8 +11,9 @@ enum event_kind {
 	EVENT_DENIED = 5,      /* a rule's drop or reject */
 	EVENT_FULL = 6,        /* no confirmed slot is free; once a tick and CPU */
 	EVENT_ASKED = 7,       /* something new was asked for that no rule translates */
-	EVENT_PACKET = 8,      /* struct event_packet: a packet, before and after translation, or denied */
-	EVENT_DNS = 9,         /* struct event_packet: a datagram that leaves from port 53 */
+	EVENT_PACKET =
+		8,     /* struct event_packet: a packet, before and after translation, or as it was denied or passed */
+	EVENT_DNS = 9, /* struct event_packet: a datagram that leaves from port 53 */
 };
 
 /* What a reader wants. It writes it anew every few seconds: a reader that was killed costs nothing after that. */
@@ -44,8 +45,10 @@ struct event {
 	__be16 server_client_port; /* the client's port as the server sees it */
 	__u16 rule;
 	__u8 proto;
-	__u8 reason; /* enum reason */
-	__u32 pad;
+	__u8 reason;  /* enum reason */
+	__u8 verdict; /* enum verdict, of EVENT_FLOW_NEW, REFUSED, DENIED, ASKED and packets of no flow */
+	__u8 served;  /* enum served, of the first four */
+	__u8 pad[2];
 	__u64 packets[2];
 	__u64 bytes[2];
 };
@@ -59,7 +62,10 @@ enum packet_stage {
 	STAGE_IN_DONE = 1, /* translated, towards the server */
 	STAGE_OUT = 2,     /* as the server sent it */
 	STAGE_OUT_DONE = 3,
-	STAGE_DENIED = 4, /* as it arrived, for a rule's drop or reject: event.rule, event.reason */
+	/* As it arrived, belonging to no flow: event.rule, event.verdict and event.reason say why. */
+	STAGE_DENIED =
+		4, /* dropped or rejected, by a rule, a limit, or for want of room; or a later fragment of such a one */
+	STAGE_PASSED = 5, /* passed, as a monitor does, or where there is no room for it */
 };
 
 struct event_packet {

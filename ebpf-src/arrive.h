@@ -15,6 +15,29 @@
 #define arriveN        F(arrive)
 #define tell_arrivedN  F(tell_arrived)
 
+#ifndef DETOUR_ARRIVE_H
+#define DETOUR_ARRIVE_H
+
+/* A new flow that finds no room, or that its client may not open. */
+static __always_inline int lacks_room(enum reason reason)
+{
+	return reason == REASON_NO_PORT || reason == REASON_NO_SPACE || reason >= REASON_NO_ROOM;
+}
+
+/* What a capture says of a packet that opened no flow; STAGE_IN where it does not have it. */
+static __always_inline enum packet_stage stage_of(enum reason reason)
+{
+	if (reason == REASON_DROP || reason == REASON_REJECT)
+		return STAGE_DENIED;
+	if (reason == REASON_MONITOR || reason == REASON_DIRECT)
+		return STAGE_PASSED;
+	if (lacks_room(reason))
+		return cfg.flags & CFG_FULL_PASS ? STAGE_PASSED : STAGE_DENIED;
+	return STAGE_IN;
+}
+
+#endif
+
 /* Functions of their own, so that the verifier follows each once, and because it counts the stack of a caller for
  * whatever that calls. */
 
@@ -141,7 +164,7 @@ static __always_inline void tell_arrivedN(struct __sk_buff *skb, struct workN *w
 
 	if (!reason)
 		kind = EVENT_FLOW_NEW;
-	else if (w->outcome.verdict == VERDICT_DROP || w->outcome.verdict == VERDICT_REJECT)
+	else if (reason == REASON_DROP || reason == REASON_REJECT)
 		kind = EVENT_DENIED;
 	else if (reason > REASON_DROP && reason != REASON_MONITOR)
 		kind = EVENT_REFUSED;
@@ -201,6 +224,7 @@ __noinline int openN(struct __sk_buff *skb, __u32 now)
 {
 	struct workN *w = this_workN();
 	const struct packetN *p;
+	enum packet_stage stage;
 	enum reason reason;
 	int flow, news = 0;
 	struct asked *row;
@@ -242,7 +266,7 @@ __noinline int openN(struct __sk_buff *skb, __u32 now)
 		if (!reason)
 			reason = flow_openN(skb, w, now);
 		w->to = key_mirrorN(&w->rev);
-		if (wanted(EVENT_PACKET, now))
+		if (!reason && wanted(EVENT_PACKET, now))
 			tell_packetN(skb, EVENT_PACKET, STAGE_IN);
 		if (!reason && rewriteN(skb, p, DIR_FORWARD, &w->to))
 			reason = REASON_REWRITE;
@@ -263,9 +287,10 @@ __noinline int openN(struct __sk_buff *skb, __u32 now)
 	}
 	tell_arrivedN(skb, w, now, news);
 	reason = w->outcome.reason;
-	if ((reason == REASON_DROP || reason == REASON_REJECT) && wanted(EVENT_PACKET, now)) {
+	stage = stage_of(reason);
+	if (stage != STAGE_IN && wanted(EVENT_PACKET, now)) {
 		w->slot = SLOT_NONE;
-		tell_packetN(skb, EVENT_PACKET, STAGE_DENIED);
+		tell_packetN(skb, EVENT_PACKET, stage);
 	}
 	if (!reason && w->marks & MARK_MASQUERADE) {
 		w->to = key_mirrorN(&w->rev);
@@ -277,7 +302,7 @@ __noinline int openN(struct __sk_buff *skb, __u32 now)
 		return pass(reason);
 	if (reason == REASON_REJECT)
 		return REFUSE;
-	if (reason == REASON_NO_PORT || reason == REASON_NO_SPACE || reason >= REASON_NO_ROOM)
+	if (lacks_room(reason))
 		return refusedN(w, reason);
 	if (reason >= REASON_DROP)
 		return drop(reason);

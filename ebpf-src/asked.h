@@ -81,22 +81,60 @@ static __always_inline void overflow_add(__u32 bytes)
 	others->bytes += bytes;
 }
 
+/* Of both tables the last quarter is for clients that have confirmed a flow: whoever forges sources, and hears no
+ * answer, cannot take it. Where nothing is translated nobody can prove anything. */
+static __always_inline int has_room(__u32 used, __u32 all)
+{
+	return cfg.flags & CFG_MONITOR || used < all - all / 4;
+}
+
+/* What a new client or row begins with, one after the other: the stack is short. Zeros are also the address ::. */
+union fresh {
+	struct asked_client client;
+	struct asked row;
+};
+
+/* What is counted of all clients together. */
+static __always_inline struct asked_client *everybody(const union fresh *zeros)
+{
+	struct asked_client *all = bpf_map_lookup_elem(&asked_clients, zeros);
+
+	if (all)
+		return all;
+	bpf_map_update_elem(&asked_clients, zeros, zeros, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&asked_clients, zeros);
+}
+
 /* The client's own entry, made when missing; none when there is no room for one more client. */
-static __always_inline struct asked_client *client_of(const struct asked_key *key)
+static __always_inline struct asked_client *client_of(const struct asked_key *key, const union fresh *zeros,
+                                                      struct asked_client *all, int known)
 {
 	struct asked_client *client = bpf_map_lookup_elem(&asked_clients, key->client);
-	struct asked_client none = {};
 
 	if (client)
 		return client;
-	bpf_map_update_elem(&asked_clients, key->client, &none, BPF_NOEXIST);
+	if (!known && !has_room(all->known, cfg.asked_rows * 4))
+		return 0;
+	if (!bpf_map_update_elem(&asked_clients, key->client, zeros, BPF_NOEXIST))
+		__sync_fetch_and_add(&all->known, 1);
 	return bpf_map_lookup_elem(&asked_clients, key->client);
 }
 
-static __always_inline int asked_new(const struct asked_key *key, __u32 bytes, __u32 now, const struct outcome *outcome)
+/* `known`: the packet confirms a flow. Once for all that call it. */
+static __noinline int asked_new(const struct asked_key *key, __u32 bytes, __u32 now, const struct outcome *outcome,
+                                int known)
 {
-	struct asked_client *client = client_of(key);
-	struct asked row = {
+	union fresh fresh __attribute__((aligned(8))) = {};
+	struct asked_client *all = everybody(&fresh);
+	struct asked_client *client = all ? client_of(key, &fresh, all, known) : 0;
+
+	if (!client) {
+		overflow_add(bytes);
+		return 0;
+	}
+	if (known)
+		client->known = 1;
+	fresh.row = (struct asked){
 		.packets = 1,
 		.bytes = bytes,
 		.first = now,
@@ -108,16 +146,13 @@ static __always_inline int asked_new(const struct asked_key *key, __u32 bytes, _
 		.reason = outcome->reason,
 		.served = outcome->served,
 	};
-
-	if (!client) {
-		overflow_add(bytes);
-		return 0;
-	}
-	if (client->rows >= cfg.asked_rows || bpf_map_update_elem(&asked, key, &row, BPF_NOEXIST)) {
+	if (client->rows >= cfg.asked_rows || (!client->known && !has_room(all->rows, cfg.asked_rows * 16)) ||
+	    bpf_map_update_elem(&asked, key, &fresh, BPF_NOEXIST)) {
 		others_add(client, bytes, now);
 		return 0;
 	}
 	__sync_fetch_and_add(&client->rows, 1);
+	__sync_fetch_and_add(&all->rows, 1);
 	return 1;
 }
 
@@ -130,13 +165,28 @@ static __always_inline int asked_again(struct asked *row, __u32 bytes, __u32 now
 	return news;
 }
 
+/* A client confirms a flow: from now on it is known. A row that there was no room for when it asked begins with this
+ * packet; those before are among `others`. */
+static __always_inline void asked_known(const struct asked_key *key, __u32 bytes, __u32 now,
+                                        const struct outcome *outcome)
+{
+	struct asked_client *client = bpf_map_lookup_elem(&asked_clients, key->client);
+
+	if (client && client->known)
+		return;
+	if (client && bpf_map_lookup_elem(&asked, key))
+		client->known = 1;
+	else
+		asked_new(key, bytes, now, outcome, 1);
+}
+
 /* Counts it. 1 if nobody had asked for it before, or if something else becomes of it now. */
 static __always_inline int asked_count(const struct asked_key *key, __u32 bytes, __u32 now,
                                        const struct outcome *outcome)
 {
 	struct asked *row = bpf_map_lookup_elem(&asked, key);
 
-	return row ? asked_again(row, bytes, now, outcome) : asked_new(key, bytes, now, outcome);
+	return row ? asked_again(row, bytes, now, outcome) : asked_new(key, bytes, now, outcome, 0);
 }
 
 #endif

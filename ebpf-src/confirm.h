@@ -12,6 +12,7 @@
 #define confirmN       F(confirm)
 #define livesN         F(lives)
 #define may_openN      F(may_open)
+#define knownN         F(known)
 
 /* Slots looked at before giving up, 7 ns each: with 99 of 100 in use, 8 of 100 such looks find none. */
 #define LOOKS 256
@@ -177,6 +178,28 @@ __noinline int confirmN(struct __sk_buff *skb, __u32 from, __u32 generation, __u
 	return slot;
 }
 
+/* The client of the packet at hand has confirmed the flow in this slot. A function that the verifier follows by itself.
+ */
+__noinline int knownN(struct __sk_buff *skb, __u32 slot, __u32 now)
+{
+	struct asked_key asked __attribute__((aligned(8)));
+	const struct flowN *f = slotN(slot);
+	struct workN *w = this_workN();
+
+	if (!w || !f || f->marks & MARK_DIRECT)
+		return 0;
+	w->outcome = (struct outcome){
+		.rules_generation = f->rules_generation,
+		.settled = now + NEVER,
+		.rule = f->rule,
+		.verdict = VERDICT_DNAT,
+		.served = has_ports(f->fwd.proto) ? SERVED_YES : SERVED_UNKNOWN,
+	};
+	asked_keyN(&asked, &w->packet.key);
+	asked_known(&asked, skb->len, now, &w->outcome);
+	return 0;
+}
+
 /* Goes on to where the flow of the packet of this_workN() lives, which was found in a half-open slot: there still, or
  * it moves with this packet, or it has moved since the index was read. */
 static __always_inline void livesN(struct __sk_buff *skb, struct workN *w, struct foundN *found, __u32 now)
@@ -186,6 +209,8 @@ static __always_inline void livesN(struct __sk_buff *skb, struct workN *w, struc
 	if (found->state == FLOW_ANSWERED && client_heardN(found->flow, &w->packet)) {
 		w->rev = found->other;
 		at = confirmN(skb, found->slot, found->generation, now);
+		if (at >= 0)
+			knownN(skb, at, now);
 	} else if (found->state == FLOW_MOVED) {
 		at = flow_movedN(found);
 	}

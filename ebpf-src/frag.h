@@ -9,6 +9,7 @@
 #define frag_concernsN F(frag_concerns)
 #define frag_firstN    F(frag_first)
 #define frag_laterN    F(frag_later)
+#define frag_dropN     F(frag_drop)
 
 /* IPv6 knows them without the protocol (RFC 8200, 4.5). */
 static __always_inline struct frag_key frag_key_ofN(const struct packetN *p)
@@ -64,6 +65,18 @@ __noinline int frag_firstN(struct __sk_buff *skb, __u32 dir, int verdict, __u32 
 	return verdict;
 }
 
+/* Drops the later fragment at hand; for a capture it is a packet that arrives and is denied. */
+static __always_inline int frag_dropN(struct __sk_buff *skb, struct workN *w, __u32 dir, enum reason reason, __u32 now)
+{
+	if (dir == DIR_FORWARD && wanted(EVENT_PACKET, now)) {
+		w->rev = key_mirrorN(&w->packet.key);
+		w->slot = SLOT_NONE;
+		w->outcome = (struct outcome){.rule = RULE_NONE, .reason = reason};
+		tell_packetN(skb, EVENT_PACKET, STAGE_DENIED);
+	}
+	return drop(reason);
+}
+
 __noinline int frag_laterN(struct __sk_buff *skb, __u32 dir, __u32 now)
 {
 	struct workN *w = this_workN();
@@ -80,11 +93,11 @@ __noinline int frag_laterN(struct __sk_buff *skb, __u32 dir, __u32 now)
 	frag = bpf_map_lookup_elem(&frags, &key);
 	if (!frag || (__s32)(now - frag->seen) > (__s32)cfg.ip_frag)
 		return frag_concernsN(&w->packet, dir) && (dir != DIR_FORWARD || rules_aboutN())
-		               ? drop(REASON_FRAGMENT_LOST)
+		               ? frag_dropN(skb, w, dir, REASON_FRAGMENT_LOST, now)
 		       : dir == DIR_FORWARD ? pass_inN(skb, REASON_FRAGMENT)
 		                            : pass(REASON_FRAGMENT);
 	if (frag->dropped)
-		return drop(REASON_FRAGMENT_DROP);
+		return frag_dropN(skb, w, dir, REASON_FRAGMENT_DROP, now);
 	from = dir == DIR_FORWARD ? w->packet.key.dst : w->packet.key.src;
 	to = addr_unmappedN(frag->addr);
 	if (frag->masqueraded) {

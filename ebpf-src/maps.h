@@ -109,8 +109,9 @@ struct {
 	__type(value, struct frag);
 } frags SEC(".maps");
 
-/* What was asked for. Programs add rows and count, user space reads and may delete; else a row lives as long as the
- * map. One client owns at most cfg.asked_rows rows, so that a scan cannot push out the others. */
+/* What was asked for. Programs add rows and count, user space reads; a row lives as long as the map. One client owns at
+ * most cfg.asked_rows rows, so that a scan cannot push out the others, and those who never confirmed a flow have three
+ * quarters together, so that forged ones do not keep them out. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, DEFAULT_ASKED);
@@ -118,7 +119,7 @@ struct {
 	__type(value, struct asked);
 } asked SEC(".maps");
 
-/* Key: a client's address, 16 bytes. How many rows it owns, and what got none. Written and deleted as `asked`. */
+/* Key: a client's address, 16 bytes. How many rows it owns, and what got none. Written as `asked`. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, DEFAULT_ASKED / 4);

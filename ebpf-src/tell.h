@@ -23,10 +23,11 @@ static __always_inline void event_keysN(struct event *e, const struct keyN *fwd,
 /* What has become of the flow in this slot. */
 __noinline int tell_flowN(struct __sk_buff *skb, __u32 slot, __u32 kind)
 {
+	const struct workN *w = this_workN();
 	struct flowN *f = slotN(slot);
 	struct event *e;
 
-	if (!f)
+	if (!w || !f)
 		return 0;
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
@@ -37,6 +38,10 @@ __noinline int tell_flowN(struct __sk_buff *skb, __u32 slot, __u32 kind)
 	event_keysN(e, &f->fwd, &f->rev);
 	e->rules_generation = f->rules_generation;
 	e->rule = f->rule;
+	if (kind == EVENT_FLOW_NEW) {
+		e->verdict = w->outcome.verdict;
+		e->served = w->outcome.served;
+	}
 	e->packets[DIR_FORWARD] = f->packets[DIR_FORWARD];
 	e->packets[DIR_REVERSE] = f->packets[DIR_REVERSE];
 	e->bytes[DIR_FORWARD] = f->bytes[DIR_FORWARD];
@@ -62,7 +67,9 @@ __noinline int tell_askedN(struct __sk_buff *skb, __u32 kind)
 	event_keysN(e, &w->packet.key, &w->rev);
 	e->rules_generation = w->outcome.rules_generation;
 	e->rule = w->outcome.rule;
+	e->verdict = w->outcome.verdict;
 	e->reason = w->outcome.reason;
+	e->served = w->outcome.served;
 	e->packets[DIR_FORWARD] = 1;
 	e->bytes[DIR_FORWARD] = skb->len;
 	bpf_ringbuf_submit(e, 0);
@@ -92,9 +99,10 @@ __noinline int tell_packetN(struct __sk_buff *skb, __u32 kind, __u32 stage)
 	if (f) {
 		e->event.rules_generation = f->rules_generation;
 		e->event.rule = f->rule;
-	} else if (stage == STAGE_DENIED) {
+	} else if (stage >= STAGE_DENIED) {
 		e->event.rules_generation = w->outcome.rules_generation;
 		e->event.rule = w->outcome.rule;
+		e->event.verdict = w->outcome.verdict;
 		e->event.reason = w->outcome.reason;
 	}
 	e->time = bpf_ktime_get_ns();

@@ -274,6 +274,73 @@ fn a_capture_has_what_rules_deny() {
     assert!(check.status.success(), "{check:?}");
 }
 
+/// So is what limits refuse and what finds no room, each packet, and with `--when-full pass` what passes for want of room;
+/// and of a datagram that a rule drops all fragments.
+#[test]
+fn a_capture_has_what_limits_refuse_and_all_fragments() {
+    let scratch = Scratch::new();
+    for family in Family::BOTH {
+        let far = |port| SocketAddr::new(family.far(), port);
+        let scenes = [
+            (&["--client-live", "1"][..], "denied", "client_live"),
+            (&["--client-new", "1", "--when-full", "pass"], "passed", "client_new"),
+            (&["--flows-max", family.pick("16", "64"), "--when-full", "drop"], "denied", "no_room"),
+        ];
+        for (options, verb, why) in scenes {
+            let lab = Lab::new();
+            let ns = &lab.gateway;
+            up(
+                ns,
+                &lab.device,
+                &[&["--rule", "udp dport 7-99 redirect to :7", "--rule", "udp drop"], options].concat(),
+            );
+            let _server = Server::udp(ns, SocketAddr::new(family.gateway(), 7));
+            let socket = talk::udp_for(&lab.client, family, 4000);
+            // As many confirmed flows as there is room for, where that is the limit.
+            for port in 7..if why == "no_room" { 23 } else { 8 } {
+                for word in ["one", "two"] {
+                    talk::ask(&socket, far(port), word).unwrap();
+                }
+            }
+            let path = scratch.path(&format!("{why}-{family:?}.pcapng"));
+            let path = path.to_str().unwrap();
+            let events = Events::start(ns, &lab.device, &["-j", "--pcap", path]);
+            // As many in one tick as make sure that one of them is too many.
+            let sent = if why == "client_new" { 40..80 } else { 40..42 };
+            sent.clone().for_each(|port| assert_eq!(socket.send_to(b"x", far(port)).unwrap(), 1));
+            // To a port that rule 2 drops; the link takes 1500 bytes at a time.
+            assert_eq!(socket.send_to(&[b'x'; 3000], far(500)).unwrap(), 3000);
+            talk::ask(&socket, far(7), "three").unwrap();
+            drop(events.end());
+            let text = tshark(path, &["udp.dstport", "frame.comment"]);
+            // tshark shows the port of the whole datagram beside its last fragment.
+            let comments = text.lines().map(|line| line.split_once('|').unwrap().1);
+            let later: Vec<&str> = comments.filter(|comment| comment.ends_with("; fragment_drop")).collect();
+            let comment = format!(
+                "as it arrived, and denied; udp {} -> {}; fragment_drop",
+                family.client(),
+                family.far()
+            );
+            assert_eq!(later, [&comment; 2], "{text}");
+            let refused: Vec<&str> = text.lines().filter(|line| line.contains(&format!("; {why}"))).collect();
+            if why == "client_new" {
+                assert!(!refused.is_empty(), "{text}");
+            } else {
+                assert_eq!(refused.len(), sent.len(), "{family:?} {why}: {text}");
+            }
+            for line in refused {
+                let port = line.split('|').next().unwrap();
+                let ends = format!(
+                    "udp {} -> {}",
+                    SocketAddr::new(family.client(), 4000),
+                    far(port.parse().unwrap())
+                );
+                assert_eq!(line, format!("{port}|as it arrived, and {verb}; {ends} rule 1; {why}"));
+            }
+        }
+    }
+}
+
 #[test]
 fn a_monitor_changes_nothing_and_sees_everything() {
     let lab = Lab::new();
@@ -284,11 +351,26 @@ fn a_monitor_changes_nothing_and_sees_everything() {
     up(ns, &lab.device, &rules);
     let _fake = Server::http(ns, (GATEWAY, 8080), "fake");
     let echo = Server::udp(&server, (e2e::lab::SERVER, 7));
+    let scratch = Scratch::new();
+    let path = scratch.path("monitor.pcapng");
+    let path = path.to_str().unwrap();
+    let events = Events::start(ns, &lab.device, &["-j", "--pcap", path]);
     let page = talk::curl(&lab.client, &format!("http://{}/", e2e::lab::SERVER));
     assert!(page.starts_with("real"), "{page}");
     let socket = talk::udp(&lab.client, 0);
     talk::ask(&socket, (e2e::lab::SERVER, 7).into(), "x").unwrap();
     assert_eq!(echo.heard().len(), 1);
+    let told: Vec<(Value, Value)> = events
+        .end()
+        .iter()
+        .filter(|e| e["event"] == "asked")
+        .map(|e| (e["outcome"].clone(), e["rule"].clone()))
+        .collect();
+    assert_eq!(told, [("dnat".into(), 1.into()), ("drop".into(), 2.into())], "as asked has it");
+    let text = tshark(path, &["tcp.dstport", "udp.dstport", "frame.comment"]);
+    let ends: Vec<&str> = text.lines().map(|line| line.rsplit(" rule ").next().unwrap()).collect();
+    assert_eq!(ends, ["1; monitor: dnat", "2; monitor: drop"], "{text}");
+    assert!(text.lines().all(|line| line.contains("|as it arrived, and passed; ")), "{text}");
     let rows = detour::json(ns, &["asked", &lab.device])["rows"].as_array().unwrap().clone();
     let row = |port: u64| rows.iter().find(|row| row["port"] == port).unwrap_or_else(|| panic!("{rows:#?}"));
     assert_eq!((&row(80)["outcome"], &row(80)["rule"]), (&"dnat".into(), &1.into()));
@@ -311,6 +393,7 @@ fn asked_says_whether_anyone_listens() {
     );
     let _web = Server::http(ns, (GATEWAY, 80), "hello");
     let _echo = Server::udp(ns, (std::net::Ipv4Addr::UNSPECIFIED, 7));
+    let events = Events::start(ns, &lab.device, &["-j"]);
     talk::curl(&lab.client, "http://198.51.100.7/");
     let dial = talk::dial(&lab.client, 0, "198.51.100.7:81".parse().unwrap());
     assert_eq!(dial.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
@@ -318,12 +401,17 @@ fn asked_says_whether_anyone_listens() {
     for port in [7, 8, 9] {
         socket.send_to(b"x", ("198.51.100.7", port)).unwrap();
     }
+    let told = events.end();
+    let told = |port: u64| {
+        told.iter().find(|e| e["destination"]["port"] == port).unwrap_or_else(|| panic!("{told:#?}"))
+    };
     let rows = detour::json(ns, &["asked", &lab.device])["rows"].as_array().unwrap().clone();
     let served = |port: u64| rows.iter().find(|row| row["port"] == port).unwrap()["served"].clone();
     for (port, expect) in
         [(80, true.into()), (81, false.into()), (7, true.into()), (8, false.into()), (9, Value::Null)]
     {
         assert_eq!(served(port), expect, "port {port} of {rows:#?}");
+        assert_eq!(told(port)["served"], expect, "{port}");
     }
     // Somebody begins to listen: the newest packet tells.
     let _late = Server::udp(ns, (GATEWAY, 8));

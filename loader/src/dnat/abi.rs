@@ -271,8 +271,10 @@ shared_struct! {
 shared_struct! {
     /// Value of `asked_clients`, whose key is an address as in [`AskedKey`].
     AskedClient, "asked_client", 32, {
-        /// Rows of `asked` that this client owns.
+        /// Rows of `asked` that this client owns; at the address `::` all of them.
         rows: u32 = 0,
+        /// 1 when it has confirmed a flow; at the address `::` how many clients there are.
+        known: u32 = 4,
         /// Packets that got no row of their own.
         packets: u64 = 8,
         /// Their bytes.
@@ -347,6 +349,10 @@ shared_struct! {
         proto: u8 = 74,
         /// `enum reason`.
         reason: u8 = 75,
+        /// `enum verdict`, of what opens a flow or has none.
+        verdict: u8 = 76,
+        /// `enum served`, likewise.
+        served: u8 = 77,
         /// From the client, and to it.
         packets: [u64; 2] = 80,
         /// Likewise.

@@ -80,11 +80,7 @@ pub fn asked(key: &[u8], value: &[u8], clock: &Clock) -> Option<Asked> {
         rule: rule_number(row.rule),
         rules_generation: row.rules_generation,
         outcome: outcome(row.verdict, row.reason),
-        served: match row.served {
-            codes::SERVED_YES => Some(true),
-            codes::SERVED_NO => Some(false),
-            _ => None,
-        },
+        served: codes::served(row.served),
         name: None,
     })
 }

@@ -91,6 +91,8 @@ enumerators! {
     STAGE_OUT_DONE: u8 = 3;
     /// As it arrived, for a rule's `drop` or `reject`.
     STAGE_DENIED: u8 = 4;
+    /// As it arrived, and passed: it has no flow.
+    STAGE_PASSED: u8 = 5;
 
     /// Nobody knows whether anyone listens.
     SERVED_UNKNOWN: u8 = 0;
@@ -174,6 +176,15 @@ pub const REASONS: [(&str, &str); 34] = [
 /// Name and meaning of a reason; numbers of later versions have none.
 pub fn reason(number: u8) -> Option<(&'static str, &'static str)> {
     REASONS.get(usize::from(number)).copied()
+}
+
+/// Whether anyone listens, of `enum served`; `None` where that is not known.
+pub fn served(number: u8) -> Option<bool> {
+    match number {
+        SERVED_YES => Some(true),
+        SERVED_NO => Some(false),
+        _ => None,
+    }
 }
 
 /// nft's word for a verdict.

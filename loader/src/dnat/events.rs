@@ -3,6 +3,7 @@
 use super::abi::{EventRecord, EVENT_PACKET};
 use super::clock::Clock;
 use super::codes;
+use super::counters::outcome;
 use super::datagram;
 use super::dns::{self, Answer};
 use super::flows::{rule_number, End};
@@ -82,6 +83,10 @@ pub struct Event {
     pub rules_generation: u32,
     /// Why, such as `drop` or `no_rule`.
     pub reason: &'static str,
+    /// Of what opens a flow or has none: what became of it, as `asked` has it.
+    pub outcome: Option<&'static str>,
+    /// Of what opens a flow or has none: whether anyone on this machine listens where it goes.
+    pub served: Option<bool>,
     /// From the client, and to it.
     pub packets: [u64; 2],
     /// Likewise.
@@ -113,9 +118,9 @@ impl Frame {
         ![codes::STAGE_OUT, codes::STAGE_OUT_DONE].contains(&self.stage)
     }
 
-    /// Whether a rule denied it.
-    pub fn denied(&self) -> bool {
-        self.stage == codes::STAGE_DENIED
+    /// Whether it belongs to no flow: it was denied, or passed as it came.
+    pub fn is_alone(&self) -> bool {
+        [codes::STAGE_DENIED, codes::STAGE_PASSED].contains(&self.stage)
     }
 }
 
@@ -127,6 +132,10 @@ pub fn event(record: &[u8], clock: &Clock, link: u32) -> Option<Event> {
     let is_packet = matches!(what, What::Packet | What::Dns);
     let frame = if is_packet { Some(frame(record)?) } else { None };
     let link = usize::try_from(link).ok()?;
+    let alone = match what {
+        What::New | What::Refused | What::Denied | What::Asked => true,
+        _ => frame.as_ref().is_some_and(Frame::is_alone),
+    };
     let payload =
         frame.as_ref().filter(|_| *what == What::Dns).and_then(|f| datagram::payload(&f.bytes, link));
     Some(Event {
@@ -140,6 +149,8 @@ pub fn event(record: &[u8], clock: &Clock, link: u32) -> Option<Event> {
         rule: rule_number(e.rule),
         rules_generation: e.rules_generation,
         reason: codes::reason(e.reason).map_or("unknown", |(name, _)| name),
+        outcome: alone.then(|| outcome(e.verdict, e.reason)),
+        served: codes::served(e.served),
         packets: e.packets,
         bytes: e.bytes,
         name: None,

@@ -14,7 +14,8 @@ pub fn text(event: &Event, now: Duration) -> String {
     let [there, back] = event.bytes.map(bytes);
     let more = match event.what {
         What::Closed => format!(" {}/{} packets {there}/{back}", event.packets[0], event.packets[1]),
-        What::Refused | What::Denied | What::Asked => format!(" {}", event.reason),
+        What::New if event.served == Some(false) => " not served".to_owned(),
+        What::Refused | What::Denied | What::Asked => why(event),
         What::Packet => {
             event.frame.as_ref().map_or(String::new(), |f| format!(" {} bytes {}", f.length, stage(f.stage)))
         }
@@ -30,9 +31,21 @@ fn answer(answer: &Answer) -> String {
     format!(" {} is{}", escape(&answer.name), if addresses.is_empty() { " nothing" } else { &addresses })
 }
 
+/// ` drop`, and where a monitor only looks what the rules say as well: ` monitor: dnat`.
+fn why(event: &Event) -> String {
+    match event.outcome {
+        Some(outcome) if event.reason == "monitor" && outcome != event.reason => {
+            format!(" monitor: {outcome}")
+        }
+        _ => format!(" {}", event.reason),
+    }
+}
+
 /// Who asked for what, who answers, and by which rule.
 fn flow(event: &Event) -> String {
-    let end = |end: End| if has_ports(event.protocol) { end.to_string() } else { end.ip().to_string() };
+    // Later fragments have none either.
+    let has_ports = has_ports(event.protocol) && (event.client.port(), event.destination.port()) != (0, 0);
+    let end = |end: End| if has_ports { end.to_string() } else { end.ip().to_string() };
     let translated = is_translated(event);
     let by = if translated { format!(" by {}", end(event.server)) } else { String::new() };
     let seen_as = match translated && event.port_at_server != event.client.port() {
@@ -47,8 +60,8 @@ fn flow(event: &Event) -> String {
 
 /// Whether somebody answers in the place of who was asked.
 fn is_translated(event: &Event) -> bool {
-    let denied = event.frame.as_ref().is_some_and(Frame::denied);
-    !denied && !matches!(event.what, What::Refused | What::Denied | What::Asked)
+    let alone = event.frame.as_ref().is_some_and(Frame::is_alone);
+    !alone && !matches!(event.what, What::Refused | What::Denied | What::Asked)
 }
 
 /// What a packet is, `enum packet_stage`.
@@ -59,6 +72,7 @@ fn stage(stage: u8) -> &'static str {
         "as the server sent it",
         "translated, to the client",
         "as it arrived, and denied",
+        "as it arrived, and passed",
     ]
     .get(usize::from(stage))
     .copied()
@@ -68,9 +82,7 @@ fn stage(stage: u8) -> &'static str {
 /// The comment of a packet in a capture.
 pub fn comment(event: &Event) -> String {
     match &event.frame {
-        Some(frame) if frame.denied() => {
-            format!("{}; {}; {}", stage(frame.stage), flow(event), event.reason)
-        }
+        Some(frame) if frame.is_alone() => format!("{}; {};{}", stage(frame.stage), flow(event), why(event)),
         frame => format!("{}; flow {}", frame.as_ref().map_or("", |f| stage(f.stage)), flow(event)),
     }
 }
@@ -89,6 +101,7 @@ pub fn json(device: &str, event: &Event, now: Duration) -> Value {
         "server": is_translated(event).then(|| end(event.server)),
         "client_port_at_server": port(event.port_at_server), "rule": event.rule,
         "rules_generation": event.rules_generation, "reason": event.reason,
+        "outcome": event.outcome, "served": event.served,
         "from_client": {"packets": event.packets[0], "bytes": event.bytes[0]},
         "from_server": {"packets": event.packets[1], "bytes": event.bytes[1]},
         "frame": frame, "name": event.name,
@@ -113,6 +126,8 @@ mod tests {
             rule: Some(1),
             rules_generation: 1,
             reason: "none",
+            outcome: None,
+            served: None,
             packets: [5, 4],
             bytes: [500, 4000],
             frame: None,
