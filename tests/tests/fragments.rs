@@ -3,12 +3,14 @@
 //! placed is dropped. What has to come out are the fragments of the whole datagram after translation, its checksum computed anew.
 use e2e::bench::{at, client, Bench, Hook, FAR};
 use e2e::detour;
-use e2e::lab::{Lab, CLIENT, GATEWAY, GATEWAY6, SECOND};
-use e2e::packet::{Packet, ACK, SYN};
+use e2e::family::Family;
+use e2e::lab::{Lab, CLIENT, GATEWAY, GATEWAY6};
+use e2e::packet::{Inner, Packet, ACK, SYN};
+use e2e::random::Random;
 use e2e::six::{at6, client6, extended, fragment, framed, FAR6};
 use e2e::testrun::{Sums, SHOT, UNSPEC};
 use serde_json::Value;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// A datagram in pieces comes out as `expected` in the same pieces.
 #[track_caller]
@@ -18,78 +20,97 @@ fn follows(hook: &Hook<'_>, packet: &Packet, expected: &Packet, size: usize) {
     }
 }
 
-fn server(port: u16) -> SocketAddr {
-    SocketAddr::from((GATEWAY, port))
-}
-
 fn numbered(packet: Packet, id: u16) -> Packet {
     Packet { id, fragment: 0, ..packet }
 }
 
+/// The client's port, the address that it asks, and the server there.
+fn ends(family: Family, port: u16, dport: u16, server_port: u16) -> [SocketAddr; 3] {
+    let [client, far, gateway] = [family.client(), family.far(), family.gateway()];
+    [(client, port), (far, dport), (gateway, server_port)].map(SocketAddr::from)
+}
+
+/// Runs the scene with `rules` in each family, see [`Bench::scenes`]; the benches.
+fn scenes(rules: &[&str], scene: impl Fn(Family, u16, &Hook<'_>, &Hook<'_>)) -> [Bench; 2] {
+    Family::BOTH.map(|family| {
+        let bench = Bench::new(rules);
+        bench.scenes(|port, ingress, egress| scene(family, port, ingress, egress));
+        bench
+    })
+}
+
+/// An echo request of 4,000 bytes, and its answer, follow.
+fn pings_follow(family: Family, id: u16, ingress: &Hook<'_>, egress: &Hook<'_>) {
+    let [client, far, gateway] = ends(family, 0, 0, 0);
+    let ping = numbered(Packet::echo(client.ip(), far.ip(), id, 1).payload(&[9; 4000]), 7);
+    follows(ingress, &ping, &ping.clone().between(client, gateway), 1480);
+    let mut pong = numbered(ping.reversed(), 8);
+    let Inner::Icmp { kind, .. } = &mut pong.inner else { panic!("{pong}") };
+    *kind = family.pick(0, 129);
+    follows(egress, &pong.clone().between(gateway, client), &pong, 1480);
+}
+
 #[test]
 fn later_fragments_follow_the_first_both_ways() {
-    Bench::new(&["udp dport 53 redirect to :5353", "redirect"]).scenes(|port, ingress, egress| {
+    scenes(&["udp dport 53 redirect to :5353", "redirect"], |family, port, ingress, egress| {
+        let [client, far, server] = ends(family, port, 53, 5353);
         // Offsets of n × 256 bytes are zero in one byte of the field; the last piece may be shorter than any header.
         for (n, size) in [8, 64, 256, 1480].into_iter().enumerate() {
             for (m, length) in [1473, 1600, 3000, 2993].into_iter().enumerate() {
                 let id = (n * 16 + m) as u16;
-                let asked = numbered(Packet::udp(client(port), at(FAR, 53)).payload(&vec![3; length]), id);
-                let answer = numbered(Packet::udp(at(FAR, 53), client(port)).payload(&vec![4; length]), id);
-                follows(ingress, &asked, &asked.clone().between(client(port), server(5353)), size);
-                follows(egress, &answer.clone().between(server(5353), client(port)), &answer, size);
+                let asked = numbered(Packet::udp(client, far).payload(&vec![3; length]), id);
+                let answer = numbered(Packet::udp(far, client).payload(&vec![4; length]), id);
+                follows(ingress, &asked, &asked.clone().between(client, server), size);
+                follows(egress, &answer.clone().between(server, client), &answer, size);
                 let unsummed = numbered(asked.unsummed(), id + 256);
-                follows(ingress, &unsummed, &unsummed.clone().between(client(port), server(5353)), size);
+                follows(ingress, &unsummed, &unsummed.clone().between(client, server), size);
             }
         }
-        let ping = numbered(Packet::icmp(CLIENT, FAR, 8, port, 1).payload(&[9; 4000]), 7);
-        follows(ingress, &ping, &ping.clone().between((CLIENT, 0), (GATEWAY, 0)), 1480);
-        let pong = numbered(Packet::icmp(FAR, CLIENT, 0, port, 1).payload(&[9; 4000]), 8);
-        follows(egress, &pong.clone().between((GATEWAY, 0), (CLIENT, 0)), &pong, 1480);
-        let syn = Packet::tcp(client(port), at(FAR, 80), SYN);
-        ingress.rewrites(&syn, &syn.clone().between(client(port), server(80)));
-        let segment = Packet::tcp(client(port), at(FAR, 80), ACK).payload(&[5; 1400]).options(&[1; 8]);
+        pings_follow(family, port, ingress, egress);
+        let [client, far, server] = ends(family, port, 80, 80);
+        let syn = Packet::tcp(client, far, SYN);
+        ingress.rewrites(&syn, &syn.clone().between(client, server));
+        let segment = Packet::tcp(client, far, ACK).payload(&[5; 1400]).options(&[1; 8]);
         let segment = numbered(segment, 9);
-        follows(ingress, &segment, &segment.clone().between(client(port), server(80)), 576);
+        follows(ingress, &segment, &segment.clone().between(client, server), 576);
     });
 }
 
 /// Established flows go on under other rules, also in pieces, and also where those no longer name the server.
 #[test]
 fn fragments_of_a_flow_whose_rule_is_gone() {
-    let bench = Bench::new(&["meta l4proto icmp redirect"]);
-    let up = |rule: &str| detour::up(&bench.lab.gateway, &bench.lab.device, &["--rule", rule]);
-    bench.scenes(|port, ingress, egress| {
-        up("meta l4proto icmp redirect");
-        let ping = Packet::icmp(CLIENT, FAR, 8, port, 1);
-        ingress.rewrites(&ping, &ping.clone().between((CLIENT, 0), (GATEWAY, 0)));
-        up("tcp dport 9 drop");
-        let ping = numbered(Packet::icmp(CLIENT, FAR, 8, port, 1).payload(&[9; 4000]), 7);
-        follows(ingress, &ping, &ping.clone().between((CLIENT, 0), (GATEWAY, 0)), 1480);
-        let pong = numbered(Packet::icmp(FAR, CLIENT, 0, port, 1).payload(&[9; 4000]), 8);
-        follows(egress, &pong.clone().between((GATEWAY, 0), (CLIENT, 0)), &pong, 1480);
-    });
+    for family in Family::BOTH {
+        let rule = "meta l4proto { icmp, ipv6-icmp } redirect";
+        let bench = Bench::new(&[rule]);
+        let up = |rule: &str| detour::up(&bench.lab.gateway, &bench.lab.device, &["--rule", rule]);
+        bench.scenes(|port, ingress, egress| {
+            up(rule);
+            let [client, far, gateway] = ends(family, 0, 0, 0);
+            let ping = Packet::echo(client.ip(), far.ip(), port, 1);
+            ingress.rewrites(&ping, &ping.clone().between(client, gateway));
+            up("tcp dport 9 drop");
+            pings_follow(family, port, ingress, egress);
+        });
+    }
 }
 
 /// In whatever order they come: from the first one on they follow, before it they are dropped; and repeated ones, too.
 #[test]
 fn any_order() {
-    Bench::new(&[]).scenes(|port, ingress, egress| {
-        let mut state = u64::from(port);
-        let mut random = |below: usize| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) as usize % below
-        };
+    scenes(&[], |family, port, ingress, egress| {
+        let [client, far, server] = ends(family, port, 53, 53);
+        let mut random = Random::new(port.into());
         let (mut early, mut followed) = (0, 0);
         for id in port..port + 200 {
-            let asked = numbered(Packet::udp(client(port), at(FAR, 53)).payload(&[6; 1000]), id);
-            let answer = numbered(Packet::udp(at(FAR, 53), client(port)).payload(&[7; 1000]), id);
+            let asked = numbered(Packet::udp(client, far).payload(&[6; 1000]), id);
+            let answer = numbered(Packet::udp(far, client).payload(&[7; 1000]), id);
             for (hook, packet, expected) in [
-                (ingress, &asked, asked.clone().between(client(port), server(53))),
-                (egress, &answer.clone().between(server(53), client(port)), answer.clone()),
+                (ingress, &asked, asked.clone().between(client, server)),
+                (egress, &answer.clone().between(server, client), answer.clone()),
             ] {
                 let (pieces, expected) = (packet.fragments(200), expected.fragments(200));
-                let mut order: Vec<usize> = (0..pieces.len()).chain([random(pieces.len())]).collect();
-                (1..order.len()).for_each(|n| order.swap(n, random(n + 1)));
+                let mut order: Vec<usize> = (0..pieces.len()).chain([random.below(pieces.len())]).collect();
+                (1..order.len()).for_each(|n| order.swap(n, random.below(n + 1)));
                 let mut seen = false;
                 for n in order {
                     seen |= n == 0;
@@ -109,64 +130,76 @@ fn any_order() {
 
 #[test]
 fn what_belongs_to_no_first_fragment_is_dropped() {
-    let bench = Bench::new(&["redirect"]);
-    bench.scenes(|port, ingress, egress| {
-        let asked = numbered(Packet::udp(client(port), at(FAR, 53)).payload(&[1; 600]), port);
-        let expected = asked.clone().between(client(port), server(53));
+    let benches = scenes(&["redirect"], |family, port, ingress, egress| {
+        let [client, far, server] = ends(family, port, 53, 53);
+        let asked = numbered(Packet::udp(client, far).payload(&[1; 600]), port);
+        let expected = asked.clone().between(client, server);
         let (pieces, seen) = (asked.fragments(256), expected.fragments(256));
         ingress.rewrites(&pieces[0], &seen[0]);
-        for (what, other) in [
-            ("another datagram", Packet { id: port + 1, ..pieces[1].clone() }),
-            ("another client", Packet { src: Ipv4Addr::new(192, 168, 178, 52).into(), ..pieces[1].clone() }),
-            ("another destination", Packet { dst: Ipv4Addr::new(1, 2, 3, 4).into(), ..pieces[1].clone() }),
-            ("another protocol", Packet { inner: e2e::packet::Inner::Other(6), ..pieces[1].clone() }),
-        ] {
+        let [neighbour, other]: [IpAddr; 2] = family
+            .pick(["192.168.178.52", "1.2.3.4"], ["fd00::52", "2001:db8::4"])
+            .map(|ip| ip.parse().unwrap());
+        let mut others = vec![
+            ("another datagram", numbered(asked.clone(), port + 1).fragments(256).swap_remove(1)),
+            ("another client", Packet { src: neighbour, ..pieces[1].clone() }),
+            ("another destination", Packet { dst: other, ..pieces[1].clone() }),
+        ];
+        if family == Family::V4 {
+            // In IPv6 only the first one says what is in it (RFC 8200, 4.5).
+            others.push(("another protocol", Packet { inner: Inner::Other(6), ..pieces[1].clone() }));
+        }
+        for (what, other) in others {
             assert_eq!(ingress.program.run(&other.frame(), ingress.sums).verdict, SHOT, "{what}");
         }
         // What left is not what arrives.
-        let mirrored = Packet { src: GATEWAY.into(), dst: CLIENT.into(), ..pieces[1].clone() };
+        let mirrored = Packet { src: server.ip(), dst: client.ip(), ..pieces[1].clone() };
         egress.drops(&mirrored);
         ingress.rewrites(&pieces[1], &seen[1]);
     });
-    let status = detour::json(&bench.lab.gateway, &["status", &bench.lab.device]);
-    assert_eq!(status["instances"][0]["dnat"]["not_translated"]["fragment_lost"], 10, "{status}");
+    for (bench, lost) in benches.iter().zip([10, 8]) {
+        let status = detour::json(&bench.lab.gateway, &["status", &bench.lab.device]);
+        assert_eq!(status["instances"][0]["dnat"]["not_translated"]["fragment_lost"], lost, "{status}");
+    }
 }
 
 #[test]
 fn fragments_of_what_is_not_translated_pass() {
     let rules = ["udp dport 53 accept", "udp dport 80 redirect"];
-    Bench::new(&rules).scenes(|port, ingress, egress| {
-        let to = |ip: Ipv4Addr| numbered(Packet::udp(client(port), at(ip, 80)).payload(&[1; 600]), port);
-        let from = |ip: Ipv4Addr| Packet { src: ip.into(), ..to(FAR) };
-        for (what, packet) in [
-            ("to the gateway", to(GATEWAY)),
-            ("to its second address", to(SECOND)),
-            ("to broadcast", to(Ipv4Addr::BROADCAST)),
-            ("to the network's broadcast", to([192, 168, 178, 255].into())),
-            ("to multicast", to([239, 1, 2, 3].into())),
-            ("to link-local", to([169, 254, 1, 1].into())),
-            ("from the gateway", from(GATEWAY)),
-            ("from nowhere", from([0; 4].into())),
-        ] {
+    scenes(&rules, |family, port, ingress, egress| {
+        let client = SocketAddr::new(family.client(), port);
+        let to = |ip: IpAddr| numbered(Packet::udp(client, (ip, 80)).payload(&[1; 600]), port);
+        let special: &[(&str, &str)] = family.pick(
+            &[
+                ("its second address", "192.168.178.3"),
+                ("broadcast", "255.255.255.255"),
+                ("the network's broadcast", "192.168.178.255"),
+                ("multicast", "239.1.2.3"),
+                ("link-local", "169.254.1.1"),
+            ],
+            &[("its network's routers", "fd00::"), ("multicast", "ff0e::3"), ("link-local", "fe80::9")],
+        );
+        let mut packets = vec![("to the gateway", to(family.gateway()))];
+        packets.extend(special.iter().map(|(what, ip)| (*what, to(ip.parse().unwrap()))));
+        let nowhere = family.any(0).ip();
+        for (what, src) in [("from the gateway", family.gateway()), ("from nowhere", nowhere)] {
+            packets.push((what, Packet { src, ..to(family.far()) }));
+        }
+        for (what, packet) in packets {
             for piece in packet.fragments(256).iter().rev() {
                 ingress.passes(what, &piece.frame());
             }
         }
         for dport in [53, 81] {
-            let packet = numbered(Packet::udp(client(port), at(FAR, dport)).payload(&[1; 600]), dport);
+            let packet = numbered(Packet::udp(client, (family.far(), dport)).payload(&[1; 600]), dport);
             for piece in packet.fragments(256) {
                 ingress.passes("accepted, or of no rule", &piece.frame());
             }
         }
-        let stranger = at([10, 9, 9, 2].into(), 53);
-        for piece in
-            numbered(Packet::udp(stranger, client(port)).payload(&[1; 600]), 5).fragments(256).iter().rev()
-        {
+        let answer = |from: IpAddr, id| numbered(Packet::udp((from, 123), client).payload(&[1; 600]), id);
+        for piece in answer(family.server(), 5).fragments(256).iter().rev() {
             egress.passes("forwarded from a host that no rule names", &piece.frame());
         }
-        for piece in
-            numbered(Packet::udp(at(GATEWAY, 123), client(port)).payload(&[1; 600]), 6).fragments(256)
-        {
+        for piece in answer(family.gateway(), 6).fragments(256) {
             egress.passes("of no flow", &piece.frame());
         }
     });
@@ -230,7 +263,7 @@ fn early_fragments_of_what_no_rule_is_about_pass() {
     detour::up(&bench.lab.gateway, &bench.lab.device, &["--rule", rules[0]]);
     bench.scenes(|port, ingress, _| {
         let asked = |to| numbered(Packet::udp(client(port), at(to, 53)).payload(&[3; 900]), port);
-        follows(ingress, &asked(served), &asked(served).between(client(port), server(53)), 256);
+        follows(ingress, &asked(served), &asked(served).between(client(port), at(GATEWAY, 53)), 256);
         for piece in asked(FAR).fragments(256).iter().rev() {
             ingress.passes("in reverse", &piece.frame());
         }
@@ -246,14 +279,14 @@ fn early_fragments_of_what_no_rule_is_about_pass() {
 /// Lengths that lie, first fragments without ports: nothing is changed, nothing is remembered as translated.
 #[test]
 fn damaged_fragments_pass_untouched() {
-    Bench::new(&[]).scenes(|port, ingress, _| {
-        let pieces =
-            numbered(Packet::tcp(client(port), at(FAR, 80), SYN).payload(&[1; 600]), port).fragments(8);
+    scenes(&[], |family, port, ingress, _| {
+        let [client, far, _] = ends(family, port, 80, 80);
+        let pieces = numbered(Packet::tcp(client, far, SYN).payload(&[1; 600]), port).fragments(8);
         ingress.passes("a first fragment that ends within the ports", &pieces[0].frame());
         let frame = pieces[3].frame();
         ingress.passes("a later one, cut short", &frame[..frame.len() - 1]);
         let mut long = frame.clone();
-        long[17] += 1;
+        long[family.pick(17, 19)] += 1;
         ingress.passes("a later one that says it is longer", &long);
     });
 }
