@@ -49,6 +49,12 @@ const LINEAR: [[u8; 8]; 11] = [
 impl Taps {
     /// Both are alike; the one has `rules`.
     pub fn new(kind: Kind, rules: &[&str]) -> Taps {
+        let rules: Vec<&str> = rules.iter().flat_map(|rule| ["--rule", rule]).collect();
+        Taps::with(kind, &rules)
+    }
+
+    /// The same with options of `up`.
+    pub fn with(kind: Kind, options: &[&str]) -> Taps {
         let gateway = Netns::new();
         let [near, far] = ["near", "far"].map(|name| Tun::of(&gateway, name, Kind { tap: true, ..kind }));
         // Nothing of its own leaves the second.
@@ -65,8 +71,7 @@ impl Taps {
                 Tun::ADDRESS
             ),
         );
-        let rules: Vec<&str> = rules.iter().flat_map(|rule| ["--rule", rule]).collect();
-        up(&gateway, "near", &rules);
+        up(&gateway, "near", options);
         gateway.run("tc", &["qdisc", "add", "dev", "far", "clsact"]);
         for (from, to) in [("near", "far"), ("far", "near")] {
             let line = format!(

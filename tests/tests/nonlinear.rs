@@ -153,6 +153,38 @@ fn fragments_cut_everywhere() {
     }
 }
 
+/// Behind tags, of which the kernel takes the first out of the frame; what it looks at for that lies in a row afterwards.
+#[test]
+fn tagged_frames_cut_everywhere() {
+    const TAGS: [&[u8]; 2] = [&[0x81, 0, 0, 100], &[0x88, 0xa8, 0, 7, 0x81, 0, 0, 9]];
+    for (family, tags) in Family::BOTH.into_iter().flat_map(|family| TAGS.map(|tags| (family, tags))) {
+        let taps = Taps::with(Kind { pieces: true, ..Kind::default() }, &["--vlan", "any"]);
+        taps.witness();
+        let [client, far, gateway] =
+            [(family.client(), 4000), (family.far(), 53), (family.gateway(), 53)].map(SocketAddr::from);
+        let asked = Packet::udp(client, far).payload(&[7; 40]);
+        let served = asked.clone().between(client, gateway);
+        let kind = family.pick([8, 0], [0x86, 0xdd]);
+        for cut in LEAST..LEAST + tags.len() + asked.ip().len() {
+            let linear = cut.max(LEAST + 6) - 4;
+            let [sent, expected] = [&asked, &served].map(|packet| {
+                let station =
+                    [&[2, 0, 0, 0, 0, 2, 2, 0][..], &(linear as u16).to_ne_bytes(), &[0, 0x51]].concat();
+                [&station[..], tags, &kind, &packet.ip()].concat()
+            });
+            taps.near.write(&Left::default(), &sent, &[cut]);
+            let seen = loop {
+                let (_, seen) =
+                    taps.far.read(PATIENCE).unwrap_or_else(|| panic!("{tags:02x?} {cut}: silence"));
+                if seen[12..14] == tags[..2] {
+                    break seen;
+                }
+            };
+            assert_eq!(seen, expected, "{tags:02x?} cut at {cut}");
+        }
+    }
+}
+
 /// What a rule refuses becomes the answer, wherever it lay.
 #[test]
 fn refusals_cut_everywhere() {
