@@ -46,10 +46,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// What clap has to say: help and version on stdout, faults on stderr, as JSON when `-j` or `-p` was among the arguments.
+/// What clap has to say: help and version on stdout, faults on stderr, as JSON when `-j` or `-p` was among the arguments;
+/// help is text.
 fn usage(error: &clap::Error) -> ExitCode {
-    let short = |a: &str| a.starts_with('-') && !a.starts_with("--") && a.contains(['j', 'p']);
-    let json = std::env::args().skip(1).any(|a| a == "--json" || a == "--pretty" || short(&a));
+    let short = |a: &str, letter: char| a.starts_with('-') && !a.starts_with("--") && a.contains(letter);
+    let given = |long: &str, letter: char| std::env::args().skip(1).any(|a| a == long || short(&a, letter));
+    let pretty = given("--pretty", 'p');
+    let json = given("--json", 'j') || pretty;
     if error.use_stderr() && json {
         let text = error.render().to_string();
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -59,9 +62,13 @@ fn usage(error: &clap::Error) -> ExitCode {
         let _ = std::io::stderr().write_all(detour::ui::json::document(&refusal.json(), false).as_bytes());
         return ExitCode::from(Stage::Usage as u8);
     }
-    let long = |a: &str| a == "--verbose" || a.starts_with('-') && !a.starts_with("--") && a.contains('v');
-    if error.kind() == clap::error::ErrorKind::DisplayVersion && std::env::args().skip(1).any(|a| long(&a)) {
-        let _ = std::io::stdout().write_all(detour::ui::version::text().as_bytes());
+    let verbose = given("--verbose", 'v');
+    if error.kind() == clap::error::ErrorKind::DisplayVersion && (json || verbose) {
+        let text = match json {
+            true => detour::ui::json::document(&detour::ui::version::json(verbose), pretty),
+            false => detour::ui::version::text(),
+        };
+        let _ = std::io::stdout().write_all(text.as_bytes());
         return ExitCode::SUCCESS;
     }
     let _ = error.print();

@@ -47,12 +47,14 @@ fn man() -> Vec<u8> {
         let mut part = Vec::new();
         man.render_description_section(&mut part).unwrap();
         man.render_options_section(&mut part).unwrap();
+        // What '--help' says at its end.
+        man.render_extra_section(&mut part).unwrap();
         let text = String::from_utf8(part).unwrap();
         page.extend(format!(".SH {}\n", path.to_uppercase()).bytes());
         for line in text.lines() {
             match line {
                 ".SH DESCRIPTION" | ".ie \\n(.g .ds Aq \\(aq" | ".el .ds Aq '" => continue,
-                ".SH OPTIONS" => page.extend(b".PP\n"),
+                ".SH OPTIONS" | ".SH EXTRA" => page.extend(b".PP\n"),
                 line => page.extend(line.bytes().chain([b'\n'])),
             }
         }

@@ -36,14 +36,14 @@ fn a_reviewed_plan_is_applied() {
     let status = detour::json(ns, &["status", DEVICE]);
     assert_eq!(status["instances"][0]["dnat"]["rules"].as_array().unwrap().len(), 2);
     applied(&["map", "set", DEVICE, "up", "local4", "hex:01020304", "hex:01000000"], code::DONE);
-    // Asked for a replacement, it is one each time, of whatever runs.
-    applied(&["up", DEVICE, "--flows-max", "1000", "--fresh"], code::DONE);
+    // A replacement is of the programs that were seen: the facts name them, and now others run.
+    applied(&["up", DEVICE, "--flows-max", "1000", "--fresh"], code::NO);
     let status = detour::json(ns, &["status", DEVICE]);
     assert_eq!(status["instances"][0]["dnat"]["flows"]["ipv4"]["confirmed"]["most"], 1000, "{status}");
     applied(&["load", "@drop", DEVICE, "--prio", "7"], code::FOREIGN);
     applied(&["unload", DEVICE, "drop"], code::NO);
     applied(&["load", "@trace", DEVICE, "--tcx"], code::FOREIGN);
-    applied(&["load", "@trace", DEVICE, "--tcx", "--replace"], code::DONE);
+    applied(&["load", "@trace", DEVICE, "--tcx", "--replace"], code::NO);
     applied(&["unload", DEVICE, "trace"], code::NO);
     applied(&["down", DEVICE], code::NO);
     let cgroup = Cgroup::empty();
@@ -150,6 +150,29 @@ fn what_was_not_reviewed_is_not_applied() {
     }
     refused(&|plan| plan["steps"][0]["path"] = "/tmp/x".into(), code::NO, &["/tmp/x"]);
     refused(&|plan| plan["steps"][0]["undo"]["path"] = "/tmp/x".into(), code::NO, &["/tmp/x"]);
+    // What no step depends on was reviewed as well.
+    ip(ns, &format!("link set {DEVICE} mtu 1400"));
+    refused(&same, code::NO, &["differs", "at /facts/device/mtu", "now: 1400", "in the file: 1500"]);
+    ip(ns, &format!("link set {DEVICE} mtu 1500"));
+    refused(
+        &|plan| plan["facts"]["addresses"][0]["ip"] = "192.0.2.9".into(),
+        code::NO,
+        &["differs", "at /facts/addresses/0/ip", "in the file: \"192.0.2.9\"", "plan again"],
+    );
+    let members = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    for name in members(&plan["facts"]) {
+        let gone = |plan: &mut Value| drop(plan["facts"].as_object_mut().unwrap().remove(&name));
+        refused(&gone, code::NO, &[&format!("at /facts/{name}"), "in the file: nothing"]);
+    }
+    refused(&|plan| plan["notes"] = serde_json::json!(["it is fine"]), code::NO, &["at /notes/"]);
+    refused(
+        &|plan| plan["reviewed"] = true.into(),
+        code::NO,
+        &["at /reviewed", "in the plan of now: nothing"],
+    );
+    refused(&|plan| plan["object"]["by"] = "me".into(), code::NO, &["at /object/by"]);
+    refused(&|plan| plan["object"]["file"] = "x.o".into(), code::NO, &["at /object/file"]);
+    refused(&|plan| plan["steps"][0]["by"] = "me".into(), code::NO, &["differs"]);
     refused(&|plan| plan["command"][0] = "status".into(), code::USAGE, &["command"]);
     refused(&|plan| plan["command"] = serde_json::json!(["up", DEVICE, "--pcap=/tmp/x"]), code::USAGE, &[]);
     refused(&|plan| plan["schema"] = "detour.plan/2".into(), code::USAGE, &["detour.plan/1"]);

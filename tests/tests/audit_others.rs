@@ -2,12 +2,18 @@
 //! Commands that have no `plan` of their own, under strace: `apply` does what the file says, `test` what its transcript says,
 //! `doctor` what its findings say, and nothing else.
 use ::detour::load::compare::effects;
+use e2e::cgroup::Cgroup;
 use e2e::detour;
 use e2e::lab::Lab;
+use e2e::netns::Netns;
+use e2e::serve::Server;
 use e2e::strace::{self, Call, EFFECTS};
+use e2e::talk;
 use e2e::tools::Scratch;
+use e2e::version::{compile, COUNTS};
 use e2e::witness::{is_read, Witness};
 use serde_json::{json, Value};
+use std::net::SocketAddr;
 
 const DEVICE: &str = "eth0";
 /// NFNL_SUBSYS_NFTABLES << 8 | 4: whether nft translates as well is only asked.
@@ -15,22 +21,61 @@ const NFT_MSG_GETCHAIN: u16 = 10 << 8 | 4;
 
 #[test]
 fn apply_does_what_the_file_says() {
-    let lab = Lab::new();
+    let lab = Lab::on(Netns::alone(), DEVICE);
     let ns = &lab.gateway;
     let scratch = Scratch::new();
+    let other = compile(&scratch, "counts.bpf.o", &COUNTS);
+    let cgroup = Cgroup::empty();
+    let original = format!("--original-dst={}", cgroup.path());
+    let _server = Server::echo(ns, SocketAddr::from(([0; 4], 80)));
+    let mut streams = Vec::new();
+    // The first of the plans upgrades this: only instructions of the project's own objects can be compared as a whole.
+    detour::up(ns, DEVICE, &["--rule", "redirect", "--object", &other]);
     for line in [
-        &["up", DEVICE, "--rule", "tcp dport 80 redirect to :8080"][..],
-        &["up", DEVICE, "--rule", "drop"],
+        &["up", DEVICE, "--rule", "redirect"][..],
+        &["flush", DEVICE, "ip daddr 198.51.100.7"],
+        &["up", DEVICE, "--rule", "tcp dport 80 redirect to :8080", "--flush", "ip daddr 198.51.100.8"],
         &["map", "set", DEVICE, "up", "local4", "hex:01020304", "hex:01000000"],
+        &["up", DEVICE, "--rule", "drop", "--flows-max", "1000", "--fresh"],
         &["load", "@trace", DEVICE],
+        &["load", "@trace", DEVICE, "--replace"],
         &["unload", DEVICE, "trace"],
         &["down", DEVICE],
+        &["up", DEVICE, &original],
+        &["down", DEVICE],
+        &["up", DEVICE, "--rule", "tcp dport 80 redirect to :8080"],
+        &["up", DEVICE, "--rule", "drop"],
+        &["down", DEVICE],
+        &["up", DEVICE, "--no-pin"],
+        &["up", DEVICE, "--rule", "drop"],
+        &["down", DEVICE],
+        &["load", "@trace", DEVICE, "--no-pin"],
+        &["unload", DEVICE, "trace"],
     ] {
         let plan = detour::json(ns, &[&["plan"], line].concat());
         let file = scratch.write("plan", plan.to_string());
-        let (output, calls) = strace::trace(ns, &detour::command(&["apply", &file]), EFFECTS, None);
+        // Opening a folder is a step, too.
+        let traced = format!("{EFFECTS}{}", if line.contains(&&*original) { ",openat" } else { "" });
+        let (output, calls) = strace::trace(ns, &detour::command(&["apply", &file]), &traced, None);
         assert!(output.status.success(), "{line:?}: {}", String::from_utf8_lossy(&output.stderr));
         Witness::compare(&plan, &calls);
+        // Something to end: each flush has one flow to look for.
+        let flows = || detour::json(ns, &["flows", DEVICE])["flows"].as_array().unwrap().len();
+        match line {
+            [.., "redirect"] => {
+                let loads = plan["steps"].as_array().unwrap().iter().filter(|s| s["command"] == "PROG_LOAD");
+                assert_eq!(loads.count(), 2, "an upgrade");
+                for last in [7, 8] {
+                    streams.push(
+                        talk::dial(&lab.client, 0, SocketAddr::from(([198, 51, 100, last], 80))).unwrap(),
+                    );
+                }
+                assert_eq!(flows(), 2);
+            }
+            ["flush", ..] => assert_eq!(flows(), 1),
+            [.., "--flush", _] => assert_eq!(flows(), 0),
+            _ => {}
+        }
     }
 }
 

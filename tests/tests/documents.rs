@@ -133,6 +133,10 @@ fn others(lab: &Lab, files: &Files, seen: &mut Seen) {
     let judged = detour::run(ns, &["inspect", "@trace", "--policy", &policy, "-j"]);
     note(&judged.ends(detour::code::NO).json(), "", "", seen);
 
+    for line in [&["-V", "-j"][..], &["-V", "-v", "-j"]] {
+        note(&detour::run(ns, line).done().json(), "", "", seen);
+    }
+
     let _web = Server::http(ns, (GATEWAY, 8080), "hello");
     let _dns = Server::answering(ns, (GATEWAY, 53), |q| e2e::dns::answer(q, &[[192, 0, 2, 1].into()]));
     let kinds = ::detour::dnat::events::KINDS.iter().flat_map(|(_, _, name)| ["--kind", *name]);

@@ -12,6 +12,7 @@ use e2e::strace::{self, Call, Fault};
 use e2e::tools::{self, Scratch};
 use e2e::version::{compile, COUNTS};
 use nix::errno::Errno;
+use std::cell::RefCell;
 use std::process::{Command, Output};
 
 const DEVICE: &str = "eth0";
@@ -100,6 +101,27 @@ fn every_message(
     tally.sum()
 }
 
+/// The same for what replaces running programs: the same ones run afterwards, and the machine is as before.
+fn every_message_over(ns: &Netns, line: &[&str], what: &str, prepare: &dyn Fn()) -> usize {
+    let ids = || {
+        let of = |hook: &&str| tools::filters(ns, DEVICE, hook);
+        let rows = tools::HOOKS.iter().flat_map(of);
+        rows.map(|row| row["options"]["prog"]["id"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    let whole = RefCell::new(None);
+    let ready = || {
+        prepare();
+        *whole.borrow_mut() = Some((ids(), Snapshot::take(ns)));
+    };
+    let same = |_: &Output, what: &str| {
+        let whole = whole.borrow();
+        let (programs, before) = whole.as_ref().unwrap();
+        assert_eq!((programs.len(), ids()), (2, programs.clone()), "{what}");
+        before.holds(ns, what);
+    };
+    every_message(ns, line, what, &ready, &same)
+}
+
 #[test]
 fn refusals_of_up() {
     let lab = Lab::on(Netns::alone(), DEVICE);
@@ -134,25 +156,8 @@ fn refusals_of_an_upgrade() {
     let other = compile(&scratch, "counts.bpf.o", &COUNTS);
     let lab = Lab::on(Netns::alone(), DEVICE);
     let ns = &lab.gateway;
-    up(ns, DEVICE, &[]);
-    let ids = || {
-        let of = |hook: &&str| tools::filters(ns, DEVICE, hook);
-        let rows = tools::HOOKS.iter().flat_map(of);
-        rows.map(|row| row["options"]["prog"]["id"].as_u64().unwrap()).collect::<Vec<_>>()
-    };
     let ready = || drop(up(ns, DEVICE, &[]));
-    ready();
-    let whole = std::cell::RefCell::new((ids(), Snapshot::take(ns)));
-    let ready = || {
-        ready();
-        *whole.borrow_mut() = (ids(), Snapshot::take(ns));
-    };
-    let same = |_: &Output, what: &str| {
-        let whole = whole.borrow();
-        assert_eq!(ids(), whole.0, "{what}");
-        whole.1.holds(ns, what);
-    };
-    assert_eq!(every_message(ns, &["up", DEVICE, "--object", &other], "upgrade", &ready, &same), 12);
+    assert_eq!(every_message_over(ns, &["up", DEVICE, "--object", &other], "upgrade", &ready), 12);
 }
 
 const LOAD: &[&str] =
@@ -187,23 +192,8 @@ fn refusals_of_a_replacement() {
         detour::run(ns, UNLOAD);
         detour::run(ns, LOAD).done();
     };
-    let ids = || {
-        let of = |hook: &&str| tools::filters(ns, DEVICE, hook);
-        let rows = tools::HOOKS.iter().flat_map(of);
-        rows.map(|row| row["options"]["prog"]["id"].as_u64().unwrap()).collect::<Vec<_>>()
-    };
-    let whole = std::cell::RefCell::new((Vec::new(), Snapshot::take(ns)));
-    let ready = || {
-        ready();
-        *whole.borrow_mut() = (ids(), Snapshot::take(ns));
-    };
-    let same = |_: &Output, what: &str| {
-        let whole = whole.borrow();
-        assert_eq!(ids(), whole.0, "{what}");
-        whole.1.holds(ns, what);
-    };
     let line = [LOAD, &["--replace"]].concat();
-    assert_eq!(every_message(ns, &line, "load --replace", &ready, &same), 12);
+    assert_eq!(every_message_over(ns, &line, "load --replace", &ready), 12);
 }
 
 /// What is gone is gone; the next `unload` takes the rest, and `up` beside it is not touched.

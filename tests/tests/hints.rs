@@ -6,6 +6,7 @@ use e2e::detour::{self, code, Run};
 use e2e::lab::Lab;
 use e2e::netns::Netns;
 use e2e::snapshot::Snapshot;
+use e2e::tools::{self, Scratch};
 use serde_json::Value;
 
 const DEVICE: &str = "eth0";
@@ -98,4 +99,65 @@ fn every_option_of_every_command() {
     assert!(mute.is_empty(), "{} of {tried}:\n{}", mute.len(), mute.join("\n"));
     before.holds(ns, "what was refused");
     assert!(tried > 200, "{tried}");
+}
+
+/// A file that is there, and is another one than it ought to be: the refusal says what it is, what it should be, and what makes one.
+#[test]
+fn a_file_of_another_kind() {
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    let scratch = Scratch::new();
+    let path = |name: &str| scratch.path(name).display().to_string();
+    let [plan, transcript, facts] = ["plan", "transcript", "facts"].map(path);
+    let line = ["up", DEVICE, "--rule", "drop"];
+    let document =
+        detour::run(ns, &[&["plan"], &line[..], &["-j", "--save-facts", &facts]].concat()).done().stdout;
+    std::fs::write(&plan, &document).unwrap();
+    detour::run(ns, &[&line[..], &["--transcript", &transcript]].concat()).done();
+    detour::run(ns, &["down", DEVICE]).done();
+    let before = Snapshot::take(ns);
+    let object = tools::project().join("elf/drop.bpf.o").display().to_string();
+    let (empty, words) = (scratch.write("empty", "\n"), scratch.write("words", "hello\n"));
+    let list = scratch.write("list", "{}");
+    // How each is said to be. /dev/zero has no end.
+    let given = [
+        ("/dev/null", "not a regular file"),
+        ("/dev/zero", "not a regular file"),
+        (&*empty, "empty"),
+        (&*object, "an ELF object"),
+        (&*words, "not JSON"),
+        (&*list, "JSON without a schema"),
+        (&*plan, "a detour.plan/1"),
+        (&*transcript, "lines of a detour.transcript/1"),
+        (&*facts, "a detour.facts/1"),
+    ];
+    let against = ["plan", "up", DEVICE, "--rule=drop", "--against"];
+    let asks: [(&[&str], &[&str], &str, &str); 3] = [
+        (&["apply"], &[&plan], "not a plan (detour.plan/1)", "detour plan"),
+        (&against, &[&plan, &transcript], "not a transcript or a plan", "--transcript FILE"),
+        (&["plan", "up", DEVICE, "--facts"], &[&facts], "not a file of facts", "--save-facts"),
+    ];
+    let mut tried = 0;
+    for (ask, right, wanted, hint) in asks {
+        for (file, is) in given.iter().filter(|(file, _)| !right.contains(file)) {
+            detour::run(ns, &[ask, &[file]].concat()).refused(code::USAGE, &[file, is, wanted, hint]);
+            tried += 1;
+        }
+    }
+    assert_eq!(tried, 8 + 7 + 8);
+    // These are no JSON, and say so otherwise.
+    let policy = ["load", "@drop", DEVICE, "--policy"];
+    let key = ["load", &object, DEVICE, "--require-signature"];
+    for (ask, wanted, hint) in
+        [(&policy, "not a policy", "helper deny"), (&key, "not a public key of minisign", "minisign -G")]
+    {
+        for (file, is) in &given[..4] {
+            detour::run(ns, &[&ask[..], &[file]].concat()).refused(code::USAGE, &[file, is, wanted, hint]);
+        }
+    }
+    detour::run(ns, &[&key[..], &[&words]].concat())
+        .refused(code::USAGE, &["not a public key", "minisign -G"]);
+    let comment = scratch.write("comment", "# nothing\n");
+    detour::run(ns, &[&policy[..], &[&comment]].concat()).refused(code::USAGE, &["no rules", "not a policy"]);
+    before.holds(ns, "what was refused");
 }

@@ -209,6 +209,24 @@ fn the_long_version_is_complete() {
         (format!("{name} {version}"), locked[&(name.clone(), version.clone())].clone())
     };
     assert!(linked.len() > 20);
+    // The document says the same as the lines.
+    let document = said(Path::new("/"), detour::path(), &["-j", "-v", "-V"]);
+    let document: Value = serde_json::from_str(&document).unwrap();
+    for key in ["commit", "compiler", "target"] {
+        assert_eq!(document[key], rows(key)[0]);
+    }
+    assert_eq!(document["schema"], "detour.version/1");
+    assert_eq!(document["unsafe_blocks"].to_string(), number(unsafe_uses));
+    let of = |list: &str| document[list].as_array().unwrap().clone();
+    let word = |value: &Value, name: &str| value[name].as_str().unwrap().to_owned();
+    assert_eq!(of("features").iter().map(|f| f.as_str().unwrap()).collect::<BTreeSet<_>>(), wanted);
+    let files =
+        of("objects").iter().map(|o| (word(o, "file"), word(o, "sha256"))).collect::<BTreeMap<_, _>>();
+    assert_eq!(files, objects());
+    let crates = of("crates")
+        .into_iter()
+        .map(|c| (format!("{} {}", word(&c, "name"), word(&c, "version")), word(&c, "sha256")));
+    assert_eq!(crates.collect::<BTreeMap<_, _>>(), named(rows("crate")));
     assert_eq!(named(rows("crate")), linked.iter().map(ours).collect());
 }
 

@@ -200,6 +200,14 @@ fn what_was_asked_for_is_compared() {
     detour::up(ns, DEVICE, &["--rule", "drop"]);
     verify(ns, &["--rule", "drop"]).done();
     verify(ns, &[]).done();
+    // Somebody puts the table from before back. It is a whole one: who does not say what should be there cannot tell.
+    let [inner, outer] = ["map_rules_0", "map_rules"].map(|name| pin(ns, name));
+    let update = ["map", "update", "pinned", &outer, "key", "0", "0", "0", "0", "value", "pinned", &inner];
+    ns.run("bpftool", &update);
+    verify(ns, &[]).done();
+    let run = verify(ns, &["--rule", "drop"]).ends(code::NO);
+    assert!(run.stdout.contains("rules in force"), "{}", run.stdout);
+    verify(ns, &rules).done();
 }
 
 #[test]

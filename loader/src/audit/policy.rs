@@ -106,6 +106,11 @@ impl Policy {
         Ok(Policy { rules })
     }
 
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// Everything in the object that is against it on this machine. `map_type` names the numbers of map types; the object is
     /// as parsed, before a kernel has filled its externs.
     pub fn violations(

@@ -3,14 +3,17 @@
 
 use minisign_verify::{PublicKey, Signature};
 
-/// Whether the key's owner signed exactly these bytes. Both texts are as `minisign -G` and `minisign -S` write them; the
-/// trusted comment, which is signed too, comes back.
+/// The public key that a text is, as `minisign -G` and `signify -G` write it, or its base64 line alone.
+pub fn key(text: &str) -> Option<PublicKey> {
+    PublicKey::decode(text).or_else(|_| PublicKey::from_base64(text.trim())).ok()
+}
+
+/// Whether the key's owner signed exactly these bytes. The signature is a text as `minisign -S` writes it; the trusted comment,
+/// which is signed too, comes back.
 ///
 /// # Errors
-/// Which of the two texts is none, or why the signature does not hold.
-pub fn check(bytes: &[u8], signature: &str, key: &str) -> Result<String, String> {
-    let key = PublicKey::decode(key).or_else(|_| PublicKey::from_base64(key.trim()));
-    let key = key.map_err(|_| "the key is not a public key as 'minisign -G' writes it".to_string())?;
+/// That the text is none, or why the signature does not hold.
+pub fn check(bytes: &[u8], signature: &str, key: &PublicKey) -> Result<String, String> {
     let signature = Signature::decode(signature)
         .map_err(|_| "the signature is not one as 'minisign -S' writes it".to_string())?;
     key.verify(bytes, &signature, false).map_err(|error| match error {

@@ -3,7 +3,8 @@
 use crate::audit::policy::{Policy, Violation};
 use crate::audit::signature;
 use crate::audit::size::Machine;
-use crate::cmd::objects::{self, Named};
+use crate::cmd::objects::Named;
+use crate::cmd::texts::Wanted;
 use crate::load::gather;
 use crate::load::plan::Attach;
 use crate::load::refusal::{Refusal, Stage};
@@ -17,7 +18,7 @@ use serde_json::{json, Value};
 /// The policy of `--policy`, if the command has one.
 pub fn policy(args: &ArgMatches) -> Result<Option<(String, Policy)>, Refusal> {
     let Some(path) = given(args, "policy") else { return Ok(None) };
-    let text = text_of(path)?;
+    let text = POLICY.text(path)?;
     let fault = |what: String| {
         Refusal::new(
             Stage::Usage,
@@ -25,7 +26,11 @@ pub fn policy(args: &ArgMatches) -> Result<Option<(String, Policy)>, Refusal> {
             "see 'inspect --policy' in detour(8)",
         )
     };
-    Policy::parse(&text).map(|policy| Some((path.clone(), policy))).map_err(fault)
+    let policy = Policy::parse(&text).map_err(fault)?;
+    match policy.is_empty() {
+        true => Err(POLICY.not(path, "here are no rules, so everything would be allowed")),
+        false => Ok(Some((path.clone(), policy))),
+    }
 }
 
 /// What of an object is against the policy, on a machine like this one.
@@ -75,8 +80,10 @@ fn signed(bytes: &[u8], key: &str, args: &ArgMatches) -> Result<(), Refusal> {
     }
     let path = given(args, "signature").cloned().unwrap_or(format!("{file}.minisig"));
     let no = |what: String| Refusal::new(Stage::Object, format!("{}: {what}", escape(file)), hint);
-    let signature = text_of(&path).map_err(|e| no(format!("it is not signed: {}", e.what)))?;
-    signature::check(bytes, &signature, &text_of(key)?).map(|_| ()).map_err(no)
+    let given = KEY.text(key)?;
+    let owner = signature::key(&given).ok_or_else(|| KEY.not(key, "this is something else"))?;
+    let signature = SIGNATURE.text(&path).map_err(|e| no(format!("it is not signed: {}", e.what)))?;
+    signature::check(bytes, &signature, &owner).map(|_| ()).map_err(no)
 }
 
 fn refuse(path: &str, found: Vec<Violation>) -> Result<(), Refusal> {
@@ -104,13 +111,13 @@ fn given<'a>(args: &'a ArgMatches, name: &str) -> Option<&'a String> {
     args.try_get_one::<String>(name).ok().flatten()
 }
 
-fn text_of(path: &str) -> Result<String, Refusal> {
-    let not_text = |_| {
-        Refusal::new(
-            Stage::Usage,
-            format!("{} is not text", path.escape_debug()),
-            "keys and signatures are text, as minisign(1) writes them",
-        )
-    };
-    String::from_utf8(objects::read(path)?).map_err(not_text)
-}
+const POLICY: Wanted = Wanted {
+    what: "a policy",
+    hint: "a line each, such as 'helper deny probe_*'; see 'inspect --policy' in detour(8)",
+};
+const KEY: Wanted = Wanted {
+    what: "a public key of minisign",
+    hint: "'minisign -G -p KEY.pub -s KEY' makes a pair; KEY.pub is the one to name here",
+};
+const SIGNATURE: Wanted =
+    Wanted { what: "a signature of minisign", hint: "'minisign -S -s KEY -m FILE' makes one" };

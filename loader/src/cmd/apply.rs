@@ -2,27 +2,25 @@
 //! `apply PLAN`: a reviewed plan to its execution, if this machine and the same command still give exactly that plan.
 //!
 //! A plan carries no instructions to execute. Its command is planned again here, from the object and fresh facts, under the
-//! lock; what is done is the new plan, and only if it equals the file's, step by step and byte by byte.
+//! lock; what is done is the new plan, and only if its document equals the file's, member by member.
 use crate::cmd::plan::{self, against};
-use crate::cmd::{objects, Answer, Context};
+use crate::cmd::texts::Wanted;
+use crate::cmd::{Answer, Context};
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::transcript::hex;
+use crate::load::{compare, plan_json};
 use clap::ArgMatches;
 use serde_json::{json, Value};
 
 /// `apply PLAN`.
 pub fn apply(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
     let path = args.get_one::<String>("plan").map(String::as_str).unwrap_or_default();
-    let bytes = objects::read(path)?;
     let bad = |why: &str| {
         let what = format!("{}: {why}", path.escape_debug());
-        Refusal::new(Stage::Usage, what, "'detour plan … -j > FILE' makes one")
+        Refusal::new(Stage::Usage, what, PLAN.hint)
     };
-    let text = String::from_utf8(bytes).map_err(|_| bad("is not UTF-8"))?;
-    let document: Value = serde_json::from_str(&text).map_err(|e| bad(&e.to_string()))?;
-    if document.get("schema").and_then(Value::as_str) != Some("detour.plan/1") {
-        return Err(bad("is not a detour.plan/1"));
-    }
+    let text = PLAN.text(path)?;
+    let document = PLAN.document(path, &text, plan_json::SCHEMA)?;
     let words = document.get("command").and_then(Value::as_array).ok_or_else(|| bad("names no command"))?;
     let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
     let line = ["detour", "plan"].iter().chain(&words);
@@ -49,10 +47,20 @@ pub fn apply(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal
             format!("the plan of now differs from {} in {} steps", path.escape_debug(), differences.len());
         return Err(Refusal { details: text, ..Refusal::new(Stage::No, what, REVIEW) });
     }
+    // Also what nothing was made of, such as an address that no rule asks about: it was read when this was reviewed.
+    if let Some((place, now, was)) = compare::first(&planned.document(), &document) {
+        let what =
+            format!("the plan of now differs from {} at {}", path.escape_debug(), place.escape_debug());
+        let side = |value: Option<&Value>| value.map_or("nothing".into(), Value::to_string);
+        let details = format!("- in the plan of now: {}\n+ in the file: {}\n", side(now), side(was));
+        return Err(Refusal { details, ..Refusal::new(Stage::No, what, REVIEW) });
+    }
     context.execute(&planned.plan, planned.named.as_ref().map(|n| &n.object))?;
     let steps = planned.plan.steps.len();
     let text = format!("applied: {} ({steps} steps, as reviewed)\n", words.join(" ").escape_debug());
     Ok(Answer::done(text, json!({"schema": "detour.apply/1", "command": words, "steps": steps})))
 }
 
-const REVIEW: &str = "the machine, the rules or the object changed since: plan again and review that";
+const REVIEW: &str =
+    "the machine, the rules, the object or the file changed since: plan again and review that";
+const PLAN: Wanted = Wanted { what: "a plan (detour.plan/1)", hint: "'detour plan … -j > FILE' makes one" };

@@ -41,6 +41,7 @@ mod shadows;
 #[cfg(feature = "watch")]
 mod terminal;
 mod test;
+mod texts;
 mod up;
 mod verify;
 #[cfg(feature = "watch")]

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! A FILE argument to an object: a path, or `@name` for one of those inside this program.
+use crate::cmd::texts;
 use crate::dnat::{alike, embedded};
 use crate::load::refusal::{Refusal, Stage};
 use crate::object::{Object, ObjectError};
 use clap::ArgMatches;
-use std::fs::OpenOptions;
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 
 /// An object and what it is called.
 #[derive(Debug)]
@@ -27,9 +25,6 @@ impl Named {
         stem.chars().map(letter).take(15).collect()
     }
 }
-
-/// Most bytes of an object file: no kernel takes that many instructions.
-const MOST: u64 = 64 << 20;
 
 /// Reads, checks and links the object that FILE names, and makes it as `--set` and `--map-size` want it.
 pub fn open(args: &ArgMatches) -> Result<Named, Refusal> {
@@ -173,16 +168,8 @@ pub fn resolved(
 
 /// The bytes of a file that may be an object.
 pub fn read(path: &str) -> Result<Vec<u8>, Refusal> {
-    let failed = |e: std::io::Error| Refusal::unreadable(path, &e);
-    // Not to wait for whoever might write to a pipe of that name.
-    let at_once = nix::fcntl::OFlag::O_NONBLOCK.bits();
-    let mut file = OpenOptions::new().read(true).custom_flags(at_once).open(path).map_err(failed)?;
-    let meta = file.metadata().map_err(failed)?;
-    if !meta.is_file() || meta.len() > MOST {
+    texts::regular(path, || {
         let what = format!("{} is not a file of at most 64 MiB", path.escape_debug());
-        return Err(Refusal::new(Stage::Object, what, "give a BPF object, clang -target bpf -c"));
-    }
-    let mut bytes = vec![0; usize::try_from(meta.len()).unwrap_or(0)];
-    file.read_exact(&mut bytes).map_err(failed)?;
-    Ok(bytes)
+        Refusal::new(Stage::Object, what, "give a BPF object, clang -target bpf -c")
+    })
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! `plan COMMAND`: the steps of another command, printed and not made.
 use crate::cmd::objects::{self, Named};
+use crate::cmd::texts::{self, Wanted};
 use crate::cmd::words::words;
 use crate::cmd::{attach, check, maps, up, Answer, Context};
 use crate::dnat::running::Running;
@@ -28,6 +29,20 @@ pub struct Planned {
     pub words: Vec<String>,
 }
 
+impl Planned {
+    /// The document that `plan -j` prints and that `apply` compares.
+    pub fn document(&self) -> Value {
+        let Planned { plan, facts, named, words } = self;
+        let mut json = plan_json::plan(plan);
+        json["command"] = json!(words);
+        json["facts"] = facts.as_ref().map_or(Value::Null, facts_json::write);
+        json["object"] = named
+            .as_ref()
+            .map_or(Value::Null, |n| json!({"file": n.file, "sha256": transcript::hex(&n.object.sha256)}));
+        json
+    }
+}
+
 /// `plan up|down|flush|load|unload|map set …`. 1 where `--against` finds a difference.
 pub fn plan(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
     let planned = make(context, args)?;
@@ -36,12 +51,9 @@ pub fn plan(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
         save(path, &packets::write_netlink(&messages(&planned.plan)))?;
     }
     if let Some(path) = args.get_one::<String>("against") {
-        let bad = |why: String| {
-            let hint = "'--transcript FILE' of the command writes one, 'detour plan … -j > FILE' a plan";
-            Refusal::new(Stage::Usage, format!("{}: {why}", path.escape_debug()), hint)
-        };
-        let text = String::from_utf8(objects::read(path)?).map_err(|e| bad(e.to_string()))?;
-        let (found, text) = against(&planned.plan, &text, false).map_err(bad)?;
+        let given = EITHER.text(path)?;
+        let bad = |_| EITHER.not(path, &texts::kind(&given));
+        let (found, text) = against(&planned.plan, &given, false).map_err(bad)?;
         let code = u8::from(!found.is_empty());
         let list = |d: &Difference| json!({"only_in": side(d), "step": d.number, "effect": d.effect});
         let json = json!({"schema": "detour.against/1", "same": found.is_empty(),
@@ -147,6 +159,15 @@ fn side(difference: &Difference) -> &'static str {
     }
 }
 
+const EITHER: Wanted = Wanted {
+    what: "a transcript or a plan",
+    hint: "'--transcript FILE' of the command writes one, 'detour plan … -j > FILE' a plan",
+};
+const FACTS: Wanted = Wanted {
+    what: "a file of facts (detour.facts/1)",
+    hint: "'detour plan … --save-facts FILE' makes one; a plan has them in its member 'facts'",
+};
+
 /// The bytes of every message to rtnetlink; descriptors are 0 in them.
 fn messages(plan: &Plan) -> Vec<Vec<u8>> {
     let bytes = |effect: &Effect| match effect {
@@ -184,12 +205,11 @@ fn facts(context: &mut Context, args: &ArgMatches) -> Result<(Facts, Option<Runn
         Some(none) if none == "none" => (Facts::none(device), None),
         Some(path) => {
             let bad = |why: String| {
-                let hint = "'detour plan … --save-facts FILE' makes one";
-                Refusal::new(Stage::Usage, format!("{}: {why}", path.escape_debug()), hint)
+                Refusal::new(Stage::Usage, format!("{}: {why}", path.escape_debug()), FACTS.hint)
             };
-            let text = std::fs::read_to_string(path).map_err(|e| Refusal::unreadable(path, &e))?;
-            let value: Value = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
-            let facts = facts_json::read(&value).ok_or_else(|| bad("these are no facts".into()))?;
+            let value = FACTS.document(path, &FACTS.text(path)?, facts_json::SCHEMA)?;
+            let facts = facts_json::read(&value)
+                .ok_or_else(|| bad("a member of these facts is missing, or of another kind".into()))?;
             if facts.device.name != device {
                 return Err(bad(format!("these are facts about {}", facts.device.name.escape_debug())));
             }
@@ -213,14 +233,9 @@ fn facts(context: &mut Context, args: &ArgMatches) -> Result<(Facts, Option<Runn
 }
 
 fn answer(planned: &Planned, args: &ArgMatches) -> Answer {
-    let Planned { plan, facts, named, words } = planned;
+    let Planned { plan, facts, named, .. } = planned;
     let detail = Detail { undo: args.get_flag("undo"), bytes: args.get_flag("bytes") };
-    let mut json = plan_json::plan(plan);
-    json["command"] = json!(words);
-    json["facts"] = facts.as_ref().map_or(Value::Null, facts_json::write);
-    json["object"] = named
-        .as_ref()
-        .map_or(Value::Null, |n| json!({"file": n.file, "sha256": transcript::hex(&n.object.sha256)}));
+    let json = planned.document();
     if args.get_flag("strace") {
         return Answer::done(strace_form::plan(plan), json);
     }

@@ -83,6 +83,27 @@ pub fn differences(first: &[Value], second: &[Value]) -> Vec<Difference> {
     found
 }
 
+/// Where two documents are first different, as a JSON pointer (RFC 6901), with what each has there.
+pub fn first<'a>(one: &'a Value, other: &'a Value) -> Option<(String, Option<&'a Value>, Option<&'a Value>)> {
+    let within = |name: String, one: Option<&'a Value>, other: Option<&'a Value>| match (one, other) {
+        (Some(a), Some(b)) => first(a, b).map(|(path, a, b)| (format!("/{name}{path}"), a, b)),
+        (None, None) => None,
+        _ => Some((format!("/{name}"), one, other)),
+    };
+    match (one, other) {
+        (Value::Object(a), Value::Object(b)) => {
+            let names = a.keys().chain(b.keys().filter(|name| !a.contains_key(*name)));
+            let escaped = |name: &str| name.replace('~', "~0").replace('/', "~1");
+            names.into_iter().find_map(|name| within(escaped(name), a.get(name), b.get(name)))
+        }
+        (Value::Array(a), Value::Array(b)) => {
+            (0..a.len().max(b.len())).find_map(|n| within(n.to_string(), a.get(n), b.get(n)))
+        }
+        _ if one == other => None,
+        _ => Some((String::new(), Some(one), Some(other))),
+    }
+}
+
 fn difference(second: bool, index: usize, effect: &Value) -> Difference {
     Difference { second, number: index.saturating_add(1), effect: effect.clone() }
 }
@@ -109,6 +130,23 @@ mod tests {
         assert_eq!(of("", "a"), ["+1\"a\""]);
         // Another order is a difference.
         assert_eq!(of("ab", "ba").len(), 2);
+    }
+
+    #[test]
+    fn the_first_place_where_documents_differ() {
+        let place = |a: &str, b: &str| {
+            let (a, b): (Value, Value) = (serde_json::from_str(a).unwrap(), serde_json::from_str(b).unwrap());
+            first(&a, &b).map(|(path, a, b)| (path, a.cloned(), b.cloned()))
+        };
+        assert_eq!(place(r#"{"a":[1,{"b":2}]}"#, r#"{"a":[1,{"b":2}]}"#), None);
+        assert_eq!(place(r#"{"b":1,"a":2}"#, r#"{"a":2,"b":1}"#), None, "members have no order");
+        let found = |path: &str, a: Option<Value>, b: Option<Value>| Some((path.to_string(), a, b));
+        let of = place(r#"{"a":[1,{"b":2}]}"#, r#"{"a":[1,{"b":3}]}"#);
+        assert_eq!(of, found("/a/1/b", Some(json!(2)), Some(json!(3))));
+        assert_eq!(place("[1]", "[1,2]"), found("/1", None, Some(json!(2))));
+        assert_eq!(place("{}", r#"{"a/~b":null}"#), found("/a~1~0b", None, Some(Value::Null)));
+        assert_eq!(place(r#"{"a":1}"#, "[]"), found("", Some(json!({"a": 1})), Some(json!([]))));
+        assert_eq!(place("1", "1.0"), found("", Some(json!(1)), Some(json!(1.0))));
     }
 
     #[test]

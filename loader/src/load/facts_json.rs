@@ -10,7 +10,8 @@ use crate::load::tcx;
 use crate::load::transcript::hex;
 use serde_json::{json, Value};
 
-const SCHEMA: &str = "detour.facts/1";
+/// The schema of a file of facts.
+pub const SCHEMA: &str = "detour.facts/1";
 
 /// `{"schema":"detour.facts/1", …}`
 pub fn write(facts: &Facts) -> Value {

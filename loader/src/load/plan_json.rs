@@ -21,7 +21,8 @@ pub fn plan(plan: &Plan) -> Value {
     json!({"schema": SCHEMA, "steps": steps, "notes": plan.notes})
 }
 
-const SCHEMA: &str = "detour.plan/1";
+/// The schema of a plan.
+pub const SCHEMA: &str = "detour.plan/1";
 
 /// The reverse of [`plan`]; None when something is missing, unknown or does not match its digest.
 pub fn read_plan(value: &Value, parts: Parts<'_>) -> Option<Plan> {

@@ -1,26 +1,22 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! What this program was built of -> the lines of `detour -V -v`.
+//! What this program was built of -> the lines of `detour -V -v`, or the document of `-V -v -j`.
 use crate::dnat::embedded;
 use crate::load::transcript::hex;
 use crate::object::sha256;
+use serde_json::{json, Value};
 use std::fmt::Write;
 
 /// The lock file, which has the checksums, and the list of what is linked.
 const LOCK: &str = include_str!("../../../Cargo.lock");
 const DEPS: &str = include_str!("../../../scripts/deps.txt");
 
-/// Version, commit, compiler, features, unsafe blocks, objects, crates.
-pub fn text() -> String {
-    let mut text = format!("detour {}\n", env!("CARGO_PKG_VERSION"));
-    for (name, value) in [
-        ("commit", env!("DETOUR_COMMIT")),
-        ("compiler", env!("DETOUR_RUSTC")),
-        ("target", env!("DETOUR_TARGET")),
-        ("unsafe", concat!(env!("DETOUR_UNSAFE"), " blocks, all in loader/sys")),
-    ] {
-        let _ = writeln!(text, "{name:<9} {value}");
+/// The document of `-V -j`: the version, and with `-v` commit, compiler, target, unsafe blocks, features, objects, crates.
+pub fn json(verbose: bool) -> Value {
+    let version = env!("CARGO_PKG_VERSION");
+    if !verbose {
+        return json!({"schema": "detour.version/1", "version": version});
     }
-    let features = [
+    let all = [
         ("compat", cfg!(feature = "compat")),
         ("audit", cfg!(feature = "audit")),
         ("operate", cfg!(feature = "operate")),
@@ -28,21 +24,50 @@ pub fn text() -> String {
         ("suggest", cfg!(feature = "suggest")),
         ("demo", cfg!(feature = "demo")),
     ];
-    let on: Vec<&str> = features.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
-    let _ = writeln!(text, "features  {}", if on.is_empty() { "none".to_string() } else { on.join(" ") });
-    for (name, bytes) in embedded::OBJECTS {
-        let _ = writeln!(text, "object    {} {name}.bpf.o", hex(&sha256(bytes)));
-    }
+    let features: Vec<&str> = all.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
+    let object = |(name, bytes): &(&str, &[u8])| json!({"file": format!("{name}.bpf.o"), "sha256": hex(&sha256(bytes))});
     // A build without features has the crates of the core only.
-    let core = on.is_empty();
-    for line in DEPS.lines().filter(|line| !line.starts_with('#')) {
+    let linked = |kind: &str| !features.is_empty() || kind == "core";
+    let one = |line: &str| {
         let mut words = line.split_whitespace();
-        let (Some(name), Some(version), Some(kind)) = (words.next(), words.next(), words.next()) else {
-            continue;
-        };
-        if !core || kind == "core" {
-            let _ = writeln!(text, "crate     {} {name} {version}", checksum(name, version));
-        }
+        let (name, version, kind) = (words.next()?, words.next()?, words.next()?);
+        linked(kind).then(|| json!({"name": name, "version": version, "sha256": checksum(name, version)}))
+    };
+    json!({
+        "schema": "detour.version/1",
+        "version": version,
+        "commit": env!("DETOUR_COMMIT"),
+        "compiler": env!("DETOUR_RUSTC"),
+        "target": env!("DETOUR_TARGET"),
+        "unsafe_blocks": env!("DETOUR_UNSAFE").parse::<u64>().ok(),
+        "features": features,
+        "objects": embedded::OBJECTS.iter().map(object).collect::<Vec<_>>(),
+        "crates": DEPS.lines().filter(|line| !line.starts_with('#')).filter_map(one).collect::<Vec<_>>(),
+    })
+}
+
+/// The same as lines.
+pub fn text() -> String {
+    let document = json(true);
+    let of = |value: &Value, name: &str| {
+        let value = value.get(name).unwrap_or(&Value::Null);
+        value.as_str().map_or_else(|| value.to_string(), str::to_string)
+    };
+    let list = |name: &str| document.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut text = format!("detour {}\n", of(&document, "version"));
+    for name in ["commit", "compiler", "target"] {
+        let _ = writeln!(text, "{name:<9} {}", of(&document, name));
+    }
+    let _ = writeln!(text, "unsafe    {} blocks, all in loader/sys", of(&document, "unsafe_blocks"));
+    let features = list("features");
+    let on: Vec<&str> = features.iter().filter_map(Value::as_str).collect();
+    let _ = writeln!(text, "features  {}", if on.is_empty() { "none".to_string() } else { on.join(" ") });
+    for object in list("objects") {
+        let _ = writeln!(text, "object    {} {}", of(&object, "sha256"), of(&object, "file"));
+    }
+    for each in list("crates") {
+        let (name, version) = (of(&each, "name"), of(&each, "version"));
+        let _ = writeln!(text, "crate     {} {name} {version}", of(&each, "sha256"));
     }
     text
 }

@@ -100,9 +100,13 @@ pub(super) fn verify() -> Command {
     let command = Command::new("verify")
         .about("Objects against their manifest; with --live, what the kernel runs against the objects and the plan")
         .after_help(
-            "What 'up' made is compared with what 'up' with the same options would make now. Without RULES the table in\n\
-             force is compared with what its own text compiles to. What 'load' was told of an object has to be told\n\
-             here too. Exit status 1: something differs.",
+            "What 'up' made is compared with what 'up' with the same options would make now. Without --rules and --rule\n\
+             the table in force is compared with what its own text compiles to, so an older table that somebody put back\n\
+             whole is a table like any other: only with --rules it is told. What 'load' was told of an object has to be\n\
+             told here too. Exit status 1: something differs.\n\n\
+             Not compared is what is in maps that packets write (flows, asked, counters, fragments, 'secret', by which\n\
+             flows are found) and in 'event_control' (who listens): of these only the shapes. No plan says what should be\n\
+             in them. Whoever may write there can lose connections and hide events, and changes no rule.",
         )
         .arg(Arg::new("file").value_name("FILE").num_args(0..).help("Objects to compare with the manifest too"))
         .arg(
