@@ -121,11 +121,12 @@ mod tests {
     /// The hook is one for all threads.
     static HOOK: Mutex<()> = Mutex::new(());
 
-    /// What a terminal was told so far.
-    fn told(master: &OwnedFd) -> String {
-        let mut room = [0; 4096];
-        let length = nix::unistd::read(master, &mut room).unwrap();
-        String::from_utf8_lossy(&room[..length]).into_owned()
+    /// A terminal was told this, in how many pieces it may come.
+    #[track_caller]
+    fn told(master: &OwnedFd, expected: &str) {
+        let mut room = vec![0; expected.len()];
+        File::from(master.try_clone().unwrap()).read_exact(&mut room).unwrap();
+        assert_eq!(String::from_utf8_lossy(&room), expected);
     }
 
     #[test]
@@ -138,12 +139,12 @@ mod tests {
         let terminal = Terminal::of(input, output).unwrap();
         let raw = tcgetattr(&pty.slave).unwrap();
         assert!(!raw.local_flags.intersects(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG));
-        assert_eq!(told(&pty.master), ENTER);
+        told(&pty.master, ENTER);
         // As with panic = "abort", only the hook runs: the terminal is not dropped.
         let caught = std::panic::catch_unwind(|| panic!("on purpose"));
         assert!(caught.is_err());
         assert_eq!(tcgetattr(&pty.slave).unwrap(), before);
-        assert_eq!(told(&pty.master), LEAVE);
+        told(&pty.master, LEAVE);
         drop(terminal);
         let _ = std::panic::take_hook();
     }
@@ -161,7 +162,7 @@ mod tests {
         terminal.enter().unwrap();
         drop(terminal);
         assert_eq!(tcgetattr(&pty.slave).unwrap(), before);
-        assert_eq!(told(&pty.master), [ENTER, LEAVE, ENTER, LEAVE].concat());
+        told(&pty.master, &[ENTER, LEAVE, ENTER, LEAVE].concat());
         let _ = std::panic::take_hook();
     }
 }

@@ -165,7 +165,7 @@ mod tests {
     fn others_are_shown_when_there_are_any() {
         let none = AskedClient { rows: 5, ..AskedClient::default() };
         assert_eq!(others(&mapped("10.0.0.1"), &none.to_bytes(), &clock()), None);
-        let some = AskedClient { rows: 5, packets: 7, bytes: 700, first: 20, last: 49 };
+        let some = AskedClient { rows: 5, packets: 7, bytes: 700, first: 20, last: 49, known: 0 };
         let seen = Some((Duration::from_secs(30), Duration::from_secs(1)));
         let client = Some("10.0.0.1".parse().unwrap());
         let expect = Others { client, packets: 7, bytes: 700, seen };
