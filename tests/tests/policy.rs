@@ -5,6 +5,7 @@ use e2e::detour::{code, json, run, up};
 use e2e::family::Family;
 use e2e::lab::Lab;
 use e2e::packet::{Inner, Packet, ACK, FIN, PSH, RST, SYN};
+use e2e::quote::error;
 use e2e::testrun::{Sums, REDIRECT, SHOT, UNSPEC};
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
@@ -120,11 +121,18 @@ fn full(scene: &Scene<'_>, what: &str, verdict: i32) {
             let Inner::Tcp { seq, window, .. } = &mut reset.inner else { panic!() };
             (*seq, *window) = (0, 0);
             assert_eq!(outcome.frame, reset.frame(), "{what}");
+            // RFC 5508, REQ-8: "communication administratively prohibited"; RFC 4443, 3.1 has another number for it.
+            let asked = Packet::udp(scene.client(5000), scene.far()).payload(b"anybody?");
+            let kind = scene.family.pick((3, 13, [0; 4]), (1, 1, [0; 4]));
+            let told = error(kind, scene.far().ip(), &asked, &[], usize::MAX);
+            let told = Packet { tos: scene.family.pick(0xc0, 0), id: 0, ..told };
+            scene.ingress.answers(&asked, &told);
         }
         _ => assert_eq!(outcome.frame, syn.frame(), "{what}: untouched"),
     }
     if what != "hold" {
-        assert_eq!(scene.counters()["no_room"], 1, "{what}");
+        let refused = if what == "reject" { 2 } else { 1 };
+        assert_eq!(scene.counters()["no_room"], refused, "{what}");
     }
     // Those that were there carry on, and direct ones are nobody's to refuse.
     for port in 0..16 {
