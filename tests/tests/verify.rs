@@ -201,13 +201,14 @@ fn what_was_asked_for_is_compared() {
     verify(ns, &["--rule", "drop"]).done();
     verify(ns, &[]).done();
     // Somebody puts the table from before back. It is a whole one: who does not say what should be there cannot tell.
-    let [inner, outer] = ["map_rules_0", "map_rules"].map(|name| pin(ns, name));
+    detour::up(ns, DEVICE, &["--rule", "udp drop"]);
+    let [inner, outer] = ["map_rules_1", "map_rules"].map(|name| pin(ns, name));
     let update = ["map", "update", "pinned", &outer, "key", "0", "0", "0", "0", "value", "pinned", &inner];
     ns.run("bpftool", &update);
     verify(ns, &[]).done();
-    let run = verify(ns, &["--rule", "drop"]).ends(code::NO);
+    let run = verify(ns, &["--rule", "udp drop"]).ends(code::NO);
     assert!(run.stdout.contains("rules in force"), "{}", run.stdout);
-    verify(ns, &rules).done();
+    verify(ns, &["--rule", "drop"]).done();
 }
 
 #[test]
