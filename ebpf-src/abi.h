@@ -11,7 +11,7 @@
 
 #include "uapi.h"
 
-#define DETOUR_SCHEMA 3
+#define DETOUR_SCHEMA 4
 
 #define ABI_SIZE(type, bytes) _Static_assert(sizeof(type) == (bytes), #type " has changed its size")
 

@@ -11,9 +11,8 @@ enum event_kind {
 	EVENT_DENIED = 5,      /* a rule's drop or reject */
 	EVENT_FULL = 6,        /* no confirmed slot is free; once a tick and CPU */
 	EVENT_ASKED = 7,       /* something new was asked for that no rule translates */
-	EVENT_PACKET =
-		8,     /* struct event_packet: a packet, before and after translation, or as it was denied or passed */
-	EVENT_DNS = 9, /* struct event_packet: a datagram that leaves from port 53 */
+	EVENT_PACKET = 8,      /* struct event_packet: a packet, at one of enum packet_stage */
+	EVENT_DNS = 9,         /* struct event_packet: a datagram that leaves from port 53 */
 };
 
 /* What a reader wants. It writes it anew every few seconds: a reader that was killed costs nothing after that. */
@@ -62,9 +61,9 @@ enum packet_stage {
 	STAGE_IN_DONE = 1, /* translated, towards the server */
 	STAGE_OUT = 2,     /* as the server sent it */
 	STAGE_OUT_DONE = 3,
-	/* As it arrived, belonging to no flow: event.rule, event.verdict and event.reason say why. */
-	STAGE_DENIED =
-		4, /* dropped or rejected, by a rule, a limit, or for want of room; or a later fragment of such a one */
+	/* As it arrived, belonging to no flow: event.rule, event.verdict and event.reason say why (a rule, a limit, for
+	 * want of room). */
+	STAGE_DENIED = 4, /* dropped or rejected; or a later fragment of such a one */
 	STAGE_PASSED = 5, /* passed, as a monitor does, or where there is no room for it */
 };
 

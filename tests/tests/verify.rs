@@ -118,7 +118,7 @@ fn a_configuration_that_is_not_frozen_and_not_ours() {
         &[
             "map .rodata … btf_value_type_id",
             "map .rodata  is frozen … can be written",
-            "map .rodata  holds … cfg.schema is 0, not 3",
+            "map .rodata  holds … cfg.schema is 0, not 4",
             "program detour_in  uses the maps of this instance only … is none of them",
             "program detour_out  uses the maps of this instance only … is none of them",
         ],

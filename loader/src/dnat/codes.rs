@@ -131,7 +131,7 @@ enumerators! {
 }
 
 /// DETOUR_SCHEMA: a change of any size or meaning is a new one.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 /// RULE_NONE, in place of the index of a rule.
 pub const RULE_NONE: u16 = 0xffff;
 

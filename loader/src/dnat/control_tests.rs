@@ -52,7 +52,7 @@ fn settings_and_sizes_agree() {
     let control = control(&Options::default(), &rules("redirect"), &facts(&HOST)).unwrap();
     assert_eq!(
         control.settings.join(" "),
-        "cfg.schema=3 cfg.flags=196611 cfg.l2_len=14 cfg.hz=250 cfg.tick_shift=8 cfg.cpus=2 cfg.half_slots4=4096 \
+        "cfg.schema=4 cfg.flags=196611 cfg.l2_len=14 cfg.hz=250 cfg.tick_shift=8 cfg.cpus=2 cfg.half_slots4=4096 \
          cfg.confirmed_slots4=65536 cfg.half_slots6=1024 cfg.confirmed_slots6=22016 cfg.asked_rows=1024 cfg.tcp_established=7266 cfg.tcp_transitory=235 cfg.udp=293 \
          cfg.icmp=59 cfg.port_first=61000 cfg.port_count=4536 cfg.ip_frag=30 cfg.generic=586 \
          cfg.client_new=0 cfg.client_live=0"
