@@ -135,7 +135,7 @@ fn damaged_objects_are_refused_or_read_but_never_panic() {
     assert!(done >= rounds() * objects.len());
 }
 
-/// A section of zeros may claim 32 MiB of a map's value. Reading it costs nothing of that; only who sets a variable in it,
+/// A section of zeros may claim 2 GiB of a map's value. Reading it costs nothing of that; only who sets a variable in it,
 /// which the file alone cannot, pays for the value that goes to the kernel: once.
 #[test]
 fn a_large_bss_is_paid_for_by_who_sets_it() {

@@ -55,6 +55,20 @@ fn old_and_new_definitions_make_the_same_program() {
 }
 
 #[test]
+fn short_definitions_end_with_how_to_pin() {
+    let lab = quiet();
+    let ns = &lab.gateway;
+    for name in ["legacy_short", "legacy_short_no_btf"] {
+        let folder = format!("/sys/fs/bpf/{name}");
+        ns.run("mkdir", &["-m", "0700", &folder]);
+        let rest = ["--name", "it", "--legacy-maps", "--pin-dir", &folder];
+        detour::run(ns, &[&["load", &fixture(name), DEVICE][..], &rest].concat()).done();
+        assert_eq!(ns.run("ls", &[&folder]).trim(), "by_name");
+        detour::run(ns, &["unload", DEVICE, "it"]).done();
+    }
+}
+
+#[test]
 fn numbers_of_iproute2_lead_into_their_slots() {
     let lab = quiet();
     let ns = &lab.gateway;

@@ -41,6 +41,7 @@ const fn refused_by_kernel(name: &'static str, words: &'static [&'static str]) -
 
 const EXPECTED: &[Expected] = &[
     row("adapted", Loads, true, true),
+    row("addresses", Loads, true, true),
     bad("bad_maps_conflict", &["map bad, attribute key_size", "contradicts"]),
     bad("bad_maps_extern", &["map bad", "extern and defined nowhere"]),
     // The others load it and forget the value.
@@ -68,6 +69,8 @@ const EXPECTED: &[Expected] = &[
     bad("legacy", &["section maps", "--legacy-maps"]),
     bad("legacy_iproute2", &["section maps", "--legacy-maps"]),
     row("legacy_modern", Loads, true, true),
+    bad("legacy_short", &["section maps", "--legacy-maps"]),
+    bad("legacy_short_no_btf", &["section maps", "--legacy-maps"]),
     bad("link_a", &["other"]),
     bad("link_b", &["no tc program"]),
     row("map_kinds", Loads, false, false), // __ulong: libbpf 1.4

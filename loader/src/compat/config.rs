@@ -97,7 +97,7 @@ struct Shape {
 enum Sort {
     Bool,
     Tristate,
-    Char,
+    Char { signed: bool },
     Int { signed: bool },
     Text,
 }
@@ -110,7 +110,7 @@ impl Shape {
         let sort = match found.kind {
             Kind::Int => match found.int()? {
                 i if i.boolean => Sort::Bool,
-                _ if size == 1 => Sort::Char,
+                i if size == 1 => Sort::Char { signed: i.signed },
                 i => Sort::Int { signed: i.signed },
             },
             Kind::Enum | Kind::Enum64 if found.name() == "libbpf_tristate" && size == 4 => Sort::Tristate,
@@ -130,7 +130,7 @@ impl Shape {
             bytes.get(..self.size).map(<[u8]>::to_vec).ok_or("the variable is of no size for a number")
         };
         match (text, self.sort) {
-            ("y" | "n" | "m", Sort::Char) => Ok(text.as_bytes().to_vec()),
+            ("y" | "n" | "m", Sort::Char { .. }) => Ok(text.as_bytes().to_vec()),
             ("y" | "n", Sort::Bool) => little(u64::from(text == "y")),
             ("m", Sort::Bool) => {
                 Err("a module is neither true nor false; enum libbpf_tristate or char can say it")
@@ -157,10 +157,10 @@ impl Shape {
                 let bits = u32::try_from(self.size.saturating_mul(8)).unwrap_or(64);
                 let fits = match self.sort {
                     Sort::Bool => (0..=1).contains(&value),
-                    Sort::Int { signed: true } => {
+                    Sort::Int { signed: true } | Sort::Char { signed: true } => {
                         value >> bits.saturating_sub(1) == 0 || value >> bits.saturating_sub(1) == -1
                     }
-                    Sort::Int { signed: false } | Sort::Char => value >> bits == 0,
+                    Sort::Int { signed: false } | Sort::Char { signed: false } => value >> bits == 0,
                     _ => return Err("the variable cannot hold a number"),
                 };
                 if fits {

@@ -120,9 +120,12 @@ fn fill_program(
             Found::Type(id) if is_call => {
                 replace(&mut program.insns, at, Insn { imm: *id as i32, off: 0, ..insn })
             }
-            Found::Module(id, module) => {
+            Found::Module(id, module) if is_call => {
                 replace(&mut program.insns, at, Insn { imm: *id as i32, off: *module, ..insn });
             }
+            // The kernel would take the address only with the number of a descriptor, which no tag could be told of beforehand;
+            // and nobody can do with it but ask whether the function is there (bpf_ksym_exists()).
+            Found::Module(..) => load(&mut program.insns, at, insn.with_src(0), 1, 0),
             Found::Type(id) => load(&mut program.insns, at, insn.with_src(PSEUDO_BTF_ID), *id as i32, 0),
             Found::Address(address) => {
                 load(&mut program.insns, at, insn.with_src(0), *address as i32, (*address >> 32) as i32);

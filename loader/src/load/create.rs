@@ -64,8 +64,6 @@ const MAP_TYPE_LRU_HASH: u32 = 9;
 const MAP_TYPE_LRU_PERCPU_HASH: u32 = 10;
 const MAP_TYPE_RINGBUF: u32 = 27;
 const BPF_F_NO_COMMON_LRU: u32 = 1 << 1;
-/// Without it `bpf_map_attr_numa_node()` (include/linux/bpf.h) takes no notice of a node.
-pub(super) const BPF_F_NUMA_NODE: u32 = 1 << 2;
 const BTF_LOG: usize = 1 << 20;
 /// Memory that the kernel does not write costs none.
 const PROG_LOG: usize = 16 << 20;
@@ -168,22 +166,26 @@ fn map_create(steps: &mut Vec<Step>, object: &Object, map: &MapSpec, creation: &
         Some(first) => map_symbol(first),
         None => {
             let symbol = format!("{}.inner", map_symbol(map));
-            steps.push(map_call(inner, inner.max_entries, None, types).gives(&symbol).into());
+            steps.push(map_call(inner, entries(inner, machine), None, types).gives(&symbol).into());
             symbol
         }
     });
     let given = creation.sizes.iter().find(|(name, _)| *name == map.name).map(|(_, n)| *n);
-    let entries = match (given, map.map_type) {
-        (Some(n), _) => n,
-        (None, MAP_TYPE_RINGBUF) => ring_size(map.max_entries, machine.page_size),
-        // One buffer for each CPU: the object cannot know how many there are.
-        (None, MAP_TYPE_PERF_EVENT_ARRAY) if map.max_entries == 0 => machine.possible_cpus,
-        (None, MAP_TYPE_LRU_HASH | MAP_TYPE_LRU_PERCPU_HASH) if map.flags & BPF_F_NO_COMMON_LRU != 0 => {
+    let entries = given.unwrap_or_else(|| entries(map, machine));
+    steps.push(map_call(map, entries, inner, types).gives(map_symbol(map)).into());
+}
+
+/// `max_entries` as the kernel wants it, where the object cannot know what that is.
+pub(super) fn entries(map: &MapSpec, machine: &Machine) -> u32 {
+    match map.map_type {
+        MAP_TYPE_RINGBUF => ring_size(map.max_entries, machine.page_size),
+        // One buffer for each CPU.
+        MAP_TYPE_PERF_EVENT_ARRAY if map.max_entries == 0 => machine.possible_cpus,
+        MAP_TYPE_LRU_HASH | MAP_TYPE_LRU_PERCPU_HASH if map.flags & BPF_F_NO_COMMON_LRU != 0 => {
             lru_size(map.max_entries, machine.possible_cpus)
         }
-        (None, _) => map.max_entries,
-    };
-    steps.push(map_call(map, entries, inner, types).gives(map_symbol(map)).into());
+        _ => map.max_entries,
+    }
 }
 
 /// The map in the first static slot serves as the template when it has the template's shape and was made before.
@@ -204,9 +206,8 @@ fn map_call(map: &MapSpec, entries: u32, inner: Option<String>, types: Option<&s
         ("max_entries", Arg::Num(entries.into())),
         ("map_name", Arg::Text(map.kernel_name.clone())),
     ]);
-    let flags = map.numa_node.map_or(map.flags, |_| map.flags | BPF_F_NUMA_NODE);
-    if flags != 0 {
-        args.push(("map_flags", Arg::Num(flags.into())));
+    if map.flags != 0 {
+        args.push(("map_flags", Arg::Num(map.flags.into())));
     }
     args.extend(inner.map(|symbol| ("inner_map_fd", Arg::Fd(symbol))));
     args.extend(map.numa_node.map(|node| ("numa_node", Arg::Num(node.into()))));

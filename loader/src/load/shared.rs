@@ -2,8 +2,8 @@
 //! Maps pinned by name, and what lies at their paths, to steps that take over, make or replace them.
 //!
 //! Such a map outlives its instance and is shared with others: nothing of ours removes its pin.
-use crate::load::create::BPF_F_NUMA_NODE;
-use crate::load::gather::open_map;
+use crate::load::create::entries;
+use crate::load::gather::{machine, open_map};
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::step::{Arg, Bpf, Effect, Step};
 use crate::load::types::of_map;
@@ -113,12 +113,13 @@ pub(super) fn types(object: &Object, spec: &MapSpec, there: &Map) -> io::Result<
     let arguments = [("map_id", Value::Num(id.unwrap_or(0).into()))];
     let answer = detour_sys::call(&commands::MAP_GET_FD_BY_ID, &arguments).map_err(|(error, _)| error)?;
     let there = shape(answer.fd.ok_or(io::ErrorKind::InvalidData)?.as_fd())?;
+    let machine = machine().map_err(|refusal| io::Error::other(refusal.to_string()))?;
     let ours = [
         ("map_type", inner.map_type),
         ("key_size", inner.key_size),
         ("value_size", inner.value_size),
-        ("max_entries", inner.max_entries),
-        ("map_flags", inner.numa_node.map_or(inner.flags, |_| inner.flags | BPF_F_NUMA_NODE)),
+        ("max_entries", entries(inner, &machine)),
+        ("map_flags", inner.flags),
     ];
     for (name, ours) in ours {
         let theirs = there.number(name);

@@ -31,14 +31,24 @@ pub fn is_data(section: &Section<'_>) -> bool {
 }
 
 /// The map for one data section.
-pub fn spec(elf: &Elf<'_>, index: usize, btf: Option<&Btf>) -> Result<MapSpec, ObjectError> {
+pub fn spec(
+    elf: &Elf<'_>,
+    index: usize,
+    btf: Option<&Btf>,
+    warnings: &mut Vec<String>,
+) -> Result<MapSpec, ObjectError> {
     let section = elf.sections.get(index).ok_or(ObjectError::Elf("a data section is gone"))?;
     let fault = |what| ObjectError::Section { section: section.name.to_owned(), what };
-    if !section.relocations.is_empty() {
-        return Err(fault("holds addresses, which have no meaning in a map"));
+    if let Some(first) = section.relocations.first() {
+        warnings.push(format!(
+            "section {}: holds addresses, the first at {:#x} of {}: in a map they have no meaning, and programs find there what the file has",
+            section.name,
+            first.offset,
+            elf.symbol(first).map_or("?", |s| s.name)
+        ));
     }
     let value_size = u32::try_from(section.size).ok().filter(|size| *size <= MAX_SIZE);
-    let value_size = value_size.ok_or_else(|| fault("is larger than 32 MiB"))?;
+    let value_size = value_size.ok_or_else(|| fault("is larger than any map's value: 2 GiB"))?;
     let read_only = section.name.starts_with(".rodata");
     let datasec =
         btf.and_then(|btf| btf.find(Kind::Datasec, section.name)).filter(|t| t.size() == value_size);
@@ -79,5 +89,5 @@ pub fn variables(maps: &[MapSpec], btf: &Btf) -> Vec<Variable> {
 
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_F_RDONLY_PROG: u32 = 1 << 7;
-/// Only `.bss` can claim more than the file holds.
-const MAX_SIZE: u32 = 32 << 20;
+/// `array_map_alloc_check()` (kernel/bpf/arraymap.c). Only `.bss` can claim more than the file holds.
+const MAX_SIZE: u32 = i32::MAX as u32;

@@ -38,6 +38,10 @@ impl<'a> Functions<'a> {
                 name: symbol.name.to_owned(),
                 what,
             };
+            // Nothing was left of a body that can never run to its end; who refers to it is refused.
+            if symbol.size == 0 && (symbol.local || program_kind(section.name).0 != ProgramKind::SchedCls) {
+                continue;
+            }
             let end = symbol.value.checked_add(symbol.size).filter(|end| *end <= section.size);
             let end = end.ok_or_else(|| fault("the function reaches beyond its section"))?;
             if symbol.value % 8 != 0 || end % 8 != 0 || symbol.size == 0 {

@@ -2,17 +2,19 @@
 //! Map definitions of the old forms, structs of numbers in sections `maps` and `maps/…`, to map shapes.
 //!
 //! There are two: libbpf's `struct bpf_map_def` {type, key_size, value_size, max_entries, map_flags} and iproute2's `struct
-//! bpf_elf_map` {…, id, pinning, inner_id, inner_idx}. Only the size tells them apart, so other sizes are refused.
+//! bpf_elf_map` {…, id, pinning, inner_id, inner_idx}, which aya and old iproute2 end after `pinning`. Their sizes tell them
+//! apart, except from the one in the kernel's samples {…, inner_map_idx, numa_node}; other sizes are refused.
 
 use std::collections::BTreeMap;
 
 use super::btf::Btf;
+use super::btf_type::Kind;
 use super::elf::{Elf, Place, Section, Symbol, SymbolKind};
 use super::error::ObjectError;
 use super::functions::Functions;
 use super::maps::{self, Definition, ARRAY_OF_MAPS, HASH_OF_MAPS, PROG_ARRAY};
 use super::words::words;
-use super::Slot;
+use super::{MapSpec, Slot};
 
 /// What only iproute2's form says of a map.
 #[derive(Clone, Copy, Default)]
@@ -80,10 +82,28 @@ fn definition(
     [spec.map_type, spec.key_size, spec.value_size, spec.max_entries] =
         words(bytes).ok_or_else(|| fault("", "is shorter than any definition"))?;
     let rest = bytes.get(16..).unwrap_or_default();
-    match (rest.len(), words(rest), words(rest)) {
-        (0, _, _) => {}
-        (4, ..) => [spec.flags] = words(rest).unwrap_or_default(),
-        (20, Some([flags, id, pinning, inner_id, inner_idx]), _) => {
+    match rest.len() {
+        0 => {}
+        4 => [spec.flags] = words(rest).unwrap_or_default(),
+        8 | 12 if rest.iter().skip(4).all(|byte| *byte == 0) => {
+            [spec.flags] = words(rest).unwrap_or_default();
+        }
+        12 => {
+            let [flags, id, pinning] = words(rest).unwrap_or_default();
+            spec.flags = flags;
+            if !ends_with_pinning(btf, &spec) {
+                return Err(fault("", "has a tail that differs between loaders"));
+            }
+            ids.id = id;
+            spec.pinning = match pinning {
+                PIN_NONE => 0,
+                // aya's "by name" and iproute2's PIN_OBJECT_NS are one number.
+                PIN_OBJECT_NS | PIN_GLOBAL_NS => 1,
+                _ => return Err(fault("pinning", FOREIGN_PIN)),
+            };
+        }
+        20 => {
+            let [flags, id, pinning, inner_id, inner_idx] = words(rest).unwrap_or_default();
             (spec.flags, ids) = (flags, Ids { id, inner_id, inner_idx });
             spec.pinning = match pinning {
                 PIN_NONE => 0,
@@ -92,12 +112,9 @@ fn definition(
                     warnings.push(format!("map {}: PIN_OBJECT_NS: shared inside the instance", spec.name));
                     0
                 }
-                _ => return Err(fault("pinning", "is a number that only /etc/iproute2 explains")),
+                _ => return Err(fault("pinning", FOREIGN_PIN)),
             };
         }
-        // The kernel's samples had two fields more, old versions of iproute2 two others.
-        (8 | 12, _, Some([flags, 0])) if rest.iter().skip(8).all(|byte| *byte == 0) => spec.flags = flags,
-        (8 | 12, ..) => return Err(fault("", "has a tail that differs between loaders")),
         _ => return Err(fault("", "is of a size that no known definition has")),
     }
     if let Some(btf) = btf {
@@ -105,6 +122,22 @@ fn definition(
     }
     maps::withhold_types(&mut spec);
     Ok((Definition { spec, section: index, offset: symbol.value, end, slots: None }, ids))
+}
+
+/// Whether a definition of 28 bytes ends with `id` and `pinning`: as its type says, and else where `inner_map_idx` and
+/// `numa_node` would mean nothing.
+fn ends_with_pinning(btf: Option<&Btf>, spec: &MapSpec) -> bool {
+    let last = btf.and_then(|btf| {
+        let var = btf.types().find(|t| t.kind == Kind::Var && t.name() == spec.name)?;
+        btf.strip(var.type_id())?.members().last()
+    });
+    match last.map(|member| member.name) {
+        Some("pinning") => true,
+        Some("numa_node") => false,
+        _ => {
+            !matches!(spec.map_type, ARRAY_OF_MAPS | HASH_OF_MAPS) && spec.flags & maps::BPF_F_NUMA_NODE == 0
+        }
+    }
 }
 
 /// `BPF_ANNOTATE_KV_PAIR(name, K, V)` declared a `struct ____btf_map_name { K key; V value; }`.
@@ -188,6 +221,7 @@ fn number(text: &str) -> Option<u32> {
     u32::from_str_radix(digits, radix).ok().filter(|_| digits.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
+const FOREIGN_PIN: &str = "is a number that only /etc/iproute2 explains";
 // include/bpf_elf.h of iproute2.
 const PIN_NONE: u32 = 0;
 const PIN_OBJECT_NS: u32 = 1;
@@ -215,9 +249,12 @@ mod tests {
         assert_eq!(map(&[1, 4, 8, 16, 1]).map(shape), Ok((1, 4, 8, 16, 1, 0)));
         assert_eq!(map(&[1, 4, 8, 16, 1, 0, 0]).map(shape), Ok((1, 4, 8, 16, 1, 0)));
         assert_eq!(map(&[1, 4, 8, 16, 1, 7, 2, 0, 0]).map(shape), Ok((1, 4, 8, 16, 1, 1)));
+        assert_eq!(map(&[1, 4, 8, 16, 0, 0, 1]).map(shape), Ok((1, 4, 8, 16, 0, 1)));
         for (numbers, words) in [
             (&[1, 4, 8][..], "shorter than any"),
-            (&[1, 4, 8, 16, 1, 0, 3], "differs between loaders"),
+            (&[1, 4, 8, 16, 1, 0, 3], "map m, attribute pinning"),
+            (&[1, 4, 8, 16, 4, 0, 1], "differs between loaders"),
+            (&[12, 4, 4, 16, 0, 1, 0], "differs between loaders"),
             (&[1, 4, 8, 16, 1, 0, 0, 0], "no known definition"),
             (&[1, 4, 8, 16, 1, 0, 5, 0, 0], "map m, attribute pinning"),
             (&[12, 4, 4, 16, 0, 0, 0, 9, 0], "map m, attribute inner_id: names no map"),

@@ -4,7 +4,7 @@
 use super::elf::Elf;
 use super::error::ObjectError;
 
-/// The text up to its first NUL; empty without the section: nothing is assumed.
+/// The text up to its first NUL or the section's end; empty without the section: nothing is assumed.
 pub fn license(elf: &Elf<'_>, warnings: &mut Vec<String>) -> Result<String, ObjectError> {
     let Some((_, section)) = elf.section("license") else {
         warnings.push(
@@ -13,9 +13,8 @@ pub fn license(elf: &Elf<'_>, warnings: &mut Vec<String>) -> Result<String, Obje
         return Ok(String::new());
     };
     let fault = |what| ObjectError::Section { section: "license".to_owned(), what };
-    let end = section.data.iter().position(|b| *b == 0).ok_or_else(|| fault("does not end with NUL"))?;
-    let text = section.data.get(..end).and_then(|text| std::str::from_utf8(text).ok());
-    let text = text.ok_or_else(|| fault("is not text"))?;
+    let text = section.data.split(|b| *b == 0).next().unwrap_or_default();
+    let text = std::str::from_utf8(text).map_err(|_| fault("is not text"))?;
     if !KNOWN.contains(&text) {
         warnings.push(format!(
             "license \"{text}\": the kernel counts it as not GPL; it knows: {}",

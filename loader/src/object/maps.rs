@@ -121,6 +121,11 @@ impl<'a> Reader<'a> {
             return Err(self.fault("type", "is missing"));
         }
         self.check_values()?;
+        // aya says what a ring's records are; the kernel knows neither keys nor values in it.
+        if self.spec.map_type == RINGBUF {
+            (self.spec.key_size, self.spec.value_size) = (0, 0);
+            (self.spec.key_type_id, self.spec.value_type_id) = (0, 0);
+        }
         withhold_types(&mut self.spec);
         Ok(())
     }
@@ -254,8 +259,15 @@ pub fn withhold_types(spec: &mut MapSpec) {
     }
 }
 
-/// What of a map's flags no kernel takes.
+/// What of a map's flags no kernel takes, or takes notice of.
 pub fn notice_flags(spec: &MapSpec, warnings: &mut Vec<String>) {
+    // bpf_map_attr_numa_node() (include/linux/bpf.h)
+    if spec.numa_node.is_some() && spec.flags & BPF_F_NUMA_NODE == 0 {
+        warnings.push(format!(
+            "map {}: the kernel takes no notice of numa_node without __uint(map_flags, BPF_F_NUMA_NODE)",
+            spec.name
+        ));
+    }
     if spec.map_type == LPM_TRIE && spec.flags & BPF_F_NO_PREALLOC == 0 {
         warnings.push(format!(
             "map {}: the kernel refuses an LPM trie without __uint(map_flags, BPF_F_NO_PREALLOC)",
@@ -293,8 +305,10 @@ pub const PROG_ARRAY: u32 = 3;
 const LPM_TRIE: u32 = 11;
 pub const ARRAY_OF_MAPS: u32 = 12;
 pub const HASH_OF_MAPS: u32 = 13;
+const RINGBUF: u32 = 27;
 const BLOOM_FILTER: u32 = 30;
 const BPF_F_NO_PREALLOC: u32 = 1;
+pub const BPF_F_NUMA_NODE: u32 = 1 << 2;
 /// PERF_EVENT_ARRAY, STACK_TRACE, CGROUP_ARRAY, the maps of maps, DEVMAP, SOCKMAP, CPUMAP, XSKMAP, SOCKHASH, QUEUE,
 /// STACK, DEVMAP_HASH, ARENA.
 const WITHOUT_TYPES: [u32; 14] = [4, 7, 8, ARRAY_OF_MAPS, HASH_OF_MAPS, 14, 15, 16, 17, 18, 22, 23, 25, 33];

@@ -39,7 +39,7 @@ pub fn parse(bytes: &[u8], old_maps: OldMaps) -> Result<Object, ObjectError> {
     let catchers = btf.as_ref().map_or(Ok(BTreeMap::new()), |btf| functions.catchers(btf))?;
     let linked = Parts { elf: &elf, functions: &functions, bodies, ext, catchers, tails }.link()?;
 
-    let sections = add_data(&elf, btf.as_ref(), &linked, &mut maps)?;
+    let sections = add_data(&elf, btf.as_ref(), &linked, &mut maps, &mut warnings)?;
     let programs: Vec<Program> = linked.into_iter().map(|l| refer(l, &sections)).collect();
     check_names(&programs, &maps, &mut warnings)?;
     maps.iter().for_each(|map| maps::notice_flags(map, &mut warnings));
@@ -79,6 +79,7 @@ fn add_data(
     btf: Option<&Btf>,
     linked: &[Linked],
     maps: &mut Vec<MapSpec>,
+    warnings: &mut Vec<String>,
 ) -> Result<BTreeMap<usize, usize>, ObjectError> {
     let targets = linked.iter().flat_map(|l| &l.loads).map(|(_, target)| target);
     let section = |target: &Target| match target {
@@ -89,7 +90,7 @@ fn add_data(
     let mut sections = BTreeMap::new();
     for section in used {
         sections.insert(section, maps.len());
-        maps.push(data::spec(elf, section, btf)?);
+        maps.push(data::spec(elf, section, btf, warnings)?);
     }
     Ok(sections)
 }

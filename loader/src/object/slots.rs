@@ -54,6 +54,9 @@ fn place<'a>(
     if from & 7 != 0 {
         return Err("lies between two slots");
     }
+    if definition.spec.key_size != 4 {
+        return Err("is in a slot with a number, of which the key is: it has 4 bytes");
+    }
     if definition.spec.inner.is_some() != matches!(slot, Slot::Map(_)) {
         return Err("does not suit this type of map");
     }

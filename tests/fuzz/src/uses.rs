@@ -23,7 +23,7 @@ pub fn object(bytes: &[u8], listed: bool) {
         assert!(image.len() <= bytes.len() * 2 + 4096, "the types grew");
         types(found, 32);
     }
-    // Who sets a variable of .bss by name asks for as many zeros as the section claims to have, up to 32 MiB.
+    // Who sets a variable of .bss by name asks for as many zeros as the section claims to have, up to 2 GiB.
     let held = |v: &Variable| object.maps[v.map].value_size as usize <= bytes.len();
     let variables: Vec<Variable> = object.variables.iter().filter(|v| held(v)).cloned().collect();
     for variable in variables {
