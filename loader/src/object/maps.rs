@@ -122,7 +122,7 @@ impl<'a> Reader<'a> {
         }
         self.check_values()?;
         // aya says what a ring's records are; the kernel knows neither keys nor values in it.
-        if self.spec.map_type == RINGBUF {
+        if self.spec.map_type == RINGBUF && (self.spec.key_size, self.spec.value_size) != (0, 0) {
             (self.spec.key_size, self.spec.value_size) = (0, 0);
             (self.spec.key_type_id, self.spec.value_type_id) = (0, 0);
         }

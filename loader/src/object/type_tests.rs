@@ -29,6 +29,14 @@ fn a_definition_is_its_type() {
 }
 
 #[test]
+fn a_ring_has_neither_keys_nor_values() {
+    let ring = map(|t| vec![("type", t.uint(27)), ("value", t.pointer(2)), ("max_entries", t.uint(4096))]);
+    let ring = ring.unwrap();
+    assert_eq!((ring.key_size, ring.value_size, ring.value_type_id), (0, 0, 0));
+    assert_eq!(ring.max_entries, 4096);
+}
+
+#[test]
 fn what_a_definition_must_not_say_is_refused_by_name() {
     let refuse =
         |more: fn(&mut Types) -> Members| map(|t| [vec![("type", t.uint(1))], more(t)].concat()).unwrap_err();
