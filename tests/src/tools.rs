@@ -3,6 +3,7 @@
 use crate::netns::Netns;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The two hooks, by tc's names.
 pub const HOOKS: [&str; 2] = ["ingress", "egress"];
@@ -102,4 +103,14 @@ pub fn foreign_filter(ns: &Netns, device: &str, hook: &str, prio: u32) {
     let (prio, code) = (prio.to_string(), "1,6 0 0 4294967295");
     let rest = ["protocol", "all", "bpf", "da", "bytecode", code];
     ns.run("tc", &[&["filter", "add", "dev", device, hook, "prio", &prio][..], &rest].concat());
+}
+
+/// The fields of each packet in a capture, a line each.
+pub fn tshark(path: &str, fields: &[&str]) -> String {
+    let mut tshark = Command::new("tshark");
+    tshark.args(["-r", path, "-T", "fields", "-E", "separator=|", "-o", "ip.check_checksum:TRUE"]);
+    tshark.args(fields.iter().flat_map(|field| ["-e", field]));
+    let output = tshark.output().expect("tshark, of the Debian package of that name");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }

@@ -91,6 +91,52 @@ fn bars_pictures_and_csv_hold_the_same_numbers() {
     }
 }
 
+/// Standard output is one thing: the others are refused by name, on whichever side of the command `-j` stands.
+#[test]
+fn two_forms_for_one_output_are_refused() {
+    let lab = sent();
+    let (ns, device) = (&lab.gateway, lab.device.as_str());
+    let both = [
+        (&["asked", device, "-j", "--csv"][..], ["-j", "--csv"]),
+        (&["-j", "asked", device, "--csv"], ["-j", "--csv"]),
+        (&["asked", device, "-p", "--chart"], ["-j", "--chart"]),
+        (&["asked", device, "--csv", "--chart"], ["--csv", "--chart"]),
+        (&["asked", device, "--svg", "-", "--csv"], ["--csv", "--svg -"]),
+        (&["asked", device, "--svg", "-", "-j"], ["-j", "--svg -"]),
+    ];
+    for (line, names) in both {
+        detour::run(ns, line).refused(code::USAGE, &names);
+    }
+    let picture = detour::run(ns, &["asked", device, "--svg", "-", "--by", "port"]).done().stdout;
+    let scratch = Scratch::new();
+    let path = scratch.path("asked.svg").display().to_string();
+    // A file goes with each.
+    let csv = detour::run(ns, &["asked", device, "--csv", "--svg", &path, "--by", "port"]).done().stdout;
+    assert_eq!((picture, &csv[..4]), (std::fs::read_to_string(path).unwrap(), "what"));
+}
+
+/// A file of names is read or refused, with the place of what is none.
+#[test]
+fn a_file_of_names_is_read_as_a_whole() {
+    let lab = sent();
+    let (ns, device, scratch) = (&lab.gateway, lab.device.as_str(), Scratch::new());
+    let good = "# of this machine\n\n127.0.0.1 localhost # itself\nfe80::1%lo0 localhost\n198.51.100.2 two.example two\n";
+    let names = scratch.write("hosts", good);
+    let rows = detour::json(ns, &["asked", device, "--names", &names, "--top", "1"]);
+    assert_eq!(rows["rows"][0]["name"], "two.example");
+    for (bad, why) in
+        [("two.example 198.51.100.2", "'two.example' is no address"), ("198.51.100.2", "has no name")]
+    {
+        let names = scratch.write("hosts", format!("{good}{bad}\n"));
+        let listen = ["events", device, "--count", "1", "--names", &names];
+        for line in
+            [&["asked", device, "--names", &names][..], &["flows", device, "--names", &names], &listen]
+        {
+            detour::run(ns, line).refused(code::USAGE, &["hosts: line 6: ", why]);
+        }
+    }
+}
+
 /// The mark of a row is the tick it holds for, and for no other row a tick that a CPU might have.
 #[test]
 fn a_row_is_settled_in_its_tick_or_never() {

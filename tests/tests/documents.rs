@@ -4,7 +4,7 @@
 //! `BLESS=1 cargo test -p e2e --test documents` writes that page anew. A member that is gone, or of another kind, is a
 //! change of meaning and needs another number behind the slash.
 use e2e::commands::{self, Files, COMMANDS};
-use e2e::lab::{Lab, GATEWAY};
+use e2e::lab::{self, Lab, GATEWAY};
 use e2e::listen::Events;
 use e2e::netns::Netns;
 use e2e::serve::Server;
@@ -149,6 +149,24 @@ fn others(lab: &Lab, files: &Files, seen: &mut Seen) {
     }
     talk::curl(&lab.client, "http://192.0.2.1/");
     let lines = events.end();
+    // Rows with names, and packets without a row: the client may own one only.
+    let names = scratch.write("hosts", "192.0.2.1 web.example\n");
+    detour::up(ns, commands::DEVICE, &["--fresh", "--rule", "udp drop", "--asked-max", "16"]);
+    (1..=3).for_each(|port| assert_eq!(socket.send_to(b"x", ("192.0.2.1", port)).unwrap(), 1));
+    // Nor is there room for more than three clients.
+    for host in 60..64 {
+        lab::ip(&lab.client, &format!("address add 192.168.178.{host}/24 dev eth0"));
+        let socket = lab
+            .client
+            .within(|| std::net::UdpSocket::bind((std::net::Ipv4Addr::new(192, 168, 178, host), 0)).unwrap());
+        assert_eq!(socket.send_to(b"x", "192.0.2.1:1").unwrap(), 1);
+    }
+    let asked = detour::json(ns, &["asked", commands::DEVICE, "--names", &names]);
+    assert_eq!(
+        (&asked["rows"][0]["name"], &asked["others"][0]["packets"]),
+        (&"web.example".into(), &2.into())
+    );
+    note(&asked, "", "", seen);
     let told: BTreeSet<&str> = lines.iter().filter_map(|line| line["event"].as_str()).collect();
     assert_eq!(told, ["asked", "closed", "confirmed", "denied", "dns", "new", "packet"].into());
     lines.iter().for_each(|line| note(line, "", "", seen));

@@ -128,7 +128,7 @@ complete -c detour -n "__fish_detour_using_subcommand asked" -l since -d 'Only w
 complete -c detour -n "__fish_detour_using_subcommand asked" -l by -d 'Add up by client, port or destination' -r -f -a "client\t''
 port\t''
 dest\t''"
-complete -c detour -n "__fish_detour_using_subcommand asked" -l svg -d 'Write the bars as a picture' -r -F
+complete -c detour -n "__fish_detour_using_subcommand asked" -l svg -d 'Write the bars as a picture; - is stdout' -r -F
 complete -c detour -n "__fish_detour_using_subcommand asked" -l names -d 'Show the names of FILE too, in hosts format, as \'run --names\' keeps it' -r -F
 complete -c detour -n "__fish_detour_using_subcommand asked" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand asked" -l color -d 'Colours' -r -f -a "auto\t''
@@ -261,7 +261,7 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l flush -d 'Then end the flows that MATCH chooses, as \'flush\' does; \'\' chooses all' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l facts -d 'Facts of another machine, as \'plan … --save-facts\' wrote them, or of none at all' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l save-facts -d 'Write the facts to a file' -r -F
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l pcap -d 'Write the netlink messages to a file that Wireshark opens' -r -F
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l pcap -d 'Write the netlink messages to a file that Wireshark opens; - is stdout, in place of the plan' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l against -d 'Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l color -d 'Colours' -r -f -a "auto\t''
@@ -284,7 +284,7 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -s h -l help -d 'Print help'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -l facts -d 'Facts of another machine, as \'plan … --save-facts\' wrote them, or of none at all' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -l save-facts -d 'Write the facts to a file' -r -F
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -l pcap -d 'Write the netlink messages to a file that Wireshark opens' -r -F
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -l pcap -d 'Write the netlink messages to a file that Wireshark opens; - is stdout, in place of the plan' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -l against -d 'Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from down" -l color -d 'Colours' -r -f -a "auto\t''
@@ -322,7 +322,7 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l btf -d 'Types of the kernel, if not those of /sys/kernel/btf/vmlinux' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l facts -d 'Facts of another machine, as \'plan … --save-facts\' wrote them, or of none at all' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l save-facts -d 'Write the facts to a file' -r -F
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l pcap -d 'Write the netlink messages to a file that Wireshark opens' -r -F
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l pcap -d 'Write the netlink messages to a file that Wireshark opens; - is stdout, in place of the plan' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l against -d 'Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l color -d 'Colours' -r -f -a "auto\t''
@@ -348,7 +348,7 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -s h -l help -d 'Print help'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -l facts -d 'Facts of another machine, as \'plan … --save-facts\' wrote them, or of none at all' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -l save-facts -d 'Write the facts to a file' -r -F
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -l pcap -d 'Write the netlink messages to a file that Wireshark opens' -r -F
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -l pcap -d 'Write the netlink messages to a file that Wireshark opens; - is stdout, in place of the plan' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -l against -d 'Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from unload" -l color -d 'Colours' -r -f -a "auto\t''
@@ -375,7 +375,7 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from map" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l facts -d 'Facts of another machine, as \'plan … --save-facts\' wrote them, or of none at all' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l save-facts -d 'Write the facts to a file' -r -F
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l pcap -d 'Write the netlink messages to a file that Wireshark opens' -r -F
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l pcap -d 'Write the netlink messages to a file that Wireshark opens; - is stdout, in place of the plan' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l against -d 'Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l color -d 'Colours' -r -f -a "auto\t''
@@ -582,7 +582,7 @@ complete -c detour -n "__fish_detour_using_subcommand run" -l monitor -d 'Transl
 complete -c detour -n "__fish_detour_using_subcommand run" -l pickup -d 'Open flows for TCP packets in mid-stream (the default where the device does not forward)'
 complete -c detour -n "__fish_detour_using_subcommand run" -l no-pickup -d 'Never do that'
 complete -c detour -n "__fish_detour_using_subcommand run" -l no-pin -d 'Pin nothing: where there can be no BPF file system. Looking at it takes CAP_SYS_ADMIN'
-complete -c detour -n "__fish_detour_using_subcommand run" -l down-on-exit -d 'Detach and unpin at the end'
+complete -c detour -n "__fish_detour_using_subcommand run" -l down-on-exit -d 'Detach and unpin at the end; not what others have put in their place'
 complete -c detour -n "__fish_detour_using_subcommand run" -l no-confine -d 'Keep capabilities and system calls: it can then load again when the device comes back'
 complete -c detour -n "__fish_detour_using_subcommand run" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
 complete -c detour -n "__fish_detour_using_subcommand run" -s p -l pretty -d 'Indented JSON'
@@ -620,7 +620,7 @@ packet\t''
 dns\t''"
 complete -c detour -n "__fish_detour_using_subcommand events" -l count -d 'End after N of them' -r
 complete -c detour -n "__fish_detour_using_subcommand events" -l names -d 'Show the names of FILE too, in hosts format, as \'run --names\' keeps it' -r -F
-complete -c detour -n "__fish_detour_using_subcommand events" -l pcap -d 'Write translated packets as pcapng, before and after, and denied ones, each with its flow and rule' -r -F
+complete -c detour -n "__fish_detour_using_subcommand events" -l pcap -d 'Write packets as pcapng, each with its flow and rule: translated, before and after, denied, or seen by a monitor; - is stdout, and nothing else goes there' -r -F
 complete -c detour -n "__fish_detour_using_subcommand events" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand events" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''

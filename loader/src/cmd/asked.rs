@@ -3,7 +3,7 @@
 use crate::cmd::Answer;
 use crate::dnat::asked::{Asked, Others};
 use crate::dnat::ranking::{self, By, Choice, Sort, Sum};
-use crate::load::refusal::Refusal;
+use crate::load::refusal::{Refusal, Stage};
 use crate::ui::chart;
 use crate::ui::paper::Paper;
 use crate::ui::{self, sums};
@@ -28,6 +28,14 @@ pub struct All {
 /// The answer that was wanted.
 pub fn answer(all: All, args: &ArgMatches, paper: &Paper) -> Result<Answer, Refusal> {
     let word = |name: &str| args.get_one::<String>(name).map(String::as_str);
+    let (json, csv, chart) = (is_json(args), args.get_flag("csv"), args.get_flag("chart"));
+    let to_stdout = word("svg") == Some("-");
+    let printed = [(json, "-j"), (csv, "--csv"), (chart, "--chart"), (to_stdout, "'--svg -'")];
+    let printed: Vec<&str> = printed.into_iter().filter(|(is, _)| *is).map(|(_, name)| name).collect();
+    if let [first, second, ..] = printed[..] {
+        let what = format!("{first} and {second} both say what standard output is");
+        return Err(Refusal::new(Stage::Usage, what, "choose one; '--svg FILE' goes with each"));
+    }
     let sort = match word("sort") {
         Some("bytes") => Sort::Bytes,
         Some("first") => Sort::First,
@@ -47,21 +55,26 @@ pub fn answer(all: All, args: &ArgMatches, paper: &Paper) -> Result<Answer, Refu
         None => Shown::rows(&all, &choice, paper),
         Some(by) => Shown::sums(&all, by, &choice, paper),
     };
-    if let Some(path) = word("svg") {
-        let title = format!("What was asked for on {}, packets", all.device);
+    let title = format!("What was asked for on {}, packets", all.device);
+    if let Some(path) = word("svg").filter(|_| !to_stdout) {
         std::fs::write(path, chart::svg(&title, &shown.bars)).map_err(|e| Refusal::unwritable(path, &e))?;
     }
     let more = |left: usize| match left {
         0 => String::new(),
         left => format!("and {left} more\n"),
     };
-    let text = match (args.get_flag("csv"), args.get_flag("chart"), word("svg")) {
+    let text = match (csv, chart, word("svg")) {
+        (_, _, Some("-")) => chart::svg(&title, &shown.bars),
         (true, ..) => shown.csv,
         (_, true, _) => chart::text(&shown.bars, paper) + &more(shown.left),
         (_, _, Some(_)) => String::new(),
         _ => shown.table + &more(shown.left),
     };
     Ok(Answer::done(text, shown.json))
+}
+
+fn is_json(args: &ArgMatches) -> bool {
+    args.get_flag("json") || args.get_flag("pretty")
 }
 
 /// One choice in every form.

@@ -22,8 +22,16 @@ use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+/// The name of standard output, where a file may be named.
+pub const STDOUT: &str = "-";
+
 /// Listens; each line is written as it comes. The document at the end says how many there were and how many were lost.
 pub fn events(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
+    let to_stdout = args.get_one::<String>("pcap").is_some_and(|path| path == STDOUT);
+    if to_stdout && context.json {
+        let hint = "one of them to a file: '--pcap FILE'";
+        return Err(Refusal::new(Stage::Usage, "'--pcap -' and -j both write to standard output", hint));
+    }
     let mut known = names::read(args)?;
     let (device, look) = look::open(context, args)?;
     let mut listener = Listener::open(&look)?;
@@ -58,11 +66,11 @@ pub fn events(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusa
         for mut event in listener.heard() {
             names::event(&mut event, &mut known);
             if let (Some(capture), What::Packet) = (&mut capture, event.what) {
-                capture.add(&event)?;
+                open &= capture.add(&event)?;
             }
             if shown & event.what.bit() != 0 && count < most {
                 count = count.saturating_add(1);
-                open &= say(&line(context.json, &device, &event));
+                open &= to_stdout || say(&line(context.json, &device, &event));
             }
         }
         open &= !last && !gone;
@@ -83,6 +91,9 @@ pub fn events(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusa
     }
     let json = json!({"schema": "detour.events/1", "device": device, "events": count, "lost": lost,
         "dns_passed_over": untold, "gone": gone});
+    if to_stdout {
+        let _ = std::io::stderr().write_all(std::mem::take(&mut text).as_bytes());
+    }
     Ok(Answer { text, json, code: u8::from(gone) })
 }
 
@@ -125,17 +136,25 @@ impl Capture {
         let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
         let start = since_1970().saturating_sub(monotonic);
         let unwritable = |e: std::io::Error| Refusal::unwritable(path, &e);
-        let mut file = File::create(path).map_err(unwritable)?;
+        let mut file = match path {
+            STDOUT => std::io::stdout().as_fd().try_clone_to_owned().map(File::from),
+            path => File::create(path),
+        }
+        .map_err(unwritable)?;
         file.write_all(&head).map_err(unwritable)?;
         Ok(Capture { file, path: path.to_owned(), start })
     }
 
-    fn add(&mut self, event: &Event) -> Result<(), Refusal> {
-        let Some(frame) = &event.frame else { return Ok(()) };
+    /// False when nobody reads any more.
+    fn add(&mut self, event: &Event) -> Result<bool, Refusal> {
+        let Some(frame) = &event.frame else { return Ok(true) };
         let time = self.start.saturating_add(frame.time);
         let block =
             pcapng::packet(time, frame.length, &frame.bytes, frame.arrived(), &ui::events::comment(event));
         let failed = |e| Refusal { stage: Stage::Kernel, ..Refusal::unwritable(&self.path, &e) };
-        self.file.write_all(&block).map_err(failed)
+        match self.file.write_all(&block) {
+            Err(error) if self.path == STDOUT && error.kind() == ErrorKind::BrokenPipe => Ok(false),
+            written => written.map(|()| true).map_err(failed),
+        }
     }
 }

@@ -137,7 +137,8 @@ fn same_cgroup(
 
 /// Options are frozen into programs, and most of them size maps. Whoever leaves one out may have forgotten it.
 fn same_options(object: &Object, running: &Running, pickup: bool, facts: &Facts) -> Result<(), Refusal> {
-    let hint = "--fresh replaces the programs without a gap, with empty maps: flows in force end with it";
+    let hint = "the options that it was started with go on; 'up --fresh' replaces the programs without a gap, with empty maps: flows \
+        in force end with it";
     let (Some(wanted), Some(is)) = (configured(object), cfg(object, &running.rodata)) else {
         return Err(refuse(facts, "a configuration that cannot be read", hint));
     };

@@ -20,7 +20,11 @@ const EVERY: Duration = Duration::from_secs(1);
 pub fn read(args: &ArgMatches) -> Result<Names, Refusal> {
     let mut names = Names::default();
     if let Some(path) = args.get_one::<String>("names") {
-        names.read(&text(path).map_err(|e| Refusal::unreadable(path, &e))?);
+        let text = text(path).map_err(|e| Refusal::unreadable(path, &e))?;
+        names.read(&text).map_err(|fault| {
+            let hint = "a hosts file has an address and its names on each line, and comments behind #";
+            Refusal::new(Stage::Usage, format!("{}: {fault}", path.escape_debug()), hint)
+        })?;
     }
     Ok(names)
 }
@@ -70,8 +74,8 @@ impl Kept {
         if let Some(path) = &path {
             match text(path) {
                 Ok(text) => {
-                    names.read(&text);
-                    if names.hosts() != text {
+                    // What it does not understand it did not write either.
+                    if names.read(&text).is_err() || names.hosts() != text {
                         let what = format!(
                             "{} is not a file that 'run' wrote; it would be replaced",
                             path.escape_debug()

@@ -15,6 +15,7 @@ use crate::load::transcript::{self, Detail};
 use crate::load::{facts_json, packets, plan_json, strace_form};
 use clap::ArgMatches;
 use serde_json::{json, Value};
+use std::io::Write;
 
 /// A plan and what it was made of.
 #[derive(Debug)]
@@ -48,7 +49,18 @@ pub fn plan(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
     let planned = make(context, args)?;
     let (_, args) = innermost(args)?;
     if let Some(path) = args.get_one::<String>("pcap") {
-        save(path, &packets::write_netlink(&messages(&planned.plan)))?;
+        let pcap = packets::write_netlink(&messages(&planned.plan));
+        match path.as_str() {
+            "-" if context.json || args.contains_id("against") => {
+                let what = "'--pcap -' is in the way of what else standard output is for";
+                return Err(Refusal::new(Stage::Usage, what, "'--pcap FILE'"));
+            }
+            "-" => {
+                std::io::stdout().write_all(&pcap).map_err(|e| Refusal::unwritable(path, &e))?;
+                return Ok(Answer::done(String::new(), json!({})));
+            }
+            path => save(path, &pcap)?,
+        }
     }
     if let Some(path) = args.get_one::<String>("against") {
         let given = EITHER.text(path)?;

@@ -77,7 +77,11 @@ pub fn run(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> 
     let ending = service.serve(context, args, &signals, &changes);
     service.notify.say("STOPPING=1");
     service.hang_up(context)?;
-    let ending = ending?;
+    // What runs now was put there by others, or needs a load first: that is not for this process to take away.
+    let ending = ending.map_err(|refusal| match down {
+        true => refusal.and_hint(&format!("nothing was taken down: 'detour down {}' does", service.device)),
+        false => refusal,
+    })?;
     if down {
         let answer = up::down(context, args)?;
         service.log.line(INFO, answer.text.trim_end());

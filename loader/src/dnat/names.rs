@@ -2,7 +2,7 @@
 //! DNS answers that were seen, and hosts files -> the name by which a client knows an address; and a hosts file again.
 use super::events::Event;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// Names that are kept of all clients, and of one: then its oldest is forgotten.
 const MOST: usize = 4096;
@@ -70,14 +70,20 @@ impl Names {
         }
     }
 
-    /// Adds the lines of a hosts file (hosts(5)): an address, its name, others that are passed over. What is none is passed over,
-    /// too. Where the comment is `client ADDRESS`, the name is what that client looked up; any other comment is none of ours.
-    pub fn read(&mut self, hosts: &str) {
-        for line in hosts.lines() {
+    /// Adds the lines of a hosts file (hosts(5)): an address, its name, others that are passed over, as are link-local addresses
+    /// of one device (`fe80::1%eth0`). Anything else is refused, with its line. Where the comment is `client ADDRESS`, the name is what that client looked up; any other comment is none of ours.
+    pub fn read(&mut self, hosts: &str) -> Result<(), String> {
+        for (number, line) in (1_u32..).zip(hosts.lines()) {
             let (line, comment) = line.split_once('#').unwrap_or((line, ""));
             let mut words = line.split_whitespace();
-            let address = words.next().and_then(|word| word.parse::<IpAddr>().ok());
-            let (Some(address), Some(name)) = (address, words.next()) else { continue };
+            let Some(word) = words.next() else { continue };
+            if word.split_once('%').is_some_and(|(address, _)| address.parse::<Ipv6Addr>().is_ok()) {
+                continue;
+            }
+            let address = word.parse::<IpAddr>();
+            let address =
+                address.map_err(|_| format!("line {number}: '{}' is no address", word.escape_debug()))?;
+            let name = words.next().ok_or_else(|| format!("line {number}: {address} has no name"))?;
             let address = address.to_canonical();
             let client = comment.trim().strip_prefix(CLIENT);
             match client.and_then(|client| client.trim().parse::<IpAddr>().ok()) {
@@ -86,6 +92,7 @@ impl Names {
                 None => drop(self.everybody.entry(address).or_insert_with(|| name.to_owned())),
             }
         }
+        Ok(())
     }
 
     /// What was learnt, oldest first, as [`Names::read`] takes it.
@@ -138,11 +145,12 @@ mod tests {
     #[test]
     fn a_hosts_file_is_read_and_written() {
         let mut names = Names::default();
-        names.read(
+        let read = names.read(
             "127.0.0.1 localhost loopback\n\n# comment\n192.0.2.1\tweb.example www # the web server\n\
-             192.0.2.1 second.example\n2001:db8::1 six.example # client fd00::51\nfe80::1%eth0 scoped\n192.0.2.7\n\
+             192.0.2.1 second.example\n2001:db8::1 six.example # client fd00::51\nfe80::1%eth0 scoped\n\
              192.0.2.1 mine.example # client 10.0.0.1\n192.0.2.8 printer.example # client side\n",
         );
+        assert_eq!(read, Ok(()));
         let of = |client: &str, address: &str| names.of(client.parse().unwrap(), address.parse().unwrap());
         assert_eq!(
             (of("10.0.0.2", "192.0.2.1"), of("10.0.0.1", "192.0.2.1")),
@@ -160,7 +168,14 @@ mod tests {
             "2001:db8::1\tsix.example\t# client fd00::51\n192.0.2.1\tmine.example\t# client 10.0.0.1\n";
         assert_eq!(names.hosts(), expect);
         let mut again = Names::default();
-        again.read(expect);
+        again.read(expect).unwrap();
         assert_eq!(again.hosts(), expect);
+        for (line, fault) in [
+            ("192.0.2.7 # nobody", "line 2: 192.0.2.7 has no name"),
+            ("192.0.2.300 web", "line 2: '192.0.2.300' is no address"),
+            ("web 192.0.2.1", "line 2: 'web' is no address"),
+        ] {
+            assert_eq!(Names::default().read(&format!("# hosts\n{line}\n")), Err(fault.to_owned()));
+        }
     }
 }

@@ -54,6 +54,12 @@ impl Refusal {
         self
     }
 
+    /// With one more thing to do.
+    pub fn and_hint(mut self, more: &str) -> Refusal {
+        self.hint = if self.hint.is_empty() { more.to_owned() } else { format!("{}; {more}", self.hint) };
+        self
+    }
+
     /// `{"schema":"detour.error/1","code":4,"stage":"kernel","error":…,"hint":…,"details":…}`
     pub fn json(&self) -> serde_json::Value {
         let stage = match self.stage {

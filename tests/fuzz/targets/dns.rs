@@ -18,9 +18,10 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
                 names.learn(client, *address, &answer.name);
             }
         }
-        names.read(&String::from_utf8_lossy(bytes));
+        // A file is refused as a whole, and what was before its fault is there.
+        let _ = names.read(&String::from_utf8_lossy(bytes));
         let mut again = Names::default();
-        again.read(&names.hosts());
+        again.read(&names.hosts()).unwrap();
         assert_eq!(again.hosts(), names.hosts(), "what was written can be read");
     });
 });

@@ -24,6 +24,14 @@ pub(super) fn option(
     Arg::new(name).long(name).value_name(value).value_parser(parser.into()).value_hint(hint(value)).help(help)
 }
 
+/// A file that is written; where standard output is not meant, `-` is a mistake.
+pub(super) fn written(text: &str) -> Result<String, String> {
+    match text {
+        "-" => Err("standard output is not written to here; './-' is a file of that name".to_owned()),
+        path => Ok(path.to_owned()),
+    }
+}
+
 pub(super) fn dev() -> Arg {
     Arg::new("dev").value_name("DEV").required(true).help("The network device")
 }
@@ -114,7 +122,7 @@ pub(super) fn selection() -> Arg {
 /// A command that changes the kernel, which can be told to keep a record of that.
 pub(super) fn recorded(command: Command) -> Command {
     let help = "Write every step to FILE as it is made, a JSON object a line";
-    command.arg(option("transcript", "FILE", ValueParser::string(), help))
+    command.arg(option("transcript", "FILE", ValueParser::from(written), help))
 }
 
 #[cfg(feature = "audit")]

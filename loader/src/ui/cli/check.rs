@@ -17,13 +17,13 @@ pub(super) fn plan() -> Command {
             .arg(flag("bytes", "Show the bytes of every call and message"))
             .arg(flag("undo", "Show what undoes each step, and what follows a failure"))
             .arg(facts())
-            .arg(option("save-facts", "FILE", ValueParser::string(), "Write the facts to a file"))
+            .arg(option("save-facts", "FILE", ValueParser::from(super::args::written), "Write the facts to a file"))
             .arg(flag("strace", "As 'strace -X raw' shows the calls").conflicts_with_all(["bytes", "undo"]))
             .arg(option(
                 "pcap",
                 "FILE",
                 ValueParser::string(),
-                "Write the netlink messages to a file that Wireshark opens",
+                "Write the netlink messages to a file that Wireshark opens; - is stdout, in place of the plan",
             ))
             .arg(option(
                 "against",
@@ -72,7 +72,13 @@ pub(super) fn test() -> Command {
                 "Ethernet frames: a pcap file, or one as hex text; to 00:00:00:00:00:00 they are for us",
             ),
         )
-        .arg(Arg::new("out").long("out").value_name("FILE").help("Write the packets afterwards as pcap"))
+        .arg(
+            Arg::new("out")
+                .long("out")
+                .value_name("FILE")
+                .value_parser(super::args::written)
+                .help("Write the packets afterwards as pcap"),
+        )
         .arg(option("repeat", "N", value_parser!(u32).range(1..), "Run N times, and tell the mean duration"))
         .args(edits())
         .arg(sched_cls());

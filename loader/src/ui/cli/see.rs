@@ -39,7 +39,7 @@ fn ranked() -> [clap::Arg; 8] {
         ),
         option("by", "WHAT", words(&["client", "port", "dest"]), "Add up by client, port or destination"),
         flag("chart", "As bars").conflicts_with("csv"),
-        option("svg", "FILE", ValueParser::string(), "Write the bars as a picture"),
+        option("svg", "FILE", ValueParser::string(), "Write the bars as a picture; - is stdout"),
         flag("csv", "As comma-separated values"),
         names(),
     ]
@@ -91,7 +91,7 @@ pub(super) fn events() -> Command {
             "pcap",
             "FILE",
             ValueParser::string(),
-            "Write translated packets as pcapng, before and after, and denied ones, each with its flow and rule",
+            "Write packets as pcapng, each with its flow and rule: translated, before and after, denied, or seen by a monitor; - is stdout, and nothing else goes there",
         ))
 }
 
@@ -134,7 +134,7 @@ pub(super) fn metrics() -> Command {
         super::args::option(
             "file",
             "FILE",
-            clap::builder::ValueParser::string(),
+            clap::builder::ValueParser::from(super::args::written),
             "Replace this file as a whole, for the textfile collector of node_exporter",
         ),
     )
