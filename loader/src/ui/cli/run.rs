@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Running the DNAT: `up`, `flush`, `run`, `down`, `demo`.
-use super::args::{dev, flag, handle, mount, no_pin, option, prio, rules, written};
+use super::args::{dev, flag, handle, mount, no_pin, option, prio, rules};
 use super::limits::options;
 use clap::builder::ValueParser;
 use clap::{Arg, Command, ValueHint};
@@ -80,19 +80,19 @@ pub(super) fn run() -> Command {
         .arg(option(
             "metrics-file",
             "FILE",
-            ValueParser::from(written),
+            ValueParser::from(super::args::written),
             "Replace this file every 15 s, for Prometheus",
         ))
         .arg(option(
             "names",
             "FILE",
-            ValueParser::from(written),
+            ValueParser::from(super::args::written),
             "Keep here which names clients look up, in hosts format",
         ))
         .arg(option(
             "events",
             "FILE",
-            ValueParser::from(written),
+            ValueParser::from(super::args::written),
             "Append events to this file, not to stderr; SIGHUP opens it anew",
         ))
         .arg(flag("down-on-exit", "Detach and unpin at the end; not what others have put in their place"))
