@@ -2,7 +2,6 @@
 //! Man pages, completions and service files, judged by those who will read them: man, the shells, systemd.
 use e2e::tools;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Runs a program on a file of loader/assets; it has to succeed and have nothing to complain of.
@@ -102,66 +101,24 @@ fn the_tests_of_the_threat_model_exist() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
-/// Code lines of a file as scripts/audit-numbers counts them: neither empty, nor comment, nor test.
-fn lines(file: &Path) -> usize {
-    let text = std::fs::read_to_string(file).unwrap();
-    let code = text.split("\n#[cfg(test)]").next().unwrap_or_default();
-    let mut inside = false;
-    let counts = |line: &str| {
-        let line = line.trim();
-        let begins = line.starts_with("/*");
-        let comment = inside || begins || line.starts_with("//");
-        inside = (inside || begins) && !line.ends_with("*/");
-        !line.is_empty() && !comment
-    };
-    code.lines().map(counts).filter(|code| *code).count()
-}
-
-/// The route of the audit guide leads to files that are there, and says how long they are, to a tenth.
+/// Each stop of the audit guide names files that are there, and has its row in the table of times, which `scripts/audit-numbers`
+/// keeps.
 #[test]
-fn the_route_of_the_auditor_is_as_long_as_it_says() {
+fn the_route_of_the_auditor_leads_to_what_is_there() {
     let guide = std::fs::read_to_string(tools::project().join("loader/docs/audit-guide.md")).unwrap();
     let is_source = |word: &&str| [".rs", ".c", ".h"].iter().any(|end| word.ends_with(end));
-    let all = |folder: &Path| -> Vec<PathBuf> {
-        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-        let tests = ["tests", "_tests", "sample", "sample_types"];
-        let is_code = |file: &PathBuf| {
-            let stem = file.file_stem().unwrap().to_str().unwrap();
-            is_source(&file.to_str().unwrap()) && !tests.iter().any(|test| stem.ends_with(test))
-        };
-        files.filter(is_code).collect()
-    };
-    let mut said = 0;
+    let mut stops = 0;
     for section in guide.split("\n## ").skip(1) {
         let (title, text) = section.split_once('\n').unwrap();
-        let folder = title.split([':', ',']).next().unwrap();
-        let folder = tools::project().join(if folder == "loader/sys" { "loader/sys/src" } else { folder });
+        let place = title.split([':', ',']).next().unwrap();
+        let folder = tools::project().join(if place == "loader/sys" { "loader/sys/src" } else { place });
         let named: Vec<&str> = text.split('`').filter(is_source).collect();
-        let places = [folder.clone(), tools::project().into(), tools::project().join("tests/tests")];
+        let places = [folder, tools::project().into(), tools::project().join("tests/tests")];
         for name in &named {
             let there = places.iter().any(|place| place.join(name).exists());
             assert!(there, "{title}: {name}");
         }
-        let Some(count) = title.strip_suffix(" lines").and_then(|title| title.rsplit(", ").next()) else {
-            continue;
-        };
-        let count: usize = count.replace(',', "").parse().unwrap();
-        // Some stops are of a few files, others of all.
-        let whole = ["loader/sys:", "loader/src/object:", "ebpf-src:"].iter().any(|of| title.starts_with(of));
-        let files = match whole {
-            true => all(&folder),
-            false => named.iter().map(|name| folder.join(name)).filter(|file| file.exists()).collect(),
-        };
-        let there: usize = files.iter().map(|file| lines(file)).sum();
-        assert!(there.abs_diff(count) * 10 <= there, "{title}: {there}");
-        said += 1;
+        stops += usize::from(guide.lines().any(|row| row.starts_with(&format!("| `{}`", place))));
     }
-    assert_eq!(said, 5);
-    // And what all of it would be.
-    let readme = std::fs::read_to_string(tools::project().join("README.md")).unwrap();
-    let core = readme.lines().find(|line| line.starts_with("| core (")).unwrap();
-    let core: usize = core.split('|').nth(2).unwrap().trim().split(' ').next().unwrap().parse().unwrap();
-    let named = guide.split("(`--no-default-features`) has ").nth(1).unwrap().split(' ').next().unwrap();
-    let named: usize = named.replace(',', "").parse().unwrap();
-    assert!(named.abs_diff(core) * 20 <= core, "{core}");
+    assert_eq!(stops, 5);
 }
