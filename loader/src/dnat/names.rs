@@ -71,7 +71,8 @@ impl Names {
     }
 
     /// Adds the lines of a hosts file (hosts(5)): an address, its name, others that are passed over, as are link-local addresses
-    /// of one device (`fe80::1%eth0`). Anything else is refused, with its line. Where the comment is `client ADDRESS`, the name is what that client looked up; any other comment is none of ours.
+    /// of one device (`fe80::1%eth0`). Anything else is refused, with its line. Where the comment is `client ADDRESS`, the name is
+    /// what that client looked up; any other comment is none of ours.
     pub fn read(&mut self, hosts: &str) -> Result<(), String> {
         for (number, line) in (1_u32..).zip(hosts.lines()) {
             let (line, comment) = line.split_once('#').unwrap_or((line, ""));
