@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 const UDP: u16 = 9999;
 const TCP: u16 = 8080;
 /// How long one measurement lasts.
-const TURN: Duration = Duration::from_millis(400);
+const TURN: Duration = Duration::from_secs(1);
 
 /// A lab, what stands between its hosts, and the address that the client asks.
 struct Candidate {

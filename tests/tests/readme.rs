@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! README's example, done as it stands there: what it says is printed is printed.
+use e2e::detour;
+use e2e::lab::{Lab, GATEWAY};
+use e2e::serve::Server;
+use e2e::talk;
+use e2e::tools::{project, Scratch};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// The example's lines: the rules, and what each command prints.
+struct Example {
+    rules: String,
+    printed: Vec<(String, String)>,
+}
+
+impl Example {
+    fn read() -> Example {
+        let text = std::fs::read_to_string(project().join("README.md")).unwrap();
+        let (_, text) = text.split_once("Use it. ").expect("README has an example");
+        let mut example = Example { rules: String::new(), printed: Vec::new() };
+        for line in text.lines().skip_while(|line| !line.starts_with("    ")) {
+            match (line.strip_prefix("    "), example.printed.last_mut()) {
+                (Some(line), last) => match (line.strip_prefix("$ sudo detour "), last) {
+                    (Some(command), _) => example.printed.push((command.into(), String::new())),
+                    (None, Some((_, printed))) => *printed += &format!("{line}\n"),
+                    (None, None) if line.starts_with('$') => {}
+                    (None, None) => example.rules += &format!("{line}\n"),
+                },
+                (None, None) => {}
+                (None, Some(_)) => break,
+            }
+        }
+        example
+    }
+}
+
+/// The words of a table that are no ages.
+fn timeless(table: &str) -> Vec<Vec<&str>> {
+    let age = |word: &&str| word.strip_suffix('s').is_some_and(|number| number.parse::<u32>().is_ok());
+    table.lines().map(|line| line.split_whitespace().filter(|word| !age(word)).collect()).collect()
+}
+
+#[test]
+fn the_example_prints_what_it_says() {
+    let example = Example::read();
+    let commands = example.printed.iter().map(|(command, _)| command.as_str());
+    assert_eq!(commands.collect::<Vec<_>>(), ["up eth0 web.rules", "asked eth0", "down eth0"]);
+    let (lab, scratch) = (Lab::new(), Scratch::new());
+    let rules = scratch.write("web.rules", &example.rules);
+    let _server = Server::http(&lab.gateway, (GATEWAY, 8080), "page");
+    let run = |number: usize| {
+        let line = example.printed[number].0.replace("web.rules", &rules);
+        detour::run(&lab.gateway, &line.split(' ').collect::<Vec<_>>()).done().stdout
+    };
+    assert_eq!(run(0), example.printed[0].1);
+    for (port, to) in
+        [(1, "198.51.100.7:25"), (2, "198.51.100.7:80"), (3, "198.51.100.7:443"), (4, "203.0.113.9:80")]
+    {
+        let to: SocketAddr = to.parse().unwrap();
+        let heard = talk::dial_for(&lab.client, 40000 + port, to, Duration::from_millis(300));
+        assert_eq!(heard.is_ok(), to.port() == 80, "{to}: {heard:?}");
+    }
+    assert_eq!(timeless(&run(1)), timeless(&example.printed[1].1));
+    assert_eq!(run(2), example.printed[2].1);
+}
