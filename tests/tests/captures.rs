@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! `events --pcap`: what is translated, before and after, and what is denied, in files that tshark opens.
+use e2e::capture::Wire;
 use e2e::detour::{self, code, up};
 use e2e::family::Family;
 use e2e::lab::{Lab, GATEWAY};
 use e2e::listen::Events;
+use e2e::packet::Packet;
 use e2e::serve::Server;
 use e2e::tools::tshark;
 use e2e::{talk, tools::Scratch};
@@ -155,6 +157,38 @@ fn a_capture_has_what_limits_refuse_and_all_fragments() {
     }
 }
 
+/// A later fragment whose first one was lost may be a part of what is translated, so it is dropped; it is captured, too.
+#[test]
+fn a_capture_has_fragments_without_their_first() {
+    let scratch = Scratch::new();
+    for family in Family::BOTH {
+        let lab = Lab::new();
+        let ns = &lab.gateway;
+        up(ns, &lab.device, &["--rule", "udp redirect to :7"]);
+        let path = scratch.path(&format!("{family:?}.pcapng"));
+        let path = path.to_str().unwrap();
+        let events = Events::start(ns, &lab.device, &["-j", "--pcap", path]);
+        let [from, to] = [(family.client(), 4000), (family.far(), 53)].map(SocketAddr::from);
+        let pieces = Packet::udp(from, to).payload(&[b'x'; 3000]).fragments(1024);
+        let wire = Wire::tap(&lab.client, "eth0");
+        for piece in &pieces[1..] {
+            let mut frame = piece.frame();
+            frame[..6].copy_from_slice(&[2, 0, 0, 0, 0, 2]); // the gateway's end of the link
+            wire.send(&frame);
+        }
+        let lost = pieces.len() - 1;
+        let counted = || detour::json(ns, &["status", &lab.device]).to_string();
+        while !counted().contains(&format!("\"fragment_lost\":{lost}")) {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let told = events.end();
+        assert_eq!((told.len(), &told[0]["lost"]), (1, &0.into()), "no flow, nothing new: {told:#?}");
+        let comment = format!("as it arrived, and denied; udp {} -> {}; fragment_lost", from.ip(), to.ip());
+        let text = tshark(path, &["frame.comment"]);
+        assert_eq!(text.lines().collect::<Vec<_>>(), vec![comment.as_str(); lost], "{text}");
+    }
+}
+
 /// To a pipe, as a live Wireshark reads it: the capture and nothing else. Where a file is wanted `-` is none.
 #[test]
 fn a_capture_goes_to_a_pipe() {
@@ -182,6 +216,7 @@ fn a_capture_goes_to_a_pipe() {
     // Times are those of the making.
     assert_eq!(plan.len(), std::fs::read(&file).unwrap().len());
     let device = lab.device.as_str();
+    let packet = scratch.write("packet", "00".repeat(64));
     let in_the_way = [
         &["events", device, "--pcap", "-", "-j"][..],
         &["plan", "up", device, "--pcap", "-", "-j"],
@@ -191,6 +226,7 @@ fn a_capture_goes_to_a_pipe() {
         &["run", device, &rules, "--metrics-file", "-"],
         &["run", device, &rules, "--names", "-"],
         &["metrics", "--file", "-"],
+        &["test", "@drop", "drop", "--packet", &packet, "--out", "-"],
     ];
     for line in in_the_way {
         detour::run(ns, line).refused(code::USAGE, &["standard output"]);

@@ -149,6 +149,21 @@ fn a_killed_reader_is_forgotten_and_losses_are_counted() {
     assert_eq!(heard, rest.lines().count() as u64, "the first line and the last: {end}");
     drop(events);
 
+    // In words.
+    let mut events = Events::start(ns, &lab.device, &[]);
+    kill(Pid::from_raw(events.0.id() as i32), Signal::SIGSTOP).unwrap();
+    for n in 0..sent {
+        let to = std::net::SocketAddr::from(([198, 51, (n >> 8) as u8, n as u8], 8));
+        socket.send_to(b"x", to).unwrap();
+    }
+    for signal in [Signal::SIGINT, Signal::SIGCONT] {
+        kill(Pid::from_raw(events.0.id() as i32), signal).unwrap();
+    }
+    let mut text = String::new();
+    events.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    let note = text.lines().last().unwrap();
+    assert!(note.starts_with("note: ") && note.contains(" events were lost: they came faster"), "{note}");
+
     let events = Events::start(ns, &lab.device, &[]);
     drop(events); // SIGKILL
     let next = Events::start(ns, &lab.device, &["-j"]);
@@ -248,9 +263,9 @@ fn asked_says_whether_anyone_listens() {
     for port in [7, 8, 9] {
         socket.send_to(b"x", ("198.51.100.7", port)).unwrap();
     }
-    let told = events.end();
+    let all = events.end();
     let told = |port: u64| {
-        told.iter().find(|e| e["destination"]["port"] == port).unwrap_or_else(|| panic!("{told:#?}"))
+        all.iter().find(|e| e["destination"]["port"] == port).unwrap_or_else(|| panic!("{all:#?}"))
     };
     let rows = detour::json(ns, &["asked", &lab.device])["rows"].as_array().unwrap().clone();
     let served = |port: u64| rows.iter().find(|row| row["port"] == port).unwrap()["served"].clone();
@@ -260,6 +275,13 @@ fn asked_says_whether_anyone_listens() {
         assert_eq!(served(port), expect, "port {port} of {rows:#?}");
         assert_eq!(told(port)["served"], expect, "{port}");
     }
+    // Its client heard a refusal, so it never was confirmed: of its end nothing is told.
+    let refused = all.iter().filter(|event| event["destination"]["port"] == 81);
+    assert_eq!(
+        refused.map(|event| event["event"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["new"],
+        "{all:#?}"
+    );
     // Somebody begins to listen: the newest packet tells.
     let _late = Server::udp(ns, (GATEWAY, 8));
     talk::udp(&lab.client, 0).send_to(b"x", ("198.51.100.7", 8)).unwrap();

@@ -258,6 +258,12 @@ fn a_file_of_names_is_kept_and_read() {
     assert!(asked["rows"].as_array().unwrap().iter().all(|row| row["name"] == "web.example"), "{asked}");
     kill(Pid::from_raw(second.0.id() as i32), Signal::SIGTERM).unwrap();
     drop(second);
+    let screen =
+        detour::run(ns, &["watch", &lab.device, "--once", "--width", "200", "--names", &hosts]).done();
+    assert!(screen.stdout.contains("  web.example\n"), "{}", screen.stdout);
+    let events = Events::start(ns, &lab.device, &["-j", "--names", &hosts]);
+    browse(&lab, CLIENT);
+    assert_eq!(named(&events.end(), "new"), [(CLIENT.to_string(), json!("web.example"))]);
     let refused = detour::run(ns, &["run", &lab.device, "--names", &hosts]);
     refused.refused(code::FOREIGN, &["hosts", "would be replaced"]);
     assert_eq!(std::fs::read_to_string(&hosts).unwrap(), "198.51.100.7 web.example # ours\n");

@@ -18,7 +18,7 @@ pub enum What {
     New,
     /// Its client heard the server.
     Confirmed,
-    /// It was closed by both sides, or reset.
+    /// A confirmed one was closed by both sides, or reset.
     Closed,
     /// No flow could be opened, or a packet not rewritten.
     Refused,

@@ -76,6 +76,19 @@ pub(super) fn orig() -> Command {
 }
 
 #[cfg(feature = "operate")]
+const EVENTS: &str = "Kinds. Of asked, denied and refused one is told for each client, destination and port, and another when the answer changes:\n\
+    \n  new        a flow was opened: a rule translates what was asked for\n  \
+    confirmed  its client has heard the server, and answered\n  \
+    closed     a confirmed flow has ended by FIN of both sides or by RST. Nothing is told of the end of others: what\n             \
+    nobody confirmed (a connection that was refused), what fell silent, what 'flush' or a SYN ended\n  \
+    asked      no rule translates what was asked for\n  \
+    denied     a rule drops or rejects it\n  \
+    refused    a rule translates it, and a limit or want of room forbids that\n  \
+    full       no confirmed slot is free; once a second and processor at most\n  \
+    packet     a packet, as --pcap has it\n  \
+    dns        an answer of a name server: addresses get names by it";
+
+#[cfg(feature = "operate")]
 pub(super) fn events() -> Command {
     use super::args::option;
     use clap::builder::{PossibleValuesParser, ValueParser};
@@ -83,6 +96,7 @@ pub(super) fn events() -> Command {
     let kind = option("kind", "KIND", kinds, "This kind of event; all but packet and dns otherwise");
     Command::new("events")
         .about("What happens on the device, a line each as it happens, until a signal ends it")
+        .after_help(EVENTS)
         .arg(dev())
         .arg(kind.action(clap::ArgAction::Append))
         .arg(option("count", "N", clap::value_parser!(u64).range(1..), "End after N of them"))
