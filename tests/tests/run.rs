@@ -143,6 +143,80 @@ fn it_ends_where_others_put_other_programs_in_place() {
     }
 }
 
+/// What it put there goes with it; what others have put in its place stays, unless it was told to look since.
+#[test]
+fn down_on_exit_takes_its_own_programs_only() {
+    let scratch = Scratch::new();
+    let other = compile(&scratch, "counts.bpf.o", &COUNTS);
+    let lab = Lab::new();
+    let (ns, device) = (&lab.gateway, lab.device.as_str());
+    let _server = Server::udp(ns, (GATEWAY, 1001));
+    let rules = "udp redirect to :1001\n";
+    let same = scratch.write("same", rules);
+    let start = || Service::start(ns, device, rules, &["--down-on-exit"]);
+    for line in [["--object", other.as_str()].as_slice(), &["--fresh"], &["--fresh", "--flows-max", "1000"]] {
+        let mut service = start();
+        detour::up(ns, device, &[&[same.as_str()], line].concat());
+        service.signal(Signal::SIGTERM);
+        service.says("STOPPING=1");
+        service.ends_with(code::FOREIGN);
+        let stays = "nothing was taken down: 'detour down eth0' does";
+        for words in ["others have put other programs in place on eth0", stays] {
+            assert!(service.log().contains(words), "{line:?}: {words}:\n{}", service.log());
+        }
+        assert!(heard(&lab, 7).starts_with("x "), "{line:?}");
+        detour::run(ns, &["down", device]).done();
+    }
+    let ends = |meanwhile: &dyn Fn(&Service)| {
+        let mut service = start();
+        meanwhile(&service);
+        service.signal(Signal::SIGTERM);
+        service.says("STOPPING=1");
+        service.ends();
+        detour::run(ns, &["status", device]).ends(code::NO);
+        service.log()
+    };
+    let log = ends(&|_| drop(detour::up(ns, device, &["--rule", "udp dport 7 redirect to :1001"])));
+    assert!(log.contains("eth0: down ("), "other rules are no other programs: {log}");
+    let log = ends(&|service| {
+        detour::up(ns, device, &[&same, "--fresh"]);
+        service.signal(Signal::SIGHUP);
+        service.says("RELOADING=1");
+        service.says("READY=1");
+    });
+    assert!(log.contains("SIGHUP: eth0: nothing to do") && log.contains("eth0: down ("), "{log}");
+    let log = ends(&|_| drop(detour::run(ns, &["down", device]).done()));
+    assert!(log.contains("nothing is up on eth0") && !log.contains("eth0: down ("), "{log}");
+    // A part of it, which nobody else would clear.
+    let log = ends(&|_| drop(ns.run("tc", &["qdisc", "del", "dev", device, "clsact"])));
+    assert!(log.contains("eth0: down ("), "{log}");
+    assert!(!ns.run("ls", &["/sys/fs/bpf"]).contains("detour"));
+}
+
+/// A reload changes no options: where others have chosen some it says which, and what would.
+#[test]
+fn a_reload_says_what_changes_options() {
+    let lab = Lab::new();
+    let _server = Server::udp(&lab.gateway, (GATEWAY, 1001));
+    let rules = "udp redirect to :1001\n";
+    let mut service = Service::start(&lab.gateway, &lab.device, rules, &[]);
+    let file = service.scratch.write("same", rules);
+    detour::up(&lab.gateway, &lab.device, &[&file, "--fresh", "--flows-max", "1000"]);
+    service.signal(Signal::SIGHUP);
+    service.says("RELOADING=1");
+    service.says("READY=1");
+    service.logs(
+        "<3>SIGHUP: nothing is changed: eth0 is up with other options: confirmed_slots4 is 1000, not 65536",
+    );
+    service
+        .logs("<3>  hint: the options that it was started with go on; 'detour up eth0 --fresh' with these");
+    assert!(heard(&lab, 7).starts_with("x "));
+    service.signal(Signal::SIGTERM);
+    service.says("STOPPING=1");
+    service.ends();
+    detour::run(&lab.gateway, &["verify", "--live", &lab.device, "--flows-max", "1000"]).done();
+}
+
 #[test]
 fn it_starts_beside_another_reader_and_follows_him() {
     let lab = Lab::new();

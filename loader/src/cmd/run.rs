@@ -20,6 +20,7 @@ use clap::ArgMatches;
 use nix::poll::{poll, PollFd, PollFlags};
 use nix::sys::signal::Signal;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,7 @@ pub fn run(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> 
         device,
         log,
         names,
+        programs: running(context, args).unwrap_or_default(),
         events: 0,
         lost: 0,
         untold: 0,
@@ -83,7 +85,7 @@ pub fn run(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> 
         false => refusal,
     })?;
     if down {
-        let answer = up::down(context, args)?;
+        let answer = service.take_down(context, args)?;
         service.log.line(INFO, answer.text.trim_end());
     }
     let Service { device, events, lost, untold, .. } = service;
@@ -106,6 +108,14 @@ fn places(args: &ArgMatches) -> Places {
     places
 }
 
+/// The ids of the programs that run on the device as `up`'s.
+fn running(context: &mut Context, args: &ArgMatches) -> Result<BTreeSet<u32>, Refusal> {
+    context.unlock();
+    let look = look::open(context, args);
+    context.unlock();
+    look.map(|(_, look)| look.record().programs.iter().map(|program| program.id).collect())
+}
+
 struct Service {
     /// None while somebody else reads the events, or nothing is up.
     ears: Option<Listener>,
@@ -117,6 +127,8 @@ struct Service {
     device: String,
     log: Log,
     names: Kept,
+    /// Those that it put there, or found to be what it wants, when it applied last.
+    programs: BTreeSet<u32>,
     events: u64,
     lost: u64,
     untold: u64,
@@ -274,6 +286,7 @@ impl Service {
         context.unlock();
         match result {
             Ok(answer) => {
+                self.programs = running(context, args).unwrap_or_default();
                 let change = answer.json["change"].as_str().unwrap_or_default().to_owned();
                 if change != "none" || why == "SIGHUP" {
                     self.log.line(INFO, &format!("{why}: {}", answer.text.trim_end()));
@@ -289,6 +302,27 @@ impl Service {
                     _ => None,
                 })
             }
+        }
+    }
+
+    /// Detaches and unpins its own programs. What others have put in their place is not for this process to take away.
+    fn take_down(&self, context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
+        let stays = |why: Refusal| {
+            why.and_hint(&format!("nothing was taken down: 'detour down {}' does", self.device))
+        };
+        let there = running(context, args);
+        match there {
+            Ok(programs) if programs == self.programs => up::down(context, args),
+            Ok(_) => Err(stays(Refusal::others_run(&self.device))),
+            Err(_) if context.outgrown() => Err(stays(Refusal::others_run(&self.device))),
+            // Others have taken it down, or a part of it.
+            Err(refusal) if refusal.stage == Stage::No => match up::down(context, args) {
+                Err(nothing) if nothing.stage == Stage::No => {
+                    Ok(Answer::done(format!("{}\n", refusal.what), json!({})))
+                }
+                taken => taken,
+            },
+            Err(refusal) => Err(stays(refusal)),
         }
     }
 

@@ -205,6 +205,12 @@ impl Refusal {
         Refusal::new(Stage::Permission, what, "start it anew, as a service manager does")
     }
 
+    /// At the end of a process that was to take down what it had put there.
+    #[cfg(feature = "operate")]
+    pub(crate) fn others_run(device: &str) -> Refusal {
+        Refusal::new(Stage::InTheWay, format!("others have put other programs in place on {device}"), "")
+    }
+
     /// `--original-dst` where nothing is pinned.
     pub(crate) fn unpinned_link() -> Refusal {
         let what = "--original-dst: the program in the cgroup is held by a link, which ends with this command unless it is \
