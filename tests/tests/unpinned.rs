@@ -203,8 +203,19 @@ fn other_programs_take_over_and_a_kill_between_them_is_mended() {
         crowd.exchange();
         change(ns, &[]);
     }
-    // With empty maps the halves have nothing in common: the next one begins anew.
+    // Empty maps, but for those of what was asked for.
     let fresh = [&UP[..], &["--fresh"]].concat();
+    let asked = || {
+        let rows = detour::json(ns, &["asked", DEVICE])["rows"].take();
+        let row = |row: &Value| (row["port"].as_u64(), row["packets"].as_u64());
+        let mut rows: Vec<_> = rows.as_array().unwrap().iter().map(row).collect();
+        rows.sort();
+        rows
+    };
+    let rows = asked();
+    assert_eq!((rows.len(), change(ns, &["--fresh"]).as_str(), flows(ns)), (8, "replaced", 0));
+    assert_eq!(asked(), rows);
+    // The halves have too little in common: the next one begins anew.
     strace::inject(ns, &detour::command(&fresh), "sendto", &Fault::kill("sendto", puts[1])).expect("a kill");
     assert_eq!(change(ns, &[]), "loaded");
     detour::run(ns, &["verify", "--live", DEVICE]).done();

@@ -6,7 +6,7 @@ use e2e::lab::{Lab, GATEWAY};
 use e2e::netns::Netns;
 use e2e::serve::Server;
 use e2e::snapshot::Snapshot;
-use e2e::strace::{self, EFFECTS};
+use e2e::strace::{self, Fault, EFFECTS};
 use e2e::talk;
 use e2e::tools::{self, Scratch};
 use e2e::version::{compile, COUNTS};
@@ -93,7 +93,7 @@ fn other_programs_go_on_with_the_same_maps() {
 }
 
 #[test]
-fn fresh_takes_other_options_and_starts_with_empty_maps() {
+fn fresh_takes_other_options_and_flows_begin_anew() {
     let lab = Lab::on(Netns::alone(), DEVICE);
     let ns = &lab.gateway;
     let before = Snapshot::take(ns);
@@ -113,6 +113,81 @@ fn fresh_takes_other_options_and_starts_with_empty_maps() {
     detour::run(ns, &line).refused(code::FOREIGN, &["--prio"]);
     detour::run(ns, &["down", DEVICE]).done();
     before.holds(ns, "a replacement");
+}
+
+/// The maps of what was asked for, element by element.
+fn asked(ns: &Netns) -> Vec<Value> {
+    let dump = |map: &str| {
+        let all = tools::json(ns, "bpftool", &["-j", "map", "dump", "pinned", &pin(ns, map)]);
+        let mut all: Vec<Value> =
+            all.as_array().unwrap().iter().map(|one| one["formatted"].clone()).collect();
+        all.sort_by_key(|one| one["key"].to_string());
+        Value::from(all)
+    };
+    ["map_asked", "map_asked_clients", "map_asked_others"].map(dump).to_vec()
+}
+
+/// Nothing that was asked for is forgotten where everything else begins anew, whether that is done, fails or is killed.
+#[test]
+fn what_was_asked_for_outlives_fresh() {
+    let scratch = Scratch::new();
+    let other = compile(&scratch, "counts.bpf.o", &COUNTS);
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    let before = Snapshot::take(ns);
+    let _answering = Server::udp(ns, (GATEWAY, 7007));
+    // A client may own one row then: what else it asks for is counted beside it.
+    assert_eq!(change(ns, &["--asked-max", "16"]), "loaded");
+    let socket = talk::udp(&lab.client, 4000);
+    for word in ["one", "two"] {
+        talk::ask(&socket, far(53), word).unwrap();
+    }
+    talk::ask(&socket, far(54), "three").unwrap();
+    let rows = asked(ns);
+    let row = || detour::json(ns, &["asked", DEVICE])["rows"][0].clone();
+    assert_eq!((rows[0].as_array().unwrap().len(), row()["packets"].as_u64()), (1, Some(1)), "{rows:?}");
+    let line = ["--asked-max", "16", "--flows-max", "1000"];
+    let refused = detour::run(ns, &[&["up", DEVICE], &RULES[..], &line].concat());
+    refused.refused(code::FOREIGN, &["'detour up eth0 --fresh'", "what was asked for stays"]);
+
+    let fresh = [&["up", DEVICE, "--fresh", "--asked-max", "16"], &RULES[..]].concat();
+    let fault = Fault::error("renameat2", 1, "ENOMEM");
+    let failed = strace::inject(ns, &detour::command(&fresh), "renameat2", &fault).unwrap();
+    assert_eq!((failed.status.code(), asked(ns)), (Some(code::KERNEL), rows.clone()));
+    strace::inject(ns, &detour::command(&fresh), "renameat2", &Fault::kill("renameat2", 1)).unwrap();
+    // The next command takes back what was killed.
+    assert_eq!((change(ns, &["--asked-max", "16"]), asked(ns)), ("rules".to_string(), rows.clone()));
+    for more in [&[][..], &["--flows-max", "1000"], &["--object", &other], &["--timeout", "udp=30s"]] {
+        let (generation, count) = (row()["rules_generation"].as_u64(), row()["packets"].as_u64());
+        let document = detour::json(ns, &[&fresh, more].concat());
+        assert_eq!((&document["change"], &document["notes"]), (&"replaced".into(), &serde_json::json!([])));
+        let flows = detour::json(ns, &["flows", DEVICE]);
+        assert_eq!((asked(ns), flows["flows"].as_array().unwrap().len()), (rows.clone(), 0), "{more:?}");
+        // A number of rules means what it meant to the row.
+        let rules = detour::json(ns, &["asked", DEVICE])["rules_generation"].as_u64();
+        assert!(rules > generation, "{rules:?} after {generation:?}");
+        assert_eq!(row()["packets"].as_u64(), count);
+    }
+    talk::ask(&socket, far(53), "four").unwrap();
+    assert_eq!(row()["packets"].as_u64(), Some(2), "it is counted on");
+    let verify = ["verify", "--live", DEVICE, "--asked-max", "16", "--timeout", "udp=30s"];
+    detour::run(ns, &verify).done();
+
+    // A table of another size is another one: that is said, and how to see what goes.
+    let larger = [&["up", DEVICE, "--asked-max", "64"], &RULES[..]].concat();
+    let refused = detour::run(ns, &larger);
+    refused.refused(
+        code::FOREIGN,
+        &["asked_rows is 1, not 4", "what was asked for goes ('detour asked eth0 -j'"],
+    );
+    let plan = detour::run(ns, &[&["plan"], &larger[..], &["--fresh"]].concat()).done().stdout;
+    let document = detour::json(ns, &[&larger[..], &["--fresh"]].concat());
+    let note = document["notes"][0].as_str().unwrap();
+    assert!(plan.contains(note) && note.contains("asked: max_entries is 16, not 64"), "{note}");
+    assert!(note.contains("'detour asked eth0 -j' shows it before"), "{note}");
+    assert_eq!(asked(ns)[0], serde_json::json!([]));
+    detour::run(ns, &["down", DEVICE]).done();
+    before.holds(ns, "replacements that keep what was asked for");
 }
 
 #[test]
@@ -162,6 +237,34 @@ fn what_cannot_be_taken_over_is_refused() {
     ns.run("mv", &[&kept, &record]);
     state.holds(ns, "a refusal of a record");
     detour::run(ns, &line).done();
+}
+
+/// Maps whose numbers are the same, and whose values are not: their types tell.
+#[test]
+fn values_that_mean_something_else_are_not_taken_over() {
+    let scratch = Scratch::new();
+    let other = compile(&scratch, "counts.bpf.o", &COUNTS);
+    let abi = std::fs::read_to_string(tools::project().join("ebpf-src/abi.h")).unwrap();
+    let at = abi.find("struct asked {\n").expect("struct asked");
+    let members: Vec<&str> = abi[at..].split_inclusive('\n').skip(1).take(2).collect();
+    let edit = ("abi.h", members.concat(), [members[1], members[0]].concat());
+    let exchanged = compile(&scratch, "exchanged.bpf.o", &[(edit.0, &edit.1, &edit.2)]);
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    up(ns, DEVICE, &RULES);
+    let (programs, maps) = ("/sys/fs/bpf/programs", "/sys/fs/bpf/maps");
+    ns.run("bpftool", &["prog", "loadall", &exchanged, programs, "type", "classifier", "pinmaps", maps]);
+    let asked = pin(ns, "map_asked");
+    ns.run("mv", &[&format!("{maps}/asked"), &asked]);
+    ns.run("rm", &["-r", programs, maps]);
+    let line = [&["up", DEVICE, "--object", &other], &RULES[..]].concat();
+    let state = Snapshot::take(ns);
+    let words = ["asked: value.packets is called bytes there", "'detour up --fresh'"];
+    detour::run(ns, &line).refused(code::FOREIGN, &words);
+    state.holds(ns, "a refusal of a type");
+    let notes = detour::json(ns, &[&line[..], &["--fresh"]].concat())["notes"].to_string();
+    assert!(notes.contains(words[0]), "{notes}");
+    detour::run(ns, &["verify", "--live", DEVICE, "--object", &other]).done();
 }
 
 #[test]

@@ -179,10 +179,10 @@ fn a_machine_that_has_changed() {
         "ip saddr != 10.0.0.0/8 udp drop",
     ];
     let run = detour::run(ns, &rules).done();
-    assert!(run.stdout.contains("--fresh follows"), "{}", run.stdout);
+    assert!(run.stdout.contains("'detour up eth0 --fresh' with the same options follows"), "{}", run.stdout);
     verify(ns, &[]).done();
     let run = detour::run(ns, &[&rules[..], &["--fresh"]].concat()).done();
-    assert!(!run.stdout.contains("--fresh follows"), "{}", run.stdout);
+    assert!(!run.stdout.contains("--fresh"), "{}", run.stdout);
     verify(ns, &[]).done();
 }
 

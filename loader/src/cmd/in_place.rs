@@ -6,8 +6,9 @@ use crate::dnat::abi::Cfg;
 use crate::dnat::running::Running;
 use crate::dnat::wire::Shared;
 use crate::dnat::{codes, control};
+use crate::load::create::{create, Creation};
 use crate::load::facts::{Facts, Instance};
-use crate::load::kept::Kept;
+use crate::load::kept::{self, Kept};
 use crate::load::plan::{self, Config, Plan};
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::repair::repair;
@@ -26,7 +27,7 @@ pub enum Change {
     Rules,
     /// Other programs, and the maps stay.
     Upgraded,
-    /// Other programs and other maps.
+    /// Other programs and other maps; those of what was asked for stay where they mean the same.
     Replaced,
 }
 
@@ -41,6 +42,9 @@ pub struct Wanted<'a> {
     /// Empty maps, and whatever options.
     pub fresh: bool,
 }
+
+/// The maps of what was asked for. Programs only add to them, whatever else they keep.
+pub const ASKED: [&str; 3] = ["asked", "asked_clients", "asked_others"];
 
 /// The steps from `running`, a whole instance once it is repaired, to `wanted`; `reload` are those to the wanted rules.
 pub fn in_place(
@@ -65,14 +69,19 @@ pub fn in_place(
         return Err(Refusal::unpinned_link());
     }
     if fresh {
-        return Ok((Change::Replaced, plan::load(object, &config, facts)?));
+        let asked = still_asked(object, &config.creation, running, facts);
+        config.creation.kept = asked.clone().unwrap_or_default();
+        let mut plan = plan::load(object, &config, facts)?;
+        plan.notes.extend(asked.err());
+        return Ok((Change::Replaced, plan));
     }
     same_cgroup(config.beside.as_ref(), running.cgroup, instance, facts)?;
     same_options(object, running, pickup, facts)?;
     if instance.record.as_ref().is_some_and(|r| r.object_sha256 == object.sha256) {
         let steps = [repair.steps, reload.steps].concat();
         let notes =
-            [repair.notes, reload.notes, grown_old(object, running, pickup).into_iter().collect()].concat();
+            [repair.notes, reload.notes, grown_old(object, running, pickup, facts).into_iter().collect()]
+                .concat();
         return Ok((Change::Rules, Plan { steps, notes }));
     }
     room_for_locals(&mut config, &running.kept);
@@ -81,7 +90,40 @@ pub fn in_place(
     let opens = [&commands::OBJ_GET, &commands::MAP_GET_FD_BY_ID];
     let is_open = |step: &Step| matches!(&step.effect, Effect::Bpf(b) if opens.contains(&b.command));
     let between = reload.steps.into_iter().filter(|step| !is_open(step)).collect();
-    Ok((Change::Upgraded, plan::load_with(object, &config, facts, between)?))
+    let mut plan = plan::load_with(object, &config, facts, between)?;
+    plan.notes.extend(kept::notes(object, &config.creation, &instance.pins));
+    Ok((Change::Upgraded, plan))
+}
+
+/// The maps of what was asked for, which programs with otherwise empty maps go on with; or in a sentence why they begin anew.
+fn still_asked(
+    object: &Object,
+    creation: &Creation,
+    running: &Running,
+    facts: &Facts,
+) -> Result<Vec<Kept>, String> {
+    let device = &facts.device.name;
+    let anew = |why: String| {
+        format!("what was asked for until now goes with the old maps ({why}): 'detour asked {device} -j' shows it before")
+    };
+    let cfgs = configured(object).zip(cfg(object, &running.rodata));
+    let (wanted, is) = cfgs.ok_or_else(|| anew("its configuration cannot be read".into()))?;
+    if is.schema != wanted.schema {
+        return Err(anew(format!("schema {}, and this is {}", is.schema, wanted.schema)));
+    }
+    // Times are in these ticks.
+    if (is.hz, is.tick_shift) != (wanted.hz, wanted.tick_shift) {
+        return Err(anew("other ticks".into()));
+    }
+    let kept: Vec<Kept> = running.kept.iter().filter(|k| ASKED.contains(&k.map.as_str())).cloned().collect();
+    if kept.len() != ASKED.len() {
+        return Err(anew("not all of its maps are there".into()));
+    }
+    let wrong = kept::differing(&create(object, creation, &facts.machine), &kept);
+    match wrong.is_empty() {
+        true => Ok(kept),
+        false => Err(anew(wrong.join("; "))),
+    }
 }
 
 /// How many addresses there were decided on the sizes of these maps; any size that is enough will do.
@@ -137,29 +179,42 @@ fn same_cgroup(
 
 /// Options are frozen into programs, and most of them size maps. Whoever leaves one out may have forgotten it.
 fn same_options(object: &Object, running: &Running, pickup: bool, facts: &Facts) -> Result<(), Refusal> {
-    let hint = "the options that it was started with go on; 'up --fresh' replaces the programs without a gap, with empty maps: flows \
-        in force end with it";
+    let device = &facts.device.name;
+    let hint = |asked: &str| {
+        format!(
+            "the options that it was started with go on; 'detour up {device} --fresh' with these replaces programs and \
+             maps without a gap: flows in force end with it, {asked}"
+        )
+    };
+    let anew = format!("and what was asked for goes ('detour asked {device} -j' shows it before)");
     let (Some(wanted), Some(is)) = (configured(object), cfg(object, &running.rodata)) else {
-        return Err(refuse(facts, "a configuration that cannot be read", hint));
+        return Err(refuse(facts, "a configuration that cannot be read", &hint(&anew)));
     };
     if is.schema != wanted.schema {
         let what = format!("state of schema {}, and this is {}", is.schema, wanted.schema);
-        return Err(refuse(facts, &what, hint));
+        return Err(refuse(facts, &what, &hint(&anew)));
     }
     let others = differences(&wanted, &is, pickup);
+    let stays = is.asked_rows == wanted.asked_rows;
+    let hint = hint(if stays { "what was asked for stays" } else { &anew });
     match others.is_empty() {
         true => Ok(()),
-        false => Err(refuse(facts, &format!("other options: {}", others.join(", ")), hint)),
+        false => Err(refuse(facts, &format!("other options: {}", others.join(", ")), &hint)),
     }
 }
 
 /// Where what runs was started on a machine of other addresses or forwarding, which some of its flags follow from.
-fn grown_old(object: &Object, running: &Running, pickup: bool) -> Option<String> {
+fn grown_old(object: &Object, running: &Running, pickup: bool, facts: &Facts) -> Option<String> {
     let (wanted, is) = (configured(object)?, cfg(object, &running.rodata)?);
     let older = (wanted.flags ^ is.flags) & of_the_machine(pickup) != 0;
-    let what = "addresses of other devices or forwarding were others when it was started, and it takes mid-stream packets and\
-        \x20SYN-ACKs as it did then: --fresh follows, with empty maps";
-    older.then(|| what.to_string())
+    let device = &facts.device.name;
+    let what = || {
+        format!(
+            "addresses of other devices or forwarding were others when it was started, and it takes mid-stream packets \
+             and SYN-ACKs as it did then: 'detour up {device} --fresh' with the same options follows; flows in force end with it"
+        )
+    };
+    older.then(what)
 }
 
 /// The flags that follow from the machine, unless they were asked for. What runs keeps those that it was started with.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! `up` and `down`: the DNAT onto a device with rules, other rules into a running one, and off again.
 use crate::cmd::attach::{notes, UP};
-use crate::cmd::in_place::{in_place, Change, Wanted};
+use crate::cmd::in_place::{in_place, Change, Wanted, ASKED};
 use crate::cmd::objects::{self, Named};
 use crate::cmd::{check, shadows, Answer, Context};
 use crate::dnat::classify::{self, TableError};
@@ -80,7 +80,7 @@ pub fn up(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
         (Change::Rules, true, _) => ("rules", "other rules are in force now"),
         (Change::Upgraded, true, 0) => ("upgraded", "other programs run now; flows carry on"),
         (Change::Upgraded, true, _) => ("upgraded", "other programs run now"),
-        (Change::Replaced, true, _) => ("replaced", "other programs run now, with empty maps"),
+        (Change::Replaced, true, _) => ("replaced", "other programs run now; flows begin anew"),
         (Change::Loaded, true, _) => ("loaded", "up"),
     };
     let steps = up.plan.steps.len().saturating_add(flushed.steps);
@@ -158,7 +158,7 @@ pub fn down_plan(facts: &Facts) -> Result<Plan, Refusal> {
 }
 
 /// State of the whole running instance, if there is one; what an interrupted command left beside it does not count. Where
-/// other programs are wanted, also of the maps that they would go on with.
+/// other programs or empty maps are wanted, also of the maps that they would go on with.
 pub fn running(args: &ArgMatches, facts: &mut Facts) -> Result<Option<Running>, Refusal> {
     let repaired = repair(UP, facts).facts;
     let Some(instance) = repaired.instance(UP).filter(|i| repaired.is_whole(i)) else { return Ok(None) };
@@ -168,11 +168,19 @@ pub fn running(args: &ArgMatches, facts: &mut Facts) -> Result<Option<Running>, 
     if let Some(cgroup) = args.try_get_one::<String>("original-dst").ok().flatten() {
         running.cgroup = crate::dnat::answers::number(facts, cgroup);
     }
-    if others_run(args, &repaired)? {
+    let (others, fresh) = (others_run(args, &repaired)?, is_fresh(args));
+    if others || fresh {
         let object = objects::dnat(args)?.object;
-        running.kept = kept::gather(&object, &dir, &instance.pins, &mut facts.reads)?;
+        let wanted = |map: &str| !fresh || ASKED.contains(&map);
+        let place = (&dir, &*instance.pins);
+        running.kept = kept::gather(&object, &wanted, !others, place, &mut facts.reads)?;
     }
     Ok(Some(running))
+}
+
+/// `--fresh`, which `run` has not.
+fn is_fresh(args: &ArgMatches) -> bool {
+    args.try_get_one::<bool>("fresh").ok().flatten() == Some(&true)
 }
 
 /// Whether what runs comes of another object than what is wanted.
@@ -215,9 +223,12 @@ pub fn wanted(
     let repaired = repair(UP, facts).facts;
     let dir = repaired.instance(UP).map(|i| i.dir(&facts.home(UP)));
     let dir = dir.ok_or_else(|| Refusal::nothing(UP, device))?;
+    for write in config.creation.writes.iter_mut().filter(|w| w.map == "rules_0") {
+        write.value.clone_from(&table);
+    }
     let reload = reload(running, table, &locals, &dir, counters, facts.machine.possible_cpus);
-    let fresh = args.try_get_one::<bool>("fresh").ok().flatten() == Some(&true);
-    let wanted = Wanted { object: &named.object, config, pickup: options.pickup.is_some(), fresh };
+    let (pickup, fresh) = (options.pickup.is_some(), is_fresh(args));
+    let wanted = Wanted { object: &named.object, config, pickup, fresh };
     let (change, mut plan) = in_place(wanted, reload, running, facts)?;
     plan.notes.extend(rule_notes(args, rules, facts));
     Ok(Up::of(named, plan, change, rules))

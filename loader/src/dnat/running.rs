@@ -26,7 +26,7 @@ pub struct Running {
     pub generation: u32,
     /// Keys and values of `local4` and `local6`, sorted.
     pub locals: Vec<Element>,
-    /// The maps that other programs would go on with; asked only where the wanted ones are others.
+    /// The maps that other programs would go on with; asked only where the wanted ones are others, or for `--fresh`.
     pub kept: Vec<Kept>,
     /// The number of the cgroup that `--original-dst` names; asked only where it is given.
     pub cgroup: Option<u64>,

@@ -29,21 +29,27 @@ pub struct Kept {
     pub unseen: Option<String>,
 }
 
-/// Looks at the maps of `object` that are among `pins` in `dir`; each read is noted.
+/// Looks at the maps of `object` that `wanted` chooses and that are among `pins` in `dir`; each read is noted. Where they were
+/// made from this very object (`own`) their types are the same.
 pub fn gather(
     object: &Object,
-    dir: &Dir,
-    pins: &[String],
+    wanted: &dyn Fn(&str) -> bool,
+    own: bool,
+    (dir, pins): (&Dir, &[String]),
     reads: &mut Vec<String>,
 ) -> Result<Vec<Kept>, Refusal> {
-    let is_there = |spec: &&MapSpec| !spec.name.starts_with('.') && pins.contains(&map_pin(&spec.name));
+    let is_there = |spec: &&MapSpec| {
+        !spec.name.starts_with('.') && wanted(&spec.name) && pins.contains(&map_pin(&spec.name))
+    };
     let mut look = |spec: &MapSpec| {
         let path = dir.map(&spec.name);
-        reads.push(format!("OBJ_GET, OBJ_GET_INFO_BY_FD, BTF_GET_FD_BY_ID {path}"));
+        let more = if own { "" } else { ", BTF_GET_FD_BY_ID" };
+        reads.push(format!("OBJ_GET, OBJ_GET_INFO_BY_FD{more} {path}"));
         let map = open_map(&path)?;
         let unreadable = |e: io::Error| Refusal::new(Stage::Kernel, format!("{path}: {e}"), "");
         let there = shape(map.as_fd()).map_err(unreadable)?;
-        let (differences, unseen) = match types(object, spec, &map) {
+        let compared = if own { Ok(Vec::new()) } else { types(object, spec, &map) };
+        let (differences, unseen) = match compared {
             Ok(differences) => (differences, None),
             Err(error) => (Vec::new(), Some(error.to_string())),
         };
@@ -52,9 +58,26 @@ pub fn gather(
     object.maps.iter().filter(is_there).map(&mut look).collect()
 }
 
+/// How maps that are there are other than those that `steps` make, each with its name.
+pub fn differing(steps: &[Step], kept: &[Kept]) -> Vec<String> {
+    let mut found = Vec::new();
+    for kept in kept {
+        let made = |step: &&Step| match &step.effect {
+            Effect::Bpf(call) if call.command == &commands::MAP_CREATE => {
+                call.gives.as_deref().and_then(|symbol| symbol.strip_prefix('%')) == Some(kept.map.as_str())
+            }
+            _ => false,
+        };
+        let shapes = steps.iter().filter(made).flat_map(|step| differences(step, &kept.there));
+        found.extend(shapes.chain(kept.differences.iter().cloned()).map(|w| format!("{}: {w}", kept.map)));
+    }
+    found
+}
+
 /// The steps of `create`, changed where they would make or fill a map that is kept.
 pub fn apply(steps: Vec<Step>, kept: &[Kept]) -> Result<Vec<Step>, Refusal> {
-    let (mut all, mut wrong) = (Vec::with_capacity(steps.len()), Vec::new());
+    let wrong = differing(&steps, kept);
+    let mut all = Vec::with_capacity(steps.len());
     let of = |symbol: Option<&str>| {
         let name = symbol.and_then(|symbol| symbol.strip_prefix('%'));
         kept.iter().find(|kept| Some(kept.map.as_str()) == name)
@@ -66,8 +89,6 @@ pub fn apply(steps: Vec<Step>, kept: &[Kept]) -> Result<Vec<Step>, Refusal> {
         };
         if call.command == &commands::MAP_CREATE {
             if let Some(kept) = of(call.gives.as_deref()) {
-                let found = [differences(&step, &kept.there), kept.differences.clone()].concat();
-                wrong.extend(found.iter().map(|what| format!("{}: {what}", kept.map)));
                 all.push(Step::get(kept.path.clone(), &format!("%{}", kept.map)));
                 continue;
             }
@@ -85,7 +106,7 @@ pub fn apply(steps: Vec<Step>, kept: &[Kept]) -> Result<Vec<Step>, Refusal> {
         false => {
             let what =
                 format!("the maps that are there are not what these programs use: {}", wrong.join("; "));
-            let hint = "--fresh puts them in the place of those that run, with empty maps: flows end";
+            let hint = "'detour up --fresh' puts them in the place of those that run, with empty maps: flows in force end with it";
             Err(Refusal::new(Stage::InTheWay, what, hint))
         }
     }
@@ -94,9 +115,6 @@ pub fn apply(steps: Vec<Step>, kept: &[Kept]) -> Result<Vec<Step>, Refusal> {
 /// What a reader should know of maps that are kept, and of those that are not.
 pub fn notes(object: &Object, creation: &Creation, pins: &[String]) -> Vec<String> {
     let (kept, mut notes) = (&creation.kept, Vec::new());
-    if kept.is_empty() {
-        return notes;
-    }
     let made = |m: &&MapSpec| !m.name.starts_with('.') && !kept.iter().any(|k| k.map == m.name);
     notes.extend(object.maps.iter().filter(made).map(|m| format!("map {} is new and empty", m.name)));
     let gone =

@@ -40,7 +40,6 @@ pub fn replace(
     for program in &old {
         plan.steps.push(Step::get(there.pin(&prog_pin(&program.name)), &old_symbol(program)));
     }
-    plan.notes.extend(kept::notes(object, &config.creation, &instance.pins));
     plan.steps.push(Step::mkdir(building.clone()));
     let made = create(object, &config.creation, &facts.machine);
     let made = shared::apply(kept::apply(made, &config.creation.kept)?, &config.creation.shared)?;

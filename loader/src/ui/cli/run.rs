@@ -12,7 +12,7 @@ pub(super) fn up() -> Command {
         .args(wanted())
         .arg(flag(
             "fresh",
-            "Where it is up: replace programs and maps without a gap, whatever the options; flows end",
+            "Where it is up: replace programs and maps without a gap, whatever the options; flows end, what was asked for stays where --asked-max does",
         ))
         .args(flushing())
 }
