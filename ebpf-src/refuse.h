@@ -102,11 +102,12 @@ static __always_inline __u64 addr_sum4(ip4 addr)
 	return addr;
 }
 
-static __always_inline struct iphdr answer_header4(const struct key4 *key, __u8 proto, __u32 len)
+/* `tos`: of the packet that is refused. ICMP has its type of service, beside internetwork control: as the kernel's. */
+static __always_inline struct iphdr answer_header4(const struct key4 *key, __u8 proto, __u8 tos, __u32 len)
 {
 	struct iphdr ip = {
 		.version_ihl = 0x45,
-		.tos = proto == IPPROTO_ICMP ? 0xc0 : 0, /* internetwork control, as the kernel's */
+		.tos = proto == IPPROTO_ICMP ? (tos & 0x1e) | 0xc0 : 0,
 		.tot_len = bpf_htons(sizeof(ip) + len),
 		.frag_off = bpf_htons(IP_DF),
 		.ttl = ANSWER_TTL,
@@ -132,7 +133,7 @@ static __always_inline __u64 addr_sum6(ip6 addr)
 	return (__u64)addr.word[0] + addr.word[1] + addr.word[2] + addr.word[3];
 }
 
-static __always_inline struct ipv6hdr answer_header6(const struct key6 *key, __u8 proto, __u32 len)
+static __always_inline struct ipv6hdr answer_header6(const struct key6 *key, __u8 proto, __u8 tos, __u32 len)
 {
 	struct ipv6hdr ip = {
 		.version_class_label = bpf_htonl(0x60000000),
@@ -141,6 +142,7 @@ static __always_inline struct ipv6hdr answer_header6(const struct key6 *key, __u
 		.hop_limit = ANSWER_TTL,
 	};
 
+	(void)tos;
 	__builtin_memcpy(ip.saddr, &key->dst, sizeof(ip.saddr));
 	__builtin_memcpy(ip.daddr, &key->src, sizeof(ip.daddr));
 	return ip;
@@ -179,7 +181,7 @@ static __always_inline enum summed summedN(struct __sk_buff *skb, const struct p
 static __always_inline int answer_resetN(struct __sk_buff *skb, const struct packetN *p, enum summed summed)
 {
 	__u32 net = l2_len(skb), len = sizeof(struct tcphdr);
-	struct iphdrN ip = answer_headerN(&p->key, IPPROTO_TCP, len);
+	struct iphdrN ip = answer_headerN(&p->key, IPPROTO_TCP, 0, len);
 	struct tcphdr in, out = {.source = p->key.dport, .dest = p->key.sport, .doff = 5 << 4, .flags = TCP_RST};
 	__u64 sum = pseudoN(&p->key, IPPROTO_TCP, len);
 	__u32 options = p->l4 - net - sizeof(ip), begins;
@@ -216,13 +218,14 @@ static __always_inline int answer_icmpN(struct __sk_buff *skb, const struct pack
 	struct icmphdr icmp = {.type = ICMP_UNREACHN, .code = code};
 	struct iphdrN ip;
 	__u64 sum = 0;
+	__u8 tos;
 	int part;
 
-	if (!may_answer())
+	if (!may_answer() || bpf_skb_load_bytes(skb, net + __builtin_offsetof(struct iphdr, tos), &tos, sizeof(tos)))
 		return TC_ACT_SHOT;
 	quoted = quoted < QUOTEN ? quoted : QUOTEN;
 	len = sizeof(icmp) + quoted;
-	ip = answer_headerN(&p->key, ICMP_PROTON, len);
+	ip = answer_headerN(&p->key, ICMP_PROTON, tos, len);
 	if (bpf_skb_change_tail(skb, net + quoted, 0))
 		return TC_ACT_SHOT;
 	if (summed == SUM_UNFINISHED) {

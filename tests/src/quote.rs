@@ -12,6 +12,11 @@ pub const REFUSE: [&str; 2] = ["tcp reject with tcp reset", "reject"];
 /// The rules that the [`talks`] go by.
 pub const RULES: [&str; 2] = ["tcp dport 80 redirect to :8080", "redirect"];
 
+/// The rule that all of them go by where the server is on the client's own segment.
+pub fn masquerade(family: Family) -> String {
+    format!("dnat to {} masquerade", family.neighbour())
+}
+
 /// Type, code and second word of an error.
 pub type Kind = (u8, u8, [u8; 4]);
 
@@ -78,7 +83,7 @@ pub fn refusal(packet: &Packet) -> Packet {
         return reset;
     }
     let told = error(unreachable(family), packet.dst, packet, &[], usize::MAX);
-    Packet { tos: family.pick(0xc0, 0), id: 0, ..told }
+    Packet { tos: family.pick(packet.tos & 0x1e | 0xc0, 0), id: 0, ..told }
 }
 
 /// What the client asked and what the server saw of it, what the server answered and what the client heard.
@@ -102,6 +107,28 @@ impl Talk {
         Talk { asked, served, answer, heard }
     }
 
+    /// The same with a server on the client's own segment, to which the gateway is the client, from `port` or with that identifier.
+    pub fn masqueraded(self, port: u16) -> Talk {
+        let family = Family::of(self.asked.src);
+        let own = SocketAddr::new(family.gateway(), port);
+        let server = SocketAddr::new(family.neighbour(), self.asked.ends().1.port());
+        let numbered = |mut packet: Packet| {
+            if let Inner::Icmp { rest, .. } = &mut packet.inner {
+                rest[..2].copy_from_slice(&port.to_be_bytes());
+            }
+            packet
+        };
+        let served = numbered(self.asked.clone().between(own, server));
+        let answer = numbered(self.heard.clone().between(server, own));
+        Talk { served, answer, ..self }
+    }
+
+    /// Each of its packets as `of` makes it.
+    pub fn each(&self, of: impl Fn(&Packet) -> Packet) -> Talk {
+        let [asked, served, answer, heard] = [&self.asked, &self.served, &self.answer, &self.heard].map(of);
+        Talk { asked, served, answer, heard }
+    }
+
     /// What is said later in the same flow, of any length, in IPv4 also behind options.
     pub fn later(&self) -> Vec<Talk> {
         let options = [&[][..], &[7, 7, 4, 0, 0, 0, 0, 0], &[1; 40]];
@@ -116,8 +143,9 @@ impl Talk {
                     }
                     packet
                 };
-                let (asked, heard) = (of(&self.asked, ACK | PSH), of(&self.heard, ACK));
-                later.push(Talk::new(asked, heard, self.served.ends().1.port()));
+                let [asked, served] = [&self.asked, &self.served].map(|packet| of(packet, ACK | PSH));
+                let [answer, heard] = [&self.answer, &self.heard].map(|packet| of(packet, ACK));
+                later.push(Talk { asked, served, answer, heard });
             }
         }
         later

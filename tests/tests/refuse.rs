@@ -13,7 +13,7 @@ use e2e::six::{bad_checksums, destination_options, extended, hop_by_hop, routing
 use e2e::talk;
 use e2e::testrun::{Sums, REDIRECT, SHOT, UNSPEC};
 use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::{Ipv4RecvErr, Ipv6RecvErr};
+use nix::sys::socket::sockopt::{Ipv4RecvErr, Ipv4Tos, Ipv6RecvErr, Ipv6TClass};
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -60,7 +60,7 @@ fn unreachable(packet: &Packet, code: u8) -> Packet {
     let payload = ip[..ip.len().min(quoted(family))].to_vec();
     let inner = Inner::Icmp { kind: family.pick(3, 1), code, rest: [0; 4] };
     let answer = Packet::other(packet.dst, packet.src, family.pick(1, 58));
-    Packet { inner, payload, tos: family.pick(0xc0, 0), id: 0, ..answer }
+    Packet { inner, payload, tos: family.pick(packet.tos & 0x1e | 0xc0, 0), id: 0, ..answer }
 }
 
 /// Runs the scene with `rules` in each family, with each way of summing and a fresh client port.
@@ -138,8 +138,10 @@ fn packets_of_every_shape_are_quoted() {
         }
         answers(&Packet::tcp(client, far(family, 80), SYN).tcp_options(&[1; 20]));
         answers(&Packet::other(client.ip(), family.far(), 47).payload(&[7; 100]));
-        let last = Packet { tos: 0x10, ttl: 1, ..Packet::udp(client, far(family, 53)) };
-        answers(&Packet { fragment: 0, label: family.pick(0, 0xabcde), ..last });
+        for tos in [0x10, 0xb8, 0xff] {
+            let last = Packet { tos, ttl: 1, ..Packet::udp(client, far(family, 53)) };
+            answers(&Packet { fragment: 0, label: family.pick(0, 0xabcde), ..last });
+        }
     });
     assert!(answered.get() > 2 * 60, "{} were answered", answered.get());
 }
@@ -305,12 +307,18 @@ fn conversations(lab: &Lab, family: Family, offload: bool) -> Vec<String> {
         told.push(format!("tcp {port}: {:?}", error.kind()));
     }
     for port in [53, 54, 55, 56] {
-        for length in [1, 33, 1400] {
+        for (length, tos) in [(1, 0), (33, 0x12), (1400, 0xb8)] {
             let socket = talk::udp_for(&lab.client, family, 5000);
             // Otherwise the kernel keeps to itself what may pass by itself.
             match family {
-                Family::V4 => setsockopt(&socket, Ipv4RecvErr, &true).unwrap(),
-                Family::V6 => setsockopt(&socket, Ipv6RecvErr, &true).unwrap(),
+                Family::V4 => {
+                    setsockopt(&socket, Ipv4RecvErr, &true).unwrap();
+                    setsockopt(&socket, Ipv4Tos, &tos).unwrap();
+                }
+                Family::V6 => {
+                    setsockopt(&socket, Ipv6RecvErr, &true).unwrap();
+                    setsockopt(&socket, Ipv6TClass, &tos).unwrap();
+                }
             }
             socket.connect(to(port)).unwrap();
             let error = talk::refused(&socket, &vec![7; length]).unwrap();
