@@ -106,7 +106,7 @@ fn damaged_objects_are_refused_or_read_but_never_panic() {
     let mut objects: Vec<_> =
         objects().into_iter().map(|path| (std::fs::read(&path).unwrap(), path)).collect();
     assert!(!objects.is_empty(), "no objects in elf/");
-    objects.iter().for_each(|(bytes, _)| uses::object(bytes, true));
+    objects.iter().for_each(|(bytes, _)| uses::object(bytes, true, true));
     objects.sort_by_key(|(bytes, _)| bytes.len());
     let seeds = rounds().div_ceil(FROM_ONE_SEED);
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -119,7 +119,7 @@ fn damaged_objects_are_refused_or_read_but_never_panic() {
             let who = format!("{} seed {} mutant {round}", path.display(), batch % seeds);
             // Writing down tens of thousands of instructions takes longer than all the rest.
             let listed = bytes.len() < 64 << 10 || round % 8 == 0;
-            survives(&who, &mutant, || uses::object(&mutant, listed));
+            survives(&who, &mutant, || uses::object(&mutant, listed, round % 8 == 0));
         }
         if batch % seeds == 0 {
             println!("{}", path.display());
@@ -159,7 +159,7 @@ fn objects_cut_anywhere_are_refused_or_read_but_never_panic() {
     for path in objects() {
         let bytes = std::fs::read(&path).unwrap();
         for length in (0..bytes.len()).step_by(bytes.len() / 500 + 1) {
-            uses::object(&bytes[..length], true);
+            uses::object(&bytes[..length], true, true);
         }
     }
 }

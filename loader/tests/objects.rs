@@ -83,3 +83,28 @@ fn data_maps_have_the_type_the_kernel_wants_for_them() {
     let rules = object.maps.iter().find(|m| m.name == "rules").unwrap();
     assert_eq!((rules.map_type, rules.inner.is_some(), rules.slots.len()), (12, true, 1));
 }
+
+/// A file of 3 KB may claim 2 GiB of zeros, and have as many variables in one place as it likes.
+#[test]
+fn what_is_said_of_variables_is_bounded() {
+    use detour::ui::inspect::{json, text};
+    let huge = object("fixtures/bss_own.bpf.o");
+    let said = text("bss_own", &huge);
+    assert!(said.contains("__u32[524288] huge = {0}\n") && said.contains("__u32 own = 0\n"), "{said}");
+    let said = json("bss_own", &huge, false);
+    let of = |name: &str| {
+        said["variables"].as_array().unwrap().iter().find(|v| v["name"] == name).unwrap().clone()
+    };
+    assert!(
+        of("huge")["value"].is_null() && of("huge")["size"] == 2 << 20 && of("own")["value"] == 0,
+        "{said}"
+    );
+    let mut many = object("fixtures/globals.bpf.o");
+    let pairs = many.variables.iter().find(|v| v.name == "pairs").unwrap().clone();
+    let held: usize = many.maps.iter().filter_map(|map| map.contents.as_ref()).map(Vec::len).sum();
+    many.variables = vec![pairs; 10_000];
+    let said = json("globals", &many, false);
+    let read = said["variables"].as_array().unwrap().iter().filter(|v| !v["value"].is_null()).count();
+    assert_eq!(read, held / 8, "each byte once");
+    assert!(text("globals", &many).contains("struct pair[2] pairs = ?\n"));
+}

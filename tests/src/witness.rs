@@ -217,7 +217,7 @@ fn linked(part: &Value) -> Result<Vec<u8>, String> {
 }
 
 /// `insns` as strace shows them back to bytes.
-fn assemble(instructions: &[Argument]) -> Result<Vec<u8>, String> {
+pub fn assemble(instructions: &[Argument]) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     for instruction in instructions {
         let field =

@@ -6,6 +6,7 @@ use ::detour::object::Object;
 use e2e::detour::{self, code};
 use e2e::lab::Lab;
 use e2e::netns::Netns;
+use e2e::strace;
 use e2e::testrun::{Program, Sums};
 use e2e::tools::{self, json, project, Scratch};
 
@@ -130,8 +131,29 @@ fn what_is_missing_is_named_before_any_call() {
         ("ksyms_missing", ["extern no_such_function", "is no kernel function in /sys/kernel/btf/vmlinux"]),
         ("ksyms_other_type", ["extern bpf_rcu_read_lock", "is declared with another type than in"]),
     ] {
-        detour::run(&ns, &["load", &fixture(name), "--no-attach"]).refused(code::OBJECT, &words);
+        let load = ["load", &fixture(name), "--no-attach"];
+        detour::run(&ns, &load).refused(code::OBJECT, &words);
+        // MAP_CREATE, PROG_LOAD, BTF_LOAD: nothing was made.
+        let (_, calls) = strace::trace(&ns, &detour::command(&load), "bpf", None);
+        assert!(calls.iter().all(|call| !matches!(call.bpf(), Some(0 | 5 | 18))), "{name}: {calls:?}");
     }
+}
+
+/// Built in here; `scripts/test-kernels` runs the same where nf_conntrack is a module, before and after it is loaded.
+#[test]
+fn a_weak_function_is_there_or_not() {
+    let lab = Lab::on(Netns::new(), DEVICE);
+    let ns = &lab.gateway;
+    let symbols = ns.run("cat", &["/proc/kallsyms"]);
+    let there = symbols.lines().any(|line| line.split_whitespace().nth(2) == Some("bpf_skb_ct_lookup"));
+    for program in ["asks", "calls"] {
+        assert_eq!(verdict(ns, "ksym_exists", program), i32::from(there), "{program}");
+    }
+    assert_eq!(verdict(ns, "ksyms_other_type_weak", "calls_it"), 0);
+    let said = detour::run(ns, &["load", &fixture("ksyms_other_type_weak"), "--no-attach"]).done().stdout;
+    let words =
+        "bpf_rcu_read_lock: is declared with another type than in /sys/kernel/btf/vmlinux; as it is __weak";
+    assert!(said.contains(words), "{said}");
 }
 
 #[test]

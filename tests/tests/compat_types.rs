@@ -7,7 +7,6 @@ use e2e::detour;
 use e2e::netns::Netns;
 use e2e::strace::{self, Fault};
 use e2e::tools::project;
-use std::process::Command;
 
 fn fixture(name: &str) -> String {
     project().join(format!("elf/fixtures/{name}.bpf.o")).to_str().unwrap().to_owned()
@@ -57,39 +56,4 @@ fn an_invalid_answer_makes_the_loader_offer_them() {
     assert!(plan.contains("if invalid, instead  BTF_LOAD"), "{plan}");
     let plan = detour::run(&ns, &["plan", "load", &fixture("globals"), "--no-attach"]).done().stdout;
     assert!(!plan.contains("instead"), "{plan}");
-}
-
-#[test]
-fn numbers_in_place_of_descriptors() {
-    let ns = Netns::new();
-    // The bytes that two runs give to the kernel, as strace saw them.
-    let insns = |name: &str, rest: &[&str]| {
-        let file = fixture(name);
-        let load = [&["load", &file, "--no-attach"], rest].concat();
-        // One descriptor more than in other runs moves all that follow.
-        let mut command = Command::new("sh");
-        let line = "exec 9</dev/null; shift $1; exec \"$0\" \"$@\"";
-        command.args(["-c", line]).arg(detour::path()).arg("1").args(&load);
-        let traced = |command: &Command| {
-            let (output, calls) = strace::trace(&ns, command, "bpf", None);
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            let loads = calls.into_iter().filter(|call| call.bpf() == Some(5));
-            loads.map(|call| call.arguments.get(1)?.field("insns").cloned()).collect::<Vec<_>>()
-        };
-        (traced(&detour::command(&load)), traced(&command))
-    };
-    for name in ["globals", "maps", "kinds"] {
-        let (one, other) = insns(name, &["--fd-array"]);
-        assert!(!one.is_empty() && one == other, "{name}: {one:?}");
-    }
-    let plan = |rest: &[&str]| {
-        let file = fixture("maps");
-        let load = [&["plan", "load", &file, "--no-attach"], rest].concat();
-        detour::run(&ns, &load).done().stdout
-    };
-    // The same plan twice, with and without.
-    for rest in [&[][..], &["--fd-array"], &["--bytes", "--undo"]] {
-        assert_eq!(plan(rest), plan(rest));
-    }
-    assert!(plan(&["--fd-array"]).contains("fd_array=") && !plan(&[]).contains("fd_array="));
 }

@@ -63,9 +63,11 @@ const EXPECTED: &[Expected] = &[
     row("kconfig", Loads, true, true),
     bad("kconfig_missing", &["extern CONFIG_NO_SUCH_THING"]),
     row("kinds", Loads, true, true),
+    row("ksym_exists", Loads, true, true),
     row("ksyms", Loads, true, true),
     bad("ksyms_missing", &["extern no_such_function"]),
     bad("ksyms_other_type", &["extern bpf_rcu_read_lock"]),
+    row("ksyms_other_type_weak", Loads, false, false), // libbpf 1.1 refuses weak ones, too
     bad("legacy", &["section maps", "--legacy-maps"]),
     bad("legacy_iproute2", &["section maps", "--legacy-maps"]),
     row("legacy_modern", Loads, true, true),
@@ -86,6 +88,7 @@ const EXPECTED: &[Expected] = &[
     // Both share the pins of the one before, whose values mean something else.
     row("pins_moved", Loads, true, true),
     refused_by_kernel("rejected", &["invalid access to packet"]),
+    row("rewrites", Loads, true, true),
     row("sections", Loads, false, true), // `stranger` has no type for libbpf
     row("sizes", Loads, true, true),
     row("static_call", Loads, false, false), // libbpf: static functions in .text only

@@ -69,6 +69,24 @@ fn maps_have_shapes_and_slots() {
     assert!(program["helpers"].as_array().unwrap().contains(&json!("bpf_tail_call")), "{program}");
 }
 
+/// Of which the kernel shows one for what was loaded (fixtures.rs).
+#[test]
+fn tags_are_those_of_the_plan() {
+    for name in ["maps", "globals", "subprograms", "callbacks", "variants_v4"] {
+        let document = inspect(&[&fixture(name), "-j"]).done().json();
+        let line = ["plan", "load", &fixture(name), "--no-attach", "-j"];
+        let plan = Run::of(&line, &detour::command(&line).output().unwrap()).done().json();
+        let mut compared = 0;
+        for step in plan["steps"].as_array().unwrap().iter().filter(|step| !step["expect"].is_null()) {
+            let program =
+                named(&document, "programs", step["gives"].as_str().unwrap().trim_start_matches('?'));
+            assert_eq!(program["tag"], step["expect"]["tag"], "{name}");
+            compared += 1;
+        }
+        assert!(compared > 0, "{plan}");
+    }
+}
+
 #[test]
 fn sections_make_kinds() {
     let document = inspect(&[&fixture("sections"), "-j"]).done().json();

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! `list DEV` beside `tc`, `bpftool` and somebody else's tcx program: all that runs, in order, and whose it is.
 use e2e::detour;
-use e2e::lab::Lab;
+use e2e::lab::{Lab, GATEWAY};
 use e2e::netns::Netns;
-use e2e::tools;
+use e2e::{talk, tools};
 use serde_json::Value;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 
 const DEVICE: &str = "eth0";
 
@@ -74,6 +76,33 @@ fn everything_is_there_in_the_order_in_which_it_runs() {
     let text = detour::run(ns, &["list", DEVICE]).done().stdout;
     assert_eq!(text.lines().count(), 1 + expect.len() + 2, "a head, rows, two revisions: {text}");
     assert!(text.contains("detour later") && text.contains("foreign"), "{text}");
+}
+
+#[test]
+fn runs_are_counted_as_bpftool_counts_them() {
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    let scratch = tools::Scratch::new();
+    let (source, program) = (tools::project().join("tests/fixtures/stats.c"), scratch.path("stats"));
+    let words = ["-Wall", "-Werror", "-o", program.to_str().unwrap(), source.to_str().unwrap()];
+    ns.run("cc", &words);
+    detour::run(ns, &["load", "@trace", DEVICE]).done();
+    let row = || detour::json(ns, &["list", DEVICE])["programs"][0].clone();
+    assert!(row()["run_count"].is_null(), "nobody counts yet");
+    let mut counting = Command::new(&program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(counting.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    assert_eq!(said, "on\n");
+    for n in 1..=3 {
+        talk::ping(&lab.client, n, GATEWAY).unwrap();
+    }
+    ns.run("ip", &["link", "set", DEVICE, "down"]);
+    let row = row();
+    let theirs = tools::program(ns, row["id"].as_u64().unwrap());
+    assert!(row["run_count"].as_u64() >= Some(3), "{row}");
+    assert_eq!((&row["run_count"], &row["run_time_ns"]), (&theirs["run_cnt"], &theirs["run_time_ns"]));
+    drop(counting.stdin.take());
+    assert!(counting.wait().unwrap().success());
 }
 
 #[test]

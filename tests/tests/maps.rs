@@ -105,6 +105,18 @@ fn programs_run_on_packets_without_a_device() {
     assert!(detour::run(&ns, &run).done().stdout.contains("verdict 2 (shot)"));
     let again = detour::json(&ns, &["test", "@drop", "drop", "--packet", out.to_str().unwrap()]);
     assert_eq!(again["runs"][0]["in"], "00".repeat(64));
+    // A program that makes another packet of it: link addresses change places, and it grows by four zeros.
+    let (one, other, rest) = ("021122334455", "06aabbccddee", format!("88b5{}", "5a".repeat(46)));
+    let packet = scratch.write("other", format!("{one}{other}{rest}"));
+    let changed =
+        ["test", &fixture("rewrites"), "rewrites", "--packet", &packet, "--out", out.to_str().unwrap()];
+    let run = detour::json(&ns, &changed)["runs"][0].clone();
+    let after = format!("{other}{one}{rest}00000000");
+    assert_eq!((&run["out"], &run["changed"], &run["verdict"]), (&json!(after), &json!(true), &json!(-1)));
+    let text = detour::run(&ns, &changed).done().stdout;
+    assert!(text.contains("changed, 64 bytes") && text.contains(&after), "{text}");
+    let sources = tools::tshark(out.to_str().unwrap(), &["eth.dst", "eth.src", "frame.len"]);
+    assert_eq!(sources.trim(), "06:aa:bb:cc:dd:ee|02:11:22:33:44:55|64");
     detour::run(&ns, &["test", "@drop", "none", "--packet", &packet]).refused(code::USAGE, &["none"]);
     let short = scratch.write("short", "0011");
     detour::run(&ns, &["test", "@drop", "drop", "--packet", &short]).refused(code::KERNEL, &["14 bytes"]);

@@ -157,6 +157,18 @@ fn functions_with_and_without_relocation() {
 }
 
 #[test]
+fn functions_that_the_kernel_calls() {
+    // 0 + 1 + 4 + 9, by a function in a loop and one for each element.
+    loaded("callbacks", &[], |ns| assert_eq!(verdict(&program(ns, "ingress", "callbacks"), 60), 14));
+    // What is thrown is 7: three times that by who catches it, itself where nobody does.
+    loaded("exceptions", &["--ingress", "caught", "--egress", "uncaught"], |ns| {
+        let (caught, uncaught) = (program(ns, "ingress", "caught"), program(ns, "egress", "uncaught"));
+        assert_eq!((verdict(&caught, 60), verdict(&caught, 101)), (1, 21));
+        assert_eq!((verdict(&uncaught, 60), verdict(&uncaught, 101)), (2, 7));
+    });
+}
+
+#[test]
 fn refused_before_any_call_and_by_the_kernel() {
     let lab = Lab::on(Netns::alone(), DEVICE);
     let ns = &lab.gateway;

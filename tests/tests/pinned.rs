@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Maps pinned by name: shared only when a folder is named, only with the same shape, replaced only when told.
+use detour_sys::{call, commands, Map, Value};
 use e2e::detour::{self, code};
 use e2e::lab::Lab;
 use e2e::netns::Netns;
 use e2e::tools;
+use std::os::fd::AsFd;
 
 const DEVICE: &str = "eth0";
 const DIR: &str = "/sys/fs/bpf/shared";
@@ -105,6 +107,41 @@ fn values_must_mean_the_same_whatever_their_types_are_called() {
     let text = dump(&[]).done().stdout;
     assert!(text.contains("bytes = 5") && text.contains("last = SECOND"), "{text}");
     assert_eq!(text, dump(&["--types", &file]).done().stdout);
+}
+
+/// Each number that the kernel tells of a map, alone; of `numa_node` it tells the flag.
+#[test]
+fn each_number_that_differs_is_named() {
+    let lab = lab();
+    let ns = &lab.gateway;
+    let table = [("map_type", 1), ("key_size", 4), ("value_size", 12), ("max_entries", 8), ("map_flags", 0)];
+    let bloom = [("map_type", 30), ("value_size", 4), ("max_entries", 100), ("map_extra", 4)];
+    for (object, name, shape, field, other) in [
+        ("pins", "table", &table[..], "map_type", 9),
+        ("pins", "table", &table, "key_size", 8),
+        ("pins", "table", &table, "value_size", 16),
+        ("pins", "table", &table, "max_entries", 9),
+        ("pins", "table", &table, "map_flags", 1), // BPF_F_NO_PREALLOC
+        ("pins", "table", &table, "map_flags", 4), // BPF_F_NUMA_NODE
+        ("map_kinds", "bloom_long", &bloom, "map_extra", 3),
+    ] {
+        let usual = shape.iter().find(|(name, _)| *name == field).unwrap().1;
+        let path = format!("{DIR}/{name}");
+        ns.within(|| {
+            let number = |(name, usual): &(&'static str, u64)| {
+                (*name, Value::Num(if *name == field { other } else { *usual }))
+            };
+            let map = Map::create(&shape.iter().map(number).collect::<Vec<_>>()).unwrap();
+            let pin = [("pathname", Value::Text(&path)), ("bpf_fd", Value::Fd(map.as_fd()))];
+            call(&commands::OBJ_PIN, &pin).unwrap();
+        });
+        let file = tools::project().join(format!("elf/fixtures/{object}.bpf.o")).display().to_string();
+        let run = detour::run(ns, &["load", &file, DEVICE, "--pin-dir", DIR]);
+        let words = format!("{path} holds another map: {field} is {other}, not {usual}");
+        let run = run.refused(code::FOREIGN, &[&words]);
+        assert!(run.stderr.lines().any(|line| line.ends_with(&words)), "more than that: {}", run.stderr);
+        ns.run("rm", &[&path]);
+    }
 }
 
 /// Of these maps the kernel shows other numbers than it was told, which libbpf takes for another map.

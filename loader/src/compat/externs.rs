@@ -21,6 +21,8 @@ enum Found {
     Address(u64),
     /// Nothing, and it is weak.
     Missing,
+    /// Something else of this name, as is said, and it is weak.
+    Other(String),
 }
 
 /// The names that have to be looked up in the kernel's types.
@@ -69,6 +71,12 @@ pub fn fill(
             _ => typed(&btf, wanted, targets),
         })
         .collect();
+    object.warnings.extend(externs.iter().zip(&answers).filter_map(|(wanted, answer)| match answer {
+        Ok(Found::Other(what)) => {
+            Some(format!("extern {}: {what}; as it is __weak, it counts as missing", wanted.name))
+        }
+        _ => None,
+    }));
     let offsets = externs
         .iter()
         .enumerate()
@@ -130,13 +138,13 @@ fn fill_program(
             Found::Address(address) => {
                 load(&mut program.insns, at, insn.with_src(0), *address as i32, (*address >> 32) as i32);
             }
-            Found::Missing if is_call => {
+            Found::Missing | Found::Other(_) if is_call => {
                 let number = i32::try_from(reference.wanted).unwrap_or(0);
                 let imm = POISONED_KFUNC.saturating_add(number);
                 replace(&mut program.insns, at, Insn { code: CALL, regs: 0, off: 0, imm });
                 program.poisoned.push((at, format!("{} does not exist in this kernel; it is __weak, so it may only be called where bpf_ksym_exists() said so", wanted.name)));
             }
-            Found::Missing => load(&mut program.insns, at, insn.with_src(0), 0, 0),
+            Found::Missing | Found::Other(_) => load(&mut program.insns, at, insn.with_src(0), 0, 0),
         }
     }
     program.refs.sort_by_key(|r| r.insn);
@@ -192,7 +200,8 @@ fn typed(btf: &Btf, wanted: &Extern, targets: &[Target]) -> Result<Found, String
     let ours = btf.strip(ours).map_or(0, |t| t.id);
     let theirs = target.btf.strip(found.type_id()).map_or(0, |t| t.id);
     if !alike::compatible(btf, ours, &target.btf, theirs)? {
-        return missing(wanted, format!("is declared with another type than in {}", target.name));
+        let what = format!("is declared with another type than in {}", target.name);
+        return missing(wanted, what.clone()).map(|_| Found::Other(what));
     }
     let id = target.kernel_id(found.id).ok_or("has no id")?;
     match (number, kind) {

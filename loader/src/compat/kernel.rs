@@ -17,9 +17,11 @@ use crate::object::{Module, Object, ObjectError, Origin, Program};
 /// Decides everything that an object leaves to the kernel. `btf` is a file with another kernel's types.
 /// Returns what was read, for the plan.
 ///
-/// ```no_run
+/// ```
 /// let mut object = detour::object::Object::parse(&std::fs::read("../elf/fixtures/core.bpf.o")?)?;
-/// detour::compat::kernel::resolve(&mut object, Some("/usr/lib/debug/vmlinux-of-another-kernel.btf"))?;
+/// // `Some("…")` for the types of another kernel.
+/// let reads = detour::compat::kernel::resolve(&mut object, None)?;
+/// assert!(reads[0].ends_with("(/sys/kernel/btf/vmlinux)"));
 /// object.programs.iter().try_for_each(|program| object.check_resolved(program))?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

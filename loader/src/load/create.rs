@@ -15,6 +15,23 @@ use detour_sys::commands;
 pub const RECORD: &str = "%@record";
 
 /// What `create` is told besides the object.
+///
+/// ```
+/// use detour::load::create::{Creation, Write};
+///
+/// // One of the object's programs; a map of another size, and an element that is there before the program runs.
+/// let write = Write { map: "seen".into(), key: 60_u32.to_ne_bytes().into(), value: 1_u64.to_ne_bytes().into() };
+/// let creation = Creation {
+///     file: "variants.bpf.o".into(),
+///     programs: vec!["variants".into()],
+///     sizes: vec![("seen".into(), 64)],
+///     writes: vec![write],
+///     ..Creation::default()
+/// };
+/// # let object = detour::object::Object::parse(&std::fs::read("../elf/fixtures/variants.bpf.o")?)?;
+/// # detour::load::plan::dry_run(&object, &creation, &Default::default())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Creation {
     /// The object's file name, which names its parts in the plan.

@@ -19,6 +19,15 @@ const CLEARS: &str =
     "what is left is cleared by the next 'up', 'down', 'load' or 'unload' of this device, once the kernel lets it";
 
 /// Explains why a plan failed. Everything done before was undone, except for what `failure.left` has.
+///
+/// ```no_run
+/// # let (plan, object) = (detour::load::plan::Plan::default(), None);
+/// use detour::load::{exec, explain, netlink::Socket};
+///
+/// let symbols = exec::run(&plan, &mut Socket::open()?, &mut |_| {})
+///     .map_err(|failure| explain::explain(&plan, &failure, object, false))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn explain(plan: &Plan, failure: &Failure, object: Option<&Object>, verbose: bool) -> Refusal {
     let index = failure.number.saturating_sub(1);
     let Some(step) = plan.steps.get(index) else {

@@ -165,6 +165,12 @@ pub fn ask_tcx(facts: &mut Facts) -> Result<(), Refusal> {
 }
 
 /// What a plan needs to know when no device is concerned.
+///
+/// ```
+/// let machine = detour::load::gather::machine()?;
+/// println!("Linux {}, {} CPUs", machine.release, machine.possible_cpus);
+/// # Ok::<(), detour::load::refusal::Refusal>(())
+/// ```
 pub fn machine() -> Result<Machine, Refusal> {
     let release = "/proc/sys/kernel/osrelease";
     let release = line(release).map_err(|e| unreadable(release, &e))?;

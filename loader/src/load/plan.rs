@@ -228,6 +228,16 @@ pub fn dry_run(object: &Object, creation: &Creation, machine: &Machine) -> Resul
 }
 
 /// Detaches an instance and removes everything that it made, and nothing else. An unfinished one goes with it.
+///
+/// ```no_run
+/// use detour::load::{exec, gather::gather, netlink::Socket, plan, transcript};
+///
+/// let mut socket = Socket::open()?;
+/// let plan = plan::unload("it", &gather(&mut socket, "eth0")?)?;
+/// print!("{}", transcript::plan(&plan, transcript::Detail::default()));
+/// exec::run(&plan, &mut socket, &mut |_| {}).map_err(|failure| failure.cause.to_string())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn unload(name: &str, facts: &Facts) -> Result<Plan, Refusal> {
     facts.understood(name)?;
     facts.reachable()?;

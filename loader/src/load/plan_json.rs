@@ -25,6 +25,19 @@ pub fn plan(plan: &Plan) -> Value {
 pub const SCHEMA: &str = "detour.plan/1";
 
 /// The reverse of [`plan`]; None when something is missing, unknown or does not match its digest.
+///
+/// ```
+/// use detour::load::{create, create::Creation, facts::Machine, plan, plan_json};
+///
+/// let object = detour::object::Object::parse(&std::fs::read("../elf/drop.bpf.o")?)?;
+/// let creation = Creation { file: "drop.bpf.o".into(), programs: vec!["drop".into()], ..Default::default() };
+/// let plan = plan::dry_run(&object, &creation, &Machine::default())?;
+/// let reviewed = plan_json::plan(&plan).to_string();
+/// // Parts of the object are named in it by their digests: whoever reads it has the object.
+/// let part = |name: &str| create::part(&object, name.strip_prefix("drop.bpf.o/")?);
+/// assert_eq!(plan_json::read_plan(&serde_json::from_str(&reviewed)?, &part), Some(plan));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn read_plan(value: &Value, parts: Parts<'_>) -> Option<Plan> {
     if value.get("schema")?.as_str()? != SCHEMA {
         return None;

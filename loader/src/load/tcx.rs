@@ -41,6 +41,16 @@ pub fn is_hook(attach: u32) -> bool {
 }
 
 /// Where in the order of a hook a new program goes.
+///
+/// ```
+/// use detour::load::{plan::Attach, tc::Place, tcx};
+///
+/// // At ingress of device 3, before the program with the id 17.
+/// let place = Place::new(3, tcx::INGRESS, 0, 0);
+/// let anchor = tcx::Anchor { relative: Some(17), before: true, revision: None };
+/// let attach = Attach { program: "first".into(), place, anchor };
+/// assert!(attach.is_tcx());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Anchor {
     /// Before or after which program, by its id; None: before or after all.

@@ -16,6 +16,14 @@ pub struct Detail {
 }
 
 /// All steps, numbered from 1, then the notes.
+///
+/// ```
+/// use detour::load::{plan::Plan, step::{Effect, Step}, transcript};
+///
+/// let plan = Plan { steps: vec![Step::mkdir("/sys/fs/bpf/mine".into())], notes: Vec::new() };
+/// let text = transcript::plan(&plan, transcript::Detail { undo: true, bytes: false });
+/// assert_eq!(text, "  1 mkdir   /sys/fs/bpf/mine 0700\n      undo  rmdir   /sys/fs/bpf/mine\n");
+/// ```
 pub fn plan(plan: &Plan, detail: Detail) -> String {
     let mut text = String::new();
     for (i, step) in plan.steps.iter().enumerate() {

@@ -21,6 +21,20 @@ const INFO: usize = 80;
 const IDS: usize = 64;
 
 /// Asks for a map's types; None when it was made without. Needs CAP_SYS_ADMIN.
+///
+/// ```no_run
+/// use std::os::fd::AsFd;
+///
+/// let map = detour::load::gather::open_map("/sys/fs/bpf/counters")?;
+/// let types = detour::load::types::of_map(map.as_fd())?.ok_or("it was made without types")?;
+/// let mut key = map.next_key(None)?;
+/// while let Some(at) = key {
+///     let element = map.lookup(&at)?.unwrap_or_default();
+///     println!("{}", detour::ui::value::value(&types.btf, types.value, &element).text());
+///     key = map.next_key(Some(&at))?;
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn of_map(map: BorrowedFd<'_>) -> io::Result<Option<MapTypes>> {
     let info = detour_sys::info(map, INFO)?;
     let ids: Vec<u32> = info

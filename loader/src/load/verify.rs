@@ -205,6 +205,18 @@ fn order(facts: &Facts, instance: &Instance) -> Vec<Check> {
 }
 
 /// What is pinned: programs, their maps and types, as the steps that made them say.
+///
+/// ```no_run
+/// use detour::load::{create::Creation, gather::gather, netlink::Socket, verify};
+/// # let (object, creation) = (detour::object::Object::parse(&[])?, Creation::default());
+///
+/// let facts = gather(&mut Socket::open()?, "eth0")?;
+/// let instance = facts.instance("it").ok_or("it is not loaded")?;
+/// for check in verify::pinned(&facts, instance, &object, &creation) {
+///     println!("{}: {}: {:?}", check.about, check.claim, check.outcome);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn pinned(facts: &Facts, instance: &Instance, object: &Object, creation: &Creation) -> Vec<Check> {
     made_by(&create(object, creation, &facts.machine), facts, instance, object)
 }

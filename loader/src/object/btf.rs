@@ -22,6 +22,16 @@ pub struct Btf {
 impl Btf {
     /// Reads a whole BTF blob.
     ///
+    /// ```
+    /// use detour::object::{Btf, Kind};
+    ///
+    /// let btf = Btf::parse(&std::fs::read("/sys/kernel/btf/vmlinux")?)?;
+    /// let insn = btf.find(Kind::Struct, "bpf_insn").expect("every kernel has it");
+    /// assert_eq!(btf.size_of(insn.id), Some(8));
+    /// assert_eq!(insn.members().next().map(|member| member.name), Some("code"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// A damaged or big-endian blob, or a kind of type that this loader does not know.
     pub fn parse(bytes: &[u8]) -> Result<Btf, ObjectError> {

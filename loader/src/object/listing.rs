@@ -60,6 +60,15 @@ impl Object {
     }
 
     /// The program's instructions, one line each.
+    ///
+    /// ```
+    /// let object = detour::object::Object::parse(&std::fs::read("../elf/fixtures/globals.bpf.o")?)?;
+    /// for line in object.listing(&object.programs[0]) {
+    ///     let source = line.source.map(|source| format!("   ; {source}")).unwrap_or_default();
+    ///     println!("{:4} {}{source}", line.insn, line.text);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn listing<'a>(&'a self, program: &'a Program) -> Vec<Line<'a>> {
         let (mut lines, mut second_half, mut shown) = (Vec::new(), false, None);
         for (index, insn) in program.insns.iter().enumerate() {

@@ -360,6 +360,13 @@ impl Object {
 
     /// Why a program cannot be loaded as it is: something in it is for a kernel to decide and has not been.
     ///
+    /// ```
+    /// let object = detour::object::Object::parse(&std::fs::read("../elf/fixtures/kconfig.bpf.o")?)?;
+    /// let why = object.check_resolved(&object.programs[0]).unwrap_err().to_string();
+    /// assert!(why.contains("LINUX_KERNEL_VERSION"), "{why}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// Names the first CO-RE relocation or extern that is left.
     pub fn check_resolved(&self, program: &Program) -> Result<(), ObjectError> {
@@ -386,6 +393,15 @@ impl Object {
     /// Makes instructions name maps by their number in BPF_PROG_LOAD's `fd_array` (Linux 5.14) instead of by descriptors: what
     /// the kernel gets is then byte for byte what a plan shows, and the tag counts the numbers in. A program's numbers
     /// follow its modules', from 1, in the order of [`Object::maps`].
+    ///
+    /// ```
+    /// let mut object = detour::object::Object::parse(&std::fs::read("../elf/fixtures/globals.bpf.o")?)?;
+    /// object.name_maps_by_number();
+    /// let program = &object.programs[0];
+    /// let numbers: Vec<i32> = program.refs.iter().map(|reference| program.insns[reference.insn].imm).collect();
+    /// assert!(numbers.iter().all(|number| (1..=6).contains(number)), "{numbers:?}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[cfg(feature = "compat")]
     pub fn name_maps_by_number(&mut self) {
         let modules = self.modules.len();

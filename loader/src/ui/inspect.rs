@@ -4,7 +4,7 @@ use crate::load::transcript::hex;
 
 use super::map_type::{map_flags, map_type};
 use super::text::escape;
-use super::value::{value, Value};
+use super::value::{value_within, Value, PARTS};
 use crate::object::{
     helper, CoreRelo, Extern, MapSpec, Object, Origin, Program, ProgramKind, Slot, Variable,
 };
@@ -21,10 +21,13 @@ pub fn text(file: &str, object: &Object) -> String {
         escape(&object.license),
         object.btf.as_ref().map_or(0, |btf| btf.types().count()),
     );
+    let mut left = Left::of(object);
     object.programs.iter().for_each(|p| text.push_str(&program(object, p)));
     for (index, map) in object.maps.iter().enumerate() {
         text.push_str(&map_text(map));
-        object.variables.iter().filter(|v| v.map == index).for_each(|v| text.push_str(&variable(object, v)));
+        for found in object.variables.iter().filter(|v| v.map == index) {
+            text.push_str(&variable(object, found, &mut left));
+        }
     }
     for wanted in &object.externs {
         let weak = if wanted.weak { " weak" } else { "" };
@@ -36,6 +39,7 @@ pub fn text(file: &str, object: &Object) -> String {
 
 /// The same as one document; the instructions only when `disasm` says so.
 pub fn json(file: &str, object: &Object, disasm: bool) -> Json {
+    let mut left = Left::of(object);
     json!({
         "schema": "detour.inspect/1",
         "file": file,
@@ -44,7 +48,7 @@ pub fn json(file: &str, object: &Object, disasm: bool) -> Json {
         "types": object.btf.as_ref().map_or(0, |btf| btf.types().count()),
         "programs": object.programs.iter().map(|p| program_json(object, p, disasm)).collect::<Vec<_>>(),
         "maps": object.maps.iter().map(map_json).collect::<Vec<_>>(),
-        "variables": object.variables.iter().map(|v| variable_json(object, v)).collect::<Vec<_>>(),
+        "variables": object.variables.iter().map(|v| variable_json(object, v, &mut left)).collect::<Vec<_>>(),
         "externs": object.externs.iter().map(extern_json).collect::<Vec<_>>(),
         "warnings": object.warnings,
     })
@@ -243,31 +247,60 @@ fn map_json(map: &MapSpec) -> Json {
     })
 }
 
-/// What a variable is at the start: its bytes by its type.
-fn initial(object: &Object, variable: &Variable) -> Option<Value> {
-    let (at, size) = (usize::try_from(variable.offset).ok()?, usize::try_from(variable.size).ok()?);
-    let zeros = vec![0; size];
-    let bytes = match &object.maps.get(variable.map)?.contents {
-        Some(contents) => contents.get(at..at.checked_add(size)?)?,
-        None => &zeros,
-    };
-    Some(value(object.btf.as_ref()?, variable.type_id, bytes))
+/// What may still be read of variables: each byte that the object holds once, and some zeros. Variables that overlap, and
+/// sections of zeros, which claim up to 2 GiB, would make gigabytes of a small file.
+struct Left {
+    held: usize,
+    zeros: usize,
+    parts: usize,
+}
+
+/// Of sections of zeros, in bytes: all variables together.
+const ZEROS: usize = 64 << 10;
+
+impl Left {
+    fn of(object: &Object) -> Left {
+        let held = object.maps.iter().filter_map(|map| map.contents.as_ref());
+        let held = held.fold(0_usize, |sum, contents| sum.saturating_add(contents.len()));
+        Left { held, zeros: ZEROS, parts: held.saturating_mul(2).saturating_add(PARTS) }
+    }
+
+    /// What a variable is at the start: its bytes by its type.
+    fn initial(&mut self, object: &Object, variable: &Variable) -> Option<Value> {
+        let (at, size) = (usize::try_from(variable.offset).ok()?, usize::try_from(variable.size).ok()?);
+        let zeros;
+        let bytes = match &object.maps.get(variable.map)?.contents {
+            Some(contents) => {
+                self.held = self.held.checked_sub(size)?;
+                contents.get(at..at.checked_add(size)?)?
+            }
+            None => {
+                self.zeros = self.zeros.checked_sub(size)?;
+                zeros = vec![0; size];
+                &zeros
+            }
+        };
+        Some(value_within(object.btf.as_ref()?, variable.type_id, bytes, &mut self.parts))
+    }
 }
 
 fn type_of(object: &Object, variable: &Variable) -> String {
     object.btf.as_ref().map(|btf| btf.describe(variable.type_id)).unwrap_or_default()
 }
 
-fn variable(object: &Object, variable: &Variable) -> String {
-    let value = initial(object, variable).map_or_else(|| "?".to_owned(), |value| value.text());
+fn variable(object: &Object, variable: &Variable, left: &mut Left) -> String {
+    let zeros = object.maps.get(variable.map).is_some_and(|map| map.contents.is_none());
+    // As C has it.
+    let unread = if zeros { "{0}" } else { "?" };
+    let value = left.initial(object, variable).map_or_else(|| unread.to_owned(), |value| value.text());
     let (type_name, name) = (escape(&type_of(object, variable)), escape(&variable.name));
     format!("         {type_name} {name} = {value}\n")
 }
 
-fn variable_json(object: &Object, variable: &Variable) -> Json {
+fn variable_json(object: &Object, variable: &Variable, left: &mut Left) -> Json {
     json!({
         "name": variable.name, "map": object.maps.get(variable.map).map(|m| m.name.as_str()),
         "offset": variable.offset, "size": variable.size, "type": type_of(object, variable),
-        "value": initial(object, variable).map(|value| value.json()),
+        "value": left.initial(object, variable).map(|value| value.json()),
     })
 }

@@ -26,14 +26,31 @@ pub enum Value {
 }
 
 /// Most parts of one value; a hostile union of unions means more of them than anybody reads.
-const PARTS: usize = 1 << 16;
+pub const PARTS: usize = 1 << 16;
 /// Deepest nesting.
 const DEPTH: usize = 32;
 
 /// Reads `bytes` as the type `type_id`; bytes that do not fit it stay bytes.
+///
+/// ```
+/// let object = detour::object::Object::parse(&std::fs::read("../elf/fixtures/globals.bpf.o")?)?;
+/// let pairs = object.variables.iter().find(|variable| variable.name == "pairs").expect("it is there");
+/// let (btf, bytes) = (object.btf.as_ref().expect("types"), [1, 0, 2, 0, 3, 0, 4, 0]);
+/// let text = detour::ui::value::value(btf, pairs.type_id, &bytes).text();
+/// assert_eq!(text, "{{.low = 1, .high = 2}, {.low = 3, .high = 4}}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn value(btf: &Btf, type_id: u32, bytes: &[u8]) -> Value {
-    let mut reader = Reader { btf, left: PARTS };
-    reader.read(type_id, bytes, DEPTH).unwrap_or_else(|| Value::Bytes(bytes.to_vec()))
+    value_within(btf, type_id, bytes, &mut PARTS.clone())
+}
+
+/// The same of one of many values, which have `left` parts all together.
+pub fn value_within(btf: &Btf, type_id: u32, bytes: &[u8], left: &mut usize) -> Value {
+    let most = PARTS.min(*left);
+    let mut reader = Reader { btf, left: most };
+    let read = reader.read(type_id, bytes, DEPTH);
+    *left = left.saturating_sub(most.saturating_sub(reader.left));
+    read.unwrap_or_else(|| Value::Bytes(bytes.to_vec()))
 }
 
 struct Reader<'a> {

@@ -10,6 +10,22 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
 /// A map together with the sizes that the kernel uses when it copies keys and values.
+///
+/// ```no_run
+/// use detour_sys::{Map, Value};
+///
+/// // BPF_MAP_TYPE_HASH, as everything else by the names of `union bpf_attr`.
+/// let map = Map::create(&[
+///     ("map_type", Value::Num(1)),
+///     ("key_size", Value::Num(4)),
+///     ("value_size", Value::Num(8)),
+///     ("max_entries", Value::Num(16)),
+/// ])?;
+/// map.update(&7_u32.to_ne_bytes(), &1_u64.to_ne_bytes(), 0)?;
+/// assert_eq!(map.lookup(&7_u32.to_ne_bytes())?, Some(1_u64.to_ne_bytes().to_vec()));
+/// assert_eq!(map.next_key(None)?, Some(7_u32.to_ne_bytes().to_vec()));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Map {
     fd: OwnedFd,

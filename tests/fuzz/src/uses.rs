@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Bytes to everything that is ever done with them: what a damaged object or damaged types must survive.
 
+use detour::load::{create::Creation, facts::Machine, plan, plan_json, transcript};
 use detour::object::{Btf, Object, Variable};
+use detour::ui::inspect;
 
-/// An object: parsed, listed if wanted, inspected, its variables set, its types read.
-pub fn object(bytes: &[u8], listed: bool) {
+/// An object: parsed, listed and planned if wanted, inspected, its variables set, its types read.
+pub fn object(bytes: &[u8], listed: bool, planned: bool) {
     #[cfg(feature = "compat")]
     drop(detour::object::Foreign::parse(bytes));
     #[cfg(feature = "compat")]
@@ -23,6 +25,9 @@ pub fn object(bytes: &[u8], listed: bool) {
         assert!(image.len() <= bytes.len() * 2 + 4096, "the types grew");
         types(found, 32);
     }
+    if planned {
+        plan_of(&object);
+    }
     // Who sets a variable of .bss by name asks for as many zeros as the section claims to have, up to 2 GiB.
     let held = |v: &Variable| object.maps[v.map].value_size as usize <= bytes.len();
     let variables: Vec<Variable> = object.variables.iter().filter(|v| held(v)).cloned().collect();
@@ -35,6 +40,19 @@ pub fn object(bytes: &[u8], listed: bool) {
         let image = found.image();
         resolve(&mut object, &image);
     }
+}
+
+/// What is said of it, and a plan of all programs that can be loaded, as text and as JSON.
+pub fn plan_of(object: &Object) {
+    let sound = object.programs.iter().filter(|p| p.defect.is_none() && object.check_resolved(p).is_ok());
+    let programs = sound.map(|program| program.name.clone()).collect();
+    let creation = Creation { file: "it.o".into(), programs, ..Creation::default() };
+    let machine = Machine { release: "6.18.0".into(), page_size: 4096, possible_cpus: 8, hz: 250 };
+    let Ok(plan) = plan::dry_run(object, &creation, &machine) else { return };
+    let text = transcript::plan(&plan, transcript::Detail { undo: true, bytes: false });
+    assert!(text.lines().count() >= plan.steps.len());
+    drop(plan_json::plan(&plan));
+    drop(inspect::text("it.o", object));
 }
 
 /// Types: sizes, names, and values of the first so many.

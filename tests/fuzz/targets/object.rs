@@ -3,5 +3,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    detour_fuzz::bounded(bytes.len(), || detour_fuzz::uses::object(bytes, true));
+    detour_fuzz::bounded(bytes.len(), || detour_fuzz::uses::object(bytes, true, true));
 });
