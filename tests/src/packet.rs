@@ -149,6 +149,14 @@ impl Packet {
         (SocketAddr::new(self.src, sport), SocketAddr::new(self.dst, dport))
     }
 
+    /// The port that it is from; of an echo the identifier.
+    pub fn from_port(&self) -> u16 {
+        match self.inner {
+            Inner::Icmp { rest, .. } => u16::from_be_bytes([rest[0], rest[1]]),
+            _ => self.ends().0.port(),
+        }
+    }
+
     /// The answer's addresses and ports: both ends exchanged.
     pub fn reversed(mut self) -> Packet {
         std::mem::swap(&mut self.src, &mut self.dst);

@@ -2,9 +2,11 @@
 //! Two taps of one gateway, `up` on the first: what is written into either passes the hook and comes out of the other, so that a
 //! packet can come to the programs in any state of a kernel's buffer, and is seen as it leaves them.
 use crate::detour::up;
+use crate::family::Family;
 use crate::lab::{ip, GATEWAY, GATEWAY6, SECOND};
 use crate::netns::Netns;
 use crate::packet::{Inner, Packet};
+use crate::quote::Talk;
 use crate::talk::PATIENCE;
 use crate::tun::{Kind, Left, Tun};
 use detour_sys::{call, commands, Value};
@@ -21,13 +23,15 @@ pub struct Taps {
     pub far: Tun,
 }
 
-/// Which of the two programs a frame passes.
+/// Which of the two programs a frame passes, and where it comes out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// At ingress.
     In,
     /// At egress.
     Out,
+    /// At ingress, from where it goes back through the device.
+    Back,
 }
 
 /// Drops a frame unless exactly as many bytes of it lie where programs read them as the two bytes behind its sender's first two
@@ -71,6 +75,14 @@ impl Taps {
                 Tun::ADDRESS
             ),
         );
+        // Where they are is known, so that nobody asks and no packet waits.
+        for family in Family::BOTH {
+            for address in [family.client(), family.neighbour()] {
+                let line =
+                    format!("neighbour add {address} lladdr {} dev near nud permanent", Tun::NEIGHBOUR);
+                ip(&gateway, &line);
+            }
+        }
         up(&gateway, "near", options);
         gateway.run("tc", &["qdisc", "add", "dev", "far", "clsact"]);
         for (from, to) in [("near", "far"), ("far", "near")] {
@@ -117,7 +129,7 @@ impl Taps {
         let linear = linear as u16;
         let kind = if ip[0] >> 4 == 4 { [8, 0] } else { [0x86, 0xdd] };
         let frame = [&[2, 0, 0, 0, 0, 2, 2, 0][..], &linear.to_ne_bytes(), &[0, 0x51], &kind, ip].concat();
-        let into = if way == Way::In { &self.near } else { &self.far };
+        let into = if way == Way::Out { &self.far } else { &self.near };
         into.write(left, &frame, cuts);
     }
 
@@ -147,5 +159,24 @@ impl Taps {
             seen, expected,
             "{way:?}, cut at {cuts:?}\n got {seen:02x?}\nwant {expected:02x?}\nfrom {ip:02x?}"
         );
+    }
+
+    /// The conversation's first packet, of which `left` says what is left to do, becomes one of the gateway's to a server on the
+    /// client's own segment, with a port that its clients do not use: the conversation as it goes on.
+    #[track_caller]
+    pub fn masquerades(&self, talk: Talk, left: impl Fn(&Packet) -> (Left, Vec<u8>)) -> Talk {
+        let (unfinished, ip) = left(&talk.asked);
+        self.write(Way::Back, &unfinished, &ip, &[]);
+        let Some((left, ip)) = self.read(Way::Back, PATIENCE) else {
+            panic!("nothing came of {}", talk.asked);
+        };
+        let mut frame = [&[0; 14][..], &ip].concat();
+        left.finish(&mut frame);
+        let seen = Packet::read(&frame).unwrap_or_else(|fault| panic!("{}: {fault}", talk.asked));
+        let port = seen.from_port();
+        assert!(port >= 61000, "{seen}");
+        let talk = talk.masqueraded(port);
+        assert_eq!(seen, talk.served);
+        talk
     }
 }

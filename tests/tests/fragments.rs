@@ -10,7 +10,7 @@ use e2e::random::Random;
 use e2e::six::{at6, client6, extended, fragment, framed, FAR6};
 use e2e::testrun::{Sums, SHOT, UNSPEC};
 use serde_json::Value;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// A datagram in pieces comes out as `expected` in the same pieces.
 #[track_caller]
@@ -316,11 +316,13 @@ fn a_monitor_drops_no_fragment() {
 /// Entries of the table of first fragments.
 const TABLE: u32 = 8192;
 
-/// A datagram of its own for each number, in two pieces.
-fn datagram(n: u32) -> Vec<Vec<u8>> {
-    let far = Ipv4Addr::from_bits(0x1400_0000 + n);
-    let packet = numbered(Packet::udp(client(4000), at(far, 53)).payload(&[1; 64]), 77);
-    packet.fragments(48).into_iter().map(|piece| piece.frame()).collect()
+/// A datagram of its own for each number, in two pieces, to where it goes.
+fn datagram(family: Family, n: u32) -> (IpAddr, Vec<Vec<u8>>) {
+    let six = Ipv6Addr::from_bits(FAR6.to_bits() + (u128::from(n) << 32));
+    let far: IpAddr = family.pick(Ipv4Addr::from_bits(0x1400_0000 + n).into(), six.into());
+    let [client, to] = [(family.client(), 4000), (far, 53)].map(SocketAddr::from);
+    let packet = numbered(Packet::udp(client, to).payload(&[1; 64]), 77);
+    (far, packet.fragments(48).into_iter().map(|piece| piece.frame()).collect())
 }
 
 /// What `detour map dump` shows of that table.
@@ -331,42 +333,55 @@ fn table(bench: &Bench) -> Vec<Value> {
 
 #[test]
 fn the_table_is_bounded() {
-    let bench = Bench::new(&[]);
-    let ingress = bench.program("ingress");
-    bench.lab.gateway.within(|| {
-        let run = |frame: &[u8]| ingress.run_here(frame, Sums::None).unwrap().verdict;
-        for n in 0..TABLE + 1000 {
-            assert_eq!(run(&datagram(n)[0]), UNSPEC, "{n}");
-        }
-        assert_eq!(run(&datagram(TABLE + 999)[1]), UNSPEC, "right after its first fragment");
-        assert_eq!(run(&datagram(0)[1]), SHOT, "the oldest has gone");
-    });
-    let entries = table(&bench).len();
-    assert!((TABLE as usize / 2..=TABLE as usize).contains(&entries), "{entries}");
+    for family in Family::BOTH {
+        let bench = Bench::new(&[]);
+        let ingress = bench.program("ingress");
+        bench.lab.gateway.within(|| {
+            let run = |n: u32, piece: usize| {
+                let frame = &datagram(family, n).1[piece];
+                ingress.run_here(frame, Sums::None).unwrap().verdict
+            };
+            for n in 0..TABLE + 1000 {
+                assert_eq!(run(n, 0), UNSPEC, "{family:?} {n}");
+            }
+            assert_eq!(run(TABLE + 999, 1), UNSPEC, "{family:?}: right after its first fragment");
+            assert_eq!(run(0, 1), SHOT, "{family:?}: the oldest has gone");
+        });
+        let entries = table(&bench).len();
+        assert!((TABLE as usize / 2..=TABLE as usize).contains(&entries), "{family:?}: {entries}");
+    }
 }
 
 /// Nobody waits here: the entry is given the time stamp that it would have.
 #[test]
 fn first_fragments_are_forgotten_after_half_a_minute() {
-    let bench = Bench::new(&[]);
-    let ingress = bench.program("ingress");
-    let run = |frame: &[u8]| ingress.run(frame, Sums::None).verdict;
-    let pieces = datagram(0);
-    assert_eq!([run(&pieces[0]), run(&pieces[1])], [UNSPEC, UNSPEC]);
-    let entry = &table(&bench)[0];
-    let seen = entry["value"]["seen"].as_u64().unwrap() as u32;
-    let mapped = |ip: Ipv4Addr| ip.to_ipv6_mapped().octets();
-    let id = [&77u16.to_be_bytes()[..], &[0, 0]].concat();
-    let key = [&mapped(CLIENT)[..], &mapped(Ipv4Addr::new(20, 0, 0, 0)), &id, &[17, 0, 0, 0]].concat();
-    // Ticks are 2^n jiffies, and at least a second long: of 30 s there are at most 30.
-    for (ticks, verdict) in [(15, UNSPEC), (31, SHOT), (0, UNSPEC), (u32::MAX, UNSPEC)] {
-        let value =
-            [&mapped(GATEWAY)[..], &[0; 16], &seen.wrapping_sub(ticks).to_ne_bytes(), &[0; 4]].concat();
-        let hex =
-            |bytes: &[u8]| bytes.iter().fold("hex:".to_owned(), |text, byte| text + &format!("{byte:02x}"));
-        let set = ["map", "set", &bench.lab.device, "up", "frags", &hex(&key), &hex(&value)];
-        detour::run(&bench.lab.gateway, &set).done();
-        assert_eq!(run(&pieces[1]), verdict, "{ticks} ticks later");
+    for family in Family::BOTH {
+        let bench = Bench::new(&[]);
+        let ingress = bench.program("ingress");
+        let run = |frame: &[u8]| ingress.run(frame, Sums::None).verdict;
+        let (far, pieces) = datagram(family, 0);
+        assert_eq!([run(&pieces[0]), run(&pieces[1])], [UNSPEC, UNSPEC]);
+        let entry = &table(&bench)[0];
+        let seen = entry["value"]["seen"].as_u64().unwrap() as u32;
+        let mapped = |ip: IpAddr| match ip {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+            IpAddr::V6(ip) => ip.octets(),
+        };
+        // As on the wire; in IPv6 the protocol is none of it.
+        let [high, low] = 77u16.to_be_bytes();
+        let (id, protocol) = family.pick(([high, low, 0, 0], 17), ([0xfe, 0xdc, high, low], 0));
+        let key = [&mapped(family.client())[..], &mapped(far), &id, &[protocol, 0, 0, 0]].concat();
+        // Ticks are 2^n jiffies, and at least a second long: of 30 s there are at most 30.
+        for (ticks, verdict) in [(15, UNSPEC), (31, SHOT), (0, UNSPEC), (u32::MAX, UNSPEC)] {
+            let seen = seen.wrapping_sub(ticks).to_ne_bytes();
+            let value = [&mapped(family.gateway())[..], &[0; 16], &seen, &[0; 4]].concat();
+            let hex = |bytes: &[u8]| {
+                bytes.iter().fold("hex:".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+            };
+            let set = ["map", "set", &bench.lab.device, "up", "frags", &hex(&key), &hex(&value)];
+            detour::run(&bench.lab.gateway, &set).done();
+            assert_eq!(run(&pieces[1]), verdict, "{family:?}: {ticks} ticks later");
+        }
+        assert_eq!(table(&bench).len(), 1, "{family:?}: it was that entry");
     }
-    assert_eq!(table(&bench).len(), 1, "it was that entry");
 }

@@ -7,10 +7,12 @@ use e2e::family::Family;
 use e2e::lab::{Lab, GATEWAY, NEIGHBOUR};
 use e2e::netns::Netns;
 use e2e::packet::{Inner, Packet, ACK, FIN, SYN};
+use e2e::quote::Talk;
+use e2e::sctp::sctp;
 use e2e::serve::Server;
 use e2e::six::bad_checksums;
 use e2e::talk;
-use e2e::testrun::{Program, Sums, REDIRECT};
+use e2e::testrun::{Program, Sums, REDIRECT, SHOT};
 use e2e::tools;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -170,11 +172,7 @@ fn both_ends(family: Family, program: &Program<'_>, sums: Sums, port: u16) {
     // The port that the gateway gives: one that its own clients do not use.
     let given = |asked: &Packet| {
         let seen = Packet::read(&program.run(&asked.frame(), sums).frame).unwrap();
-        match seen.inner {
-            Inner::Tcp { sport, .. } | Inner::Udp { sport, .. } => sport,
-            Inner::Icmp { rest, .. } => u16::from_be_bytes([rest[0], rest[1]]),
-            Inner::Other(_) => panic!("{seen}"),
-        }
+        seen.from_port()
     };
     let (client, gateway, far, neighbour) =
         (family.client(), family.gateway(), family.far(), family.neighbour());
@@ -222,7 +220,7 @@ fn both_ends(family: Family, program: &Program<'_>, sums: Sums, port: u16) {
     }
 }
 
-/// The later fragments of a datagram take both ends of the first.
+/// The later fragments of a datagram take both ends of the first, and so do those of its answer.
 #[test]
 fn fragments_take_both_ends() {
     for family in Family::BOTH {
@@ -230,21 +228,64 @@ fn fragments_take_both_ends() {
             let end = |ip, port| SocketAddr::new(ip, port);
             let asked = Packet::udp(end(family.client(), port), end(family.far(), 53)).payload(&[3; 3000]);
             let asked = Packet { id: port, ..asked };
-            let pieces = asked.fragments(1232);
-            let first = Packet::read(&program.run(&pieces[0].frame(), sums).frame).unwrap();
+            let answer = Packet { id: port, ..asked.clone().reversed().payload(&[4; 2999]) };
+            let first = Packet::read(&program.run(&asked.fragments(1232)[0].frame(), sums).frame).unwrap();
             // Behind the fragment header in IPv6.
             let at = family.pick(0, 8);
             let own = u16::from_be_bytes([first.payload[at], first.payload[at + 1]]);
             assert!(own >= 61000, "{own}");
-            let seen = asked.clone().between(end(family.gateway(), own), end(family.neighbour(), 53));
-            for (piece, expected) in pieces.iter().zip(seen.fragments(1232)) {
-                let outcome = program.run(&piece.frame(), sums);
+            let talk = Talk::new(asked, answer, 53).masqueraded(own);
+            for (sent, expected) in [(&talk.asked, &talk.served), (&talk.answer, &talk.heard)] {
+                for (piece, expected) in sent.fragments(1232).iter().zip(expected.fragments(1232)) {
+                    let outcome = program.run(&piece.frame(), sums);
+                    assert_eq!(
+                        (outcome.verdict, outcome.frame),
+                        (REDIRECT, expected.frame()),
+                        "{sums:?} {piece}"
+                    );
+                }
+            }
+        });
+    }
+}
+
+/// Of protocols without ports, and of SCTP, both addresses change and nothing else does; to the server all clients are one there,
+/// so that of two who ask for the same the second is refused.
+#[test]
+fn other_protocols_change_both_addresses() {
+    for family in Family::BOTH {
+        scenes(family, "dnat", |program, sums, port| {
+            let becomes = |packet: &Packet, src, dst| {
+                let expected = Packet { src, dst, ..packet.clone() };
+                let outcome = program.run(&packet.frame(), sums);
                 assert_eq!(
                     (outcome.verdict, outcome.frame),
                     (REDIRECT, expected.frame()),
-                    "{sums:?} {piece}"
+                    "{sums:?} {packet}"
                 );
+            };
+            let [client, gateway, far, neighbour] =
+                [family.client(), family.gateway(), family.far(), family.neighbour()];
+            let other: IpAddr = family.pick("192.168.178.52", "fd00::52").parse().unwrap();
+            // GRE, ESP, one without a name: another one each time, for a flow has nothing but its protocol.
+            let numbers = if sums == Sums::None { [47, 98, 253] } else { [50, 99, 254] };
+            for (number, length) in numbers.into_iter().flat_map(|number| [0, 9, 1400].map(|l| (number, l))) {
+                let asked = Packet::other(client, far, number).payload(&vec![0x5a; length]);
+                becomes(&asked, gateway, neighbour);
+                becomes(&Packet { src: neighbour, dst: gateway, ..asked.clone() }, far, client);
+                let second = Packet { src: other, ..asked };
+                assert_eq!(program.run(&second.frame(), sums).verdict, SHOT, "{second}");
             }
+            for (tag, kind) in [(0, 1), (0x1234_5678, 0)] {
+                let asked = sctp((client, port), (far, 5000), tag, kind);
+                becomes(&asked, gateway, neighbour);
+                becomes(&sctp((neighbour, 5000), (gateway, port), 0x8765_4321, 0), far, client);
+            }
+            let second = sctp((other, port), (far, 5000), 0, 1);
+            assert_eq!(program.run(&second.frame(), sums).verdict, SHOT, "{second}");
+            let another = sctp((other, port + 10), (far, 5000), 0, 1);
+            becomes(&another, gateway, neighbour);
+            becomes(&sctp((neighbour, 5000), (gateway, port + 10), 0x8765_4321, 0), far, other);
         });
     }
 }

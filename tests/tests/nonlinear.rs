@@ -4,7 +4,7 @@
 use e2e::family::Family;
 use e2e::model::{self, arrives, destinations, frame, leaves, Fate, PORTS};
 use e2e::packet::{Packet, SYN};
-use e2e::quote::{error, kinds, refusal, router, talks, Talk, REFUSE, RULES};
+use e2e::quote::{error, kinds, masquerade, refusal, router, talks, Talk, REFUSE, RULES};
 use e2e::random::Random;
 use e2e::six::{destination_options, fragment, hop_by_hop, routing, Extension};
 use e2e::talk::{PATIENCE, SILENCE};
@@ -99,25 +99,75 @@ fn packets_of_flows_cut_everywhere() {
     }
 }
 
+/// Both ends change at once, from the packet that opens the flow on, and all of it goes back through the device.
+#[test]
+fn masqueraded_packets_cut_everywhere() {
+    for family in Family::BOTH {
+        let taps = taps(&[masquerade(family).as_str()]);
+        let (mut port, mut seen) = (4000, 0);
+        for (n, chain) in (0..4).flat_map(|n| chains(family).into_iter().map(move |chain| (n, chain))) {
+            let whole = bytes(&talks(family, port)[n].asked, &chain);
+            for cuts in cuts(&whole) {
+                // Each opens a flow of its own.
+                port += 1;
+                let talk = &talks(family, port)[n];
+                let asked = bytes(&talk.asked, &chain);
+                taps.write(Way::Back, &Left::default(), &asked, &cuts);
+                let (_, first) = taps
+                    .read(Way::Back, PATIENCE)
+                    .unwrap_or_else(|| panic!("{} {cuts:?}: silence", talk.asked));
+                // The port, or an echo's identifier.
+                let at =
+                    asked.len() - talk.asked.ip().len() + family.pick(20, 40) + if n == 3 { 4 } else { 0 };
+                let talk = talk.clone().masqueraded(u16::from_be_bytes([first[at], first[at + 1]]));
+                assert_eq!(first, bytes(&talk.served, &chain), "{} {cuts:?}", talk.asked);
+                let [served, answer, heard] =
+                    [&talk.served, &talk.answer, &talk.heard].map(|packet| bytes(packet, &chain));
+                taps.makes(Way::Back, &answer, &cuts, &heard);
+                taps.makes(Way::Back, &asked, &cuts, &served);
+                seen += 1;
+            }
+        }
+        assert!(seen > 4 * 100, "{seen}");
+    }
+}
+
+/// The first of the conversation, whole, with a server of the gateway's own or, if it `masquerades`, with one on the client's
+/// segment.
+fn opened(taps: &Taps, first: Talk, masquerades: bool) -> Talk {
+    if masquerades {
+        return taps.masquerades(first, |packet| (Left::default(), packet.ip()));
+    }
+    taps.makes(Way::In, &first.asked.ip(), &[], &first.served.ip());
+    taps.makes(Way::Out, &first.answer.ip(), &[], &first.heard.ip());
+    first
+}
+
+/// With servers of the gateway's own, and with one on the clients' segment.
+fn gateways() -> [(Family, bool); 4] {
+    [(Family::V4, false), (Family::V6, false), (Family::V4, true), (Family::V6, true)]
+}
+
 #[test]
 fn errors_cut_everywhere() {
-    for family in Family::BOTH {
-        let taps = taps(&RULES);
+    for (family, masquerades) in gateways() {
+        let rule = masquerade(family);
+        let rules = [rule.as_str()];
+        let taps = taps(if masquerades { &rules[..] } else { &RULES });
         let mut seen = 0;
         for (n, first) in talks(family, 4000).into_iter().enumerate() {
-            taps.makes(Way::In, &first.asked.ip(), &[], &first.served.ip());
-            taps.makes(Way::Out, &first.answer.ip(), &[], &first.heard.ip());
-            let later = first.later();
+            let later = opened(&taps, first, masquerades).later();
             let talk = &later[later.len() - 1 - n % 3];
             let kinds = kinds(family);
             for (m, chain) in chains(family).iter().enumerate() {
                 let (kind, length) = (kinds[(n + m) % kinds.len()], [8, 20, 28, 548][(n + m) % 4]);
                 let [far, client] = [family.far(), family.client()];
+                let [asks, answers] = if masquerades { [Way::Back; 2] } else { [Way::In, Way::Out] };
                 // About the question, and about the answer: whoever receives one must find its own packet in it.
                 for (way, from, about, to, quoted) in [
-                    (Way::Out, family.gateway(), &talk.served, far, &talk.asked),
-                    (Way::Out, router(family), &talk.served, far, &talk.asked),
-                    (Way::In, client, &talk.heard, client, &talk.answer),
+                    (answers, talk.served.dst, &talk.served, far, &talk.asked),
+                    (answers, router(family), &talk.served, far, &talk.asked),
+                    (asks, client, &talk.heard, talk.served.src, &talk.answer),
                 ] {
                     let [sent, expected] = [(from, about), (to, quoted)]
                         .map(|(from, about)| error(kind, from, about, chain, length).ip());
@@ -132,17 +182,18 @@ fn errors_cut_everywhere() {
 /// Later fragments have no transport header to look for, and a first one need not have a whole one.
 #[test]
 fn fragments_cut_everywhere() {
-    for family in Family::BOTH {
-        let taps = taps(&[]);
-        let [client, far, gateway] =
-            [(family.client(), 4000), (family.far(), 53), (family.gateway(), 53)].map(SocketAddr::from);
+    for (family, masquerades) in gateways() {
+        let rule = masquerade(family);
+        let rules = [rule.as_str()];
+        let taps = taps(if masquerades { &rules[..] } else { &[] });
+        let [client, far] = [(family.client(), 4000), (family.far(), 53)].map(SocketAddr::from);
+        let talk = Talk::new(Packet::udp(client, far), Packet::udp(far, client), 53);
+        let talk = opened(&taps, talk, masquerades);
+        let [asks, answers] = if masquerades { [Way::Back; 2] } else { [Way::In, Way::Out] };
         for (id, payload) in [(1, 40), (2, 600)] {
-            let asked = Packet { fragment: 0, id, ..Packet::udp(client, far).payload(&vec![7; payload]) };
-            let served = asked.clone().between(client, gateway);
-            for (way, from, to) in [
-                (Way::In, &asked, &served),
-                (Way::Out, &served.clone().reversed(), &asked.clone().reversed()),
-            ] {
+            let talk =
+                talk.each(|packet| Packet { fragment: 0, id, ..packet.clone().payload(&vec![7; payload]) });
+            for (way, from, to) in [(asks, &talk.asked, &talk.served), (answers, &talk.answer, &talk.heard)] {
                 for (piece, expected) in
                     from.fragments(payload / 40 * 16).iter().zip(to.fragments(payload / 40 * 16))
                 {

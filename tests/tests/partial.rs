@@ -3,7 +3,7 @@
 //! finished by the kernel or by whoever reads them, each sum is the one that a model computes over the whole.
 use e2e::family::Family;
 use e2e::packet::{Inner, Packet, ACK, FIN, PSH};
-use e2e::quote::{error, refusal, talks, unreachable, Talk, REFUSE, RULES};
+use e2e::quote::{error, masquerade, refusal, talks, unreachable, Talk, REFUSE, RULES};
 use e2e::talk::PATIENCE;
 use e2e::taps::{Taps, Way};
 use e2e::tun::{Kind, Left, SEGMENTS, SUMS};
@@ -18,9 +18,40 @@ fn taps(can: u32, rules: &[&str]) -> Taps {
     Taps::new(Kind { header: true, can, ..Kind::default() }, rules)
 }
 
-/// The question through ingress and the answer through egress, as sent and as expected.
+/// The question through ingress and the answer through egress, as sent and as expected; where the server takes the gateway for its
+/// client, both through ingress and back.
 fn ways(talk: &Talk) -> [(Way, &Packet, &Packet); 2] {
-    [(Way::In, &talk.asked, &talk.served), (Way::Out, &talk.answer, &talk.heard)]
+    let masqueraded = talk.served.src != talk.asked.src;
+    let [asks, answers] = if masqueraded { [Way::Back; 2] } else { [Way::In, Way::Out] };
+    [(asks, &talk.asked, &talk.served), (answers, &talk.answer, &talk.heard)]
+}
+
+/// A gateway with servers of its own or, if it `masquerades`, one on its clients' segment, and the conversations that begin there;
+/// all of them as far as they can be left to whoever reads.
+fn begins(family: Family, can: u32, masquerades: bool) -> (Taps, [Talk; 4]) {
+    let rule = masquerade(family);
+    let rules = [rule.as_str()];
+    let taps = taps(can, if masquerades { &rules[..] } else { &RULES });
+    let first = talks(family, 4000);
+    if !masquerades {
+        return (taps, first);
+    }
+    let begun = first.map(|talk| taps.masquerades(talk, left_of));
+    (taps, begun)
+}
+
+/// What can be left of a packet. UDP without a sum, and ICMP, have nothing to finish: they are sent as they are.
+fn left_of(packet: &Packet) -> (Left, Vec<u8>) {
+    match packet.inner {
+        Inner::Udp { summed: false, .. } => (Left::default(), packet.ip()),
+        _ => Left::all(packet, 14, None),
+    }
+}
+
+/// Each family, with each reader, without and with `masquerade`.
+fn settings() -> impl Iterator<Item = (Family, u32, bool)> {
+    let families = Family::BOTH.into_iter().flat_map(|family| READERS.map(|can| (family, can)));
+    families.flat_map(|(family, can)| [false, true].map(|masquerades| (family, can, masquerades)))
 }
 
 /// The next packet that comes out, finished if that was left to us, and what was.
@@ -34,14 +65,12 @@ fn comes(taps: &Taps, way: Way, what: &dyn std::fmt::Debug) -> (Left, Vec<u8>) {
 
 /// With one byte more, each sum is another one, also one that comes out as zero.
 fn lengths(talk: &Talk) -> Vec<Talk> {
-    let with = |packet: &Packet, payload: &[u8]| packet.clone().payload(payload);
-    let port = talk.served.ends().1.port();
-    let of = |payload: &[u8]| Talk::new(with(&talk.asked, payload), with(&talk.heard, payload), port);
+    let of = |payload: &[u8]| talk.each(|packet| packet.clone().payload(payload));
     let mut all: Vec<Talk> = (0..40).map(|n| of(&vec![0xa5 ^ n; n.into()])).collect();
     // The two bytes that make the sum of what comes out zero.
     for one in [&talk.served, &talk.heard] {
         if let Inner::Udp { summed: true, .. } = one.inner {
-            let ip = with(one, &[0; 2]).ip();
+            let ip = one.clone().payload(&[0; 2]).ip();
             let at = ip.len() - 4;
             all.push(of(&[ip[at], ip[at + 1]]));
             let ip = of(&[ip[at], ip[at + 1]]);
@@ -53,16 +82,12 @@ fn lengths(talk: &Talk) -> Vec<Talk> {
 
 #[test]
 fn whoever_finishes_a_sum_finishes_a_right_one() {
-    for (family, can) in Family::BOTH.into_iter().flat_map(|family| READERS.map(|can| (family, can))) {
-        let taps = taps(can, &RULES);
-        for first in talks(family, 4000) {
+    for (family, can, masquerades) in settings() {
+        let (taps, begun) = begins(family, can, masquerades);
+        for first in begun {
             for talk in [vec![first.clone()], lengths(&first), first.later()].concat() {
                 for (way, sent, expected) in ways(&talk) {
-                    // UDP without a sum, and ICMP, have nothing to finish: they are sent as they are, below.
-                    let (left, ip) = match sent.inner {
-                        Inner::Udp { summed: false, .. } => (Left::default(), sent.ip()),
-                        _ => Left::all(sent, 14, None),
-                    };
+                    let (left, ip) = left_of(sent);
                     taps.write(way, &left, &ip, &[]);
                     let (still, seen) = comes(&taps, way, sent);
                     assert_eq!(seen, expected.ip(), "{family:?} {can:#x} {sent}");
@@ -82,11 +107,11 @@ fn whoever_finishes_a_sum_finishes_a_right_one() {
 /// UDP without checksum stays without, and what was found right is not left to anybody, whatever is known of it.
 #[test]
 fn what_is_finished_stays_finished() {
-    for (family, can) in Family::BOTH.into_iter().flat_map(|family| READERS.map(|can| (family, can))) {
-        let taps = taps(can, &RULES);
+    for (family, can, masquerades) in settings() {
+        let (taps, begun) = begins(family, can, masquerades);
         for flags in [0, DATA_VALID] {
-            for first in talks(family, 4000) {
-                for talk in [vec![first.clone()], lengths(&first)].concat() {
+            for first in &begun {
+                for talk in [vec![first.clone()], lengths(first)].concat() {
                     for (way, sent, expected) in ways(&talk) {
                         taps.write(way, &Left { flags, ..Left::default() }, &sent.ip(), &[]);
                         let (left, seen) = taps.read(way, PATIENCE).unwrap();
@@ -124,19 +149,23 @@ fn what_was_left_of_a_refused_packet_is_left_of_the_answer() {
 /// An error that quotes a packet whose sum nobody has finished is right itself.
 #[test]
 fn errors_that_quote_what_was_never_finished() {
-    for family in Family::BOTH {
-        let taps = taps(0, &RULES);
-        for talk in talks(family, 4000) {
+    for (family, masquerades) in
+        Family::BOTH.into_iter().flat_map(|family| [false, true].map(|m| (family, m)))
+    {
+        let (taps, begun) = begins(family, 0, masquerades);
+        for talk in begun {
+            let mut answers = Way::Out;
             for (way, sent, expected) in ways(&talk) {
                 taps.write(way, &Left::default(), &sent.ip(), &[]);
                 assert_eq!(comes(&taps, way, sent).1, expected.ip());
+                answers = way;
             }
             for length in [8, 20, 548] {
-                let mut leaves = error(unreachable(family), family.gateway(), &talk.served, &[], length);
+                let mut leaves = error(unreachable(family), talk.served.dst, &talk.served, &[], length);
                 let (_, quoted) = Left::all(&talk.served, 14, None);
                 leaves.payload = quoted[..leaves.payload.len()].to_vec();
-                taps.write(Way::Out, &Left::default(), &leaves.ip(), &[]);
-                let (_, seen) = comes(&taps, Way::Out, &talk.served);
+                taps.write(answers, &Left::default(), &leaves.ip(), &[]);
+                let (_, seen) = comes(&taps, answers, &talk.served);
                 let seen = Packet::read_ip(&seen).unwrap_or_else(|fault| panic!("{}: {fault}", talk.served));
                 let expected = error(unreachable(family), family.far(), &talk.asked, &[], length);
                 assert_eq!((seen.src, seen.dst, &seen.inner), (expected.src, expected.dst, &expected.inner));
@@ -167,9 +196,9 @@ fn cut(packet: &Packet, size: usize) -> Vec<Packet> {
 
 #[test]
 fn whoever_cuts_a_packet_cuts_it_right() {
-    for (family, can) in Family::BOTH.into_iter().flat_map(|family| READERS.map(|can| (family, can))) {
-        let taps = taps(can, &RULES);
-        for (n, first) in talks(family, 4000).into_iter().enumerate().take(2) {
+    for (family, can, masquerades) in settings() {
+        let (taps, begun) = begins(family, can, masquerades);
+        for (n, first) in begun.into_iter().enumerate().take(2) {
             for (way, sent, expected) in ways(&first) {
                 taps.write(way, &Left::default(), &sent.ip(), &[]);
                 assert_eq!(comes(&taps, way, sent).1, expected.ip());
@@ -180,17 +209,15 @@ fn whoever_cuts_a_packet_cuts_it_right() {
                 (60_000, 1400, ACK | PSH | FIN),
                 (1201, 1200, ACK),
             ] {
-                let of = |packet: &Packet| {
+                let payload: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+                let talk = first.each(|packet| {
                     let mut packet =
-                        packet.clone().payload(&(0..length).map(|n| (n % 251) as u8).collect::<Vec<_>>());
-                    packet.id = 0xfff0;
-                    packet.fragment = 0x4000;
+                        Packet { id: 0xfff0, fragment: 0x4000, ..packet.clone().payload(&payload) };
                     if let Inner::Tcp { flags: set, options, .. } = &mut packet.inner {
                         (*set, *options) = (flags, vec![1; 12]);
                     }
                     packet
-                };
-                let talk = Talk::new(of(&first.asked), of(&first.heard), first.served.ends().1.port());
+                });
                 for (way, sent, expected) in ways(&talk) {
                     let what = format!("{family:?} {can:#x} {length}/{size} {sent}");
                     let (left, ip) = Left::all(sent, 14, Some(size));
