@@ -9,6 +9,8 @@ use e2e::testrun::{Sums, SHOT, UNSPEC};
 use e2e::{talk, tools::Scratch};
 use serde_json::Value;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 /// Datagrams to (last byte of the address, port), so many of each; nobody answers, all match no rule.
 const SENT: [(u8, u16, u64); 4] = [(1, 53, 5), (2, 53, 3), (2, 123, 7), (3, 9999, 1)];
@@ -59,6 +61,38 @@ fn rows_are_ordered_cut_and_added_up() {
     assert_eq!(asked(&["--since", "1h"])["rows"].as_array().unwrap().len(), 4);
     let bad = ["asked", &lab.device, "--since", "tomorrow"];
     detour::run(&lab.gateway, &bad).refused(code::USAGE, &["length of time"]);
+}
+
+/// Seconds since 1970 as documents have them.
+fn date(seconds: u64) -> String {
+    let date = Command::new("date").args(["-u", "-d", &format!("@{seconds}"), "+%FT%TZ"]).output().unwrap();
+    String::from_utf8(date.stdout).unwrap().trim().to_string()
+}
+
+/// Of each row when it was asked for first and last, to the tick of a second or so that programs count in.
+#[test]
+fn rows_say_when_it_was_asked_for() {
+    let lab = Lab::new();
+    up(&lab.gateway, &lab.device, &["--rule", "tcp redirect"]);
+    let socket = talk::udp(&lab.client, 0);
+    let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let row = || detour::json(&lab.gateway, &["asked", &lab.device])["rows"][0].clone();
+    let sent = [1, 2].map(|count| {
+        let before = now();
+        assert_eq!(socket.send_to(b"x", ("198.51.100.7", 9)).unwrap(), 1);
+        while row()["packets"] != count {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let after = now();
+        std::thread::sleep(Duration::from_secs(4));
+        (before, after)
+    });
+    let row = row();
+    for (name, (before, after)) in ["first_seen", "last_seen"].into_iter().zip(sent) {
+        let (seen, early, late) = (row[name].as_str().unwrap(), date(before - 2), date(after + 2));
+        assert!(*early <= *seen && *seen <= *late, "{name}: {seen} is not from {early} to {late}");
+    }
+    assert!(row["first_seen"].as_str() < row["last_seen"].as_str(), "{row}");
 }
 
 #[test]

@@ -96,6 +96,29 @@ fn everything_goes_without_a_bpf_file_system() {
     let owners = detour::json(ns, &["list", DEVICE]);
     assert_eq!(owners.to_string().matches("\"up\"").count(), 2, "{owners}");
 
+    // Nothing is missing for what runs so. Who may not look at it is told so, and not of strangers or mounts.
+    let doctor = |checks: &[&str], findings: &Value| -> Vec<Value> {
+        let all = findings["findings"].as_array().unwrap().iter();
+        all.filter(|one| checks.contains(&one["check"].as_str().unwrap())).cloned().collect()
+    };
+    let found = doctor(&["bpffs"], &detour::json(ns, &["doctor", DEVICE]));
+    assert_eq!(found[0]["state"], "ok", "{found:?}");
+    assert!(found[0]["finding"].to_string().contains("runs on eth0 without pins"), "{found:?}");
+    let without = |line: &[&str]| {
+        let mut setpriv = Command::new("setpriv");
+        setpriv.args(["--bounding-set", "-sys_admin", "--inh-caps=-all"]).arg(detour::path()).args(line);
+        detour::Run::of(line, &ns.output(setpriv.env("NO_COLOR", "1")))
+    };
+    let found = without(&["doctor", DEVICE, "-j"]).json();
+    let before_us = doctor(&["before us at ingress", "before us at egress"], &found);
+    assert!(before_us.len() == 2 && before_us.iter().all(|one| one["state"] == "ok"), "{before_us:?}");
+    let hidden = doctor(&["instance"], &found);
+    assert!(hidden[0]["finding"].to_string().contains("pinned nowhere here"), "{hidden:?}");
+    for line in [&["up", DEVICE][..], &["up", DEVICE, "--no-pin"], &["down", DEVICE], &["asked", DEVICE]] {
+        without(line)
+            .refused(code::PERMISSION, &["'up' runs on eth0 and is pinned nowhere here", "CAP_SYS_ADMIN"]);
+    }
+
     let flow = &detour::json(ns, &["flows", DEVICE])["flows"][0];
     let client = format!("{}:{}", flow["client"]["address"].as_str().unwrap(), flow["client_port_at_server"]);
     let asked = detour::json(ns, &["orig", "tcp", &client, &format!("{GATEWAY}:7007")]);

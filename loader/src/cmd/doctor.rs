@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! `doctor [DEV]`: what this kernel, this process and this device can do, each fault with its fix. 1 where `up` would fail.
+use crate::cmd::attach::UP;
 use crate::cmd::{look, Answer, Context};
 use crate::dnat::control;
 use crate::dnat::diagnosis::{self, Finding, State};
@@ -43,6 +44,9 @@ pub fn doctor(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusa
         let near = surroundings::nearby(context.socket()?, facts)?;
         findings.extend(diagnosis::device(&near, PRIO));
         findings.extend(in_force(&near.facts));
+        if near.facts.instance(UP).is_some_and(|up| !up.is_pinned()) {
+            diagnosis::unpinned(&mut findings, device);
+        }
     }
     let code = u8::from(findings.iter().any(|f| f.state == State::Bad));
     let text = ui::doctor::text(&findings, context.verbose, &context.paper);

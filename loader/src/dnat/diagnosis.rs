@@ -5,6 +5,7 @@ use crate::load::rtnl::{Link, ARPHRD_ETHER, ARPHRD_LOOPBACK, ARPHRD_NONE, IFF_UP
 use crate::load::surroundings::{Nearby, Surroundings};
 use crate::load::tc::{Filter, EGRESS, INGRESS};
 use crate::load::tcx;
+use crate::load::unpinned::owner;
 use nix::errno::Errno;
 
 /// How bad it is.
@@ -149,6 +150,14 @@ fn translators(s: &Surroundings) -> Finding {
     good_or(all.is_empty(), "other NAT", "none at prerouting", (State::Odd, &what, fix))
 }
 
+/// Where `up` runs on the device without pins it needs no BPF file system, for whatever changes it.
+pub fn unpinned(findings: &mut [Finding], device: &str) {
+    for finding in findings.iter_mut().filter(|f| f.check == "bpffs" && f.state == State::Bad) {
+        let what = format!("{}; 'up' runs on {device} without pins, and needs none", finding.what);
+        *finding = Finding::good("bpffs", what);
+    }
+}
+
 /// Of a device; `prio` is that of our filters.
 pub fn device(n: &Nearby, prio: u16) -> Vec<Finding> {
     use State::{Bad, Odd};
@@ -177,6 +186,10 @@ pub fn device(n: &Nearby, prio: u16) -> Vec<Finding> {
         ),
     });
     all.push(ports_of(n));
+    all.extend(n.facts.hidden.iter().map(|instance| {
+        let what = format!("'{instance}' runs and is pinned nowhere here: it may not be looked at");
+        Finding::new("instance", Odd, what, "run as root, or with CAP_SYS_ADMIN")
+    }));
     all.extend(foreign(n, prio));
     let hardware = n.facts.filters.iter().any(|f| f.bpf.as_ref().is_some_and(|b| b.flags_gen & IN_HW != 0));
     all.push(good_or(
@@ -291,7 +304,8 @@ fn foreign(n: &Nearby, prio: u16) -> Vec<Finding> {
     });
     let facts = &n.facts;
     for (hook, parent, attach) in [("ingress", INGRESS, tcx::INGRESS), ("egress", EGRESS, tcx::EGRESS)] {
-        let ours = |f: &Filter| facts.instances.iter().any(|i| facts.holds(i, f));
+        let hidden = |f: &Filter| facts.hidden.is_some() && owner(f).is_some();
+        let ours = |f: &Filter| hidden(f) || facts.instances.iter().any(|i| facts.holds(i, f));
         let before = |f: &&Filter| f.place.parent == parent && f.place.prio <= prio && !ours(f);
         let filters =
             facts.filters.iter().filter(before).map(|f| format!("{} prio {}", f.kind, f.place.prio));

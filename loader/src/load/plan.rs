@@ -102,13 +102,13 @@ pub fn load_with(
         sound(&more.object, &more.creation)?;
     }
     let mut plan = Plan { steps: Vec::new(), notes: object.warnings.clone() };
+    facts.understood(&config.name)?;
     if config.mount && facts.bpffs == Bpffs::Missing {
         let (mount, undo) = (Effect::MountBpffs(BPFFS.to_string()), Effect::Unmount(BPFFS.to_string()));
         plan.steps.push(Step::from(mount).undo(undo));
     } else if !config.unpinned {
         facts.bpffs.usable()?;
     }
-    facts.understood(&config.name)?;
     clear_orphans(&mut plan, facts);
     let repair = repair(&config.name, facts);
     let facts = &repair.facts;
