@@ -8,7 +8,7 @@ use e2e::lab::{Lab, CLIENT, GATEWAY, GATEWAY6};
 use e2e::packet::{Inner, Packet, ACK, SYN};
 use e2e::random::Random;
 use e2e::six::{at6, client6, extended, fragment, framed, FAR6};
-use e2e::testrun::{Sums, SHOT, UNSPEC};
+use e2e::testrun::{Sums, REDIRECT, SHOT, UNSPEC};
 use serde_json::Value;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -205,14 +205,23 @@ fn fragments_of_what_is_not_translated_pass() {
     });
 }
 
+/// What is refused is told with the first one, and once.
 #[test]
 fn a_dropped_first_fragment_takes_the_others_with_it() {
-    Bench::new(&["udp dport 25 drop", "redirect"]).scenes(|port, ingress, _| {
-        for piece in numbered(Packet::udp(client(port), at(FAR, 25)).payload(&[1; 600]), port).fragments(256)
-        {
-            ingress.drops(&piece);
+    let rules = ["udp dport 25 drop", "udp dport 26 reject", "redirect"];
+    let benches = scenes(&rules, |family, port, ingress, _| {
+        for (dport, first) in [(25, SHOT), (26, REDIRECT)] {
+            let [client, far, _] = ends(family, port, dport, 0);
+            let pieces = numbered(Packet::udp(client, far).payload(&[1; 600]), dport).fragments(256);
+            let verdict = |piece: &Packet| ingress.program.run(&piece.frame(), ingress.sums).verdict;
+            assert_eq!(verdict(&pieces[0]), first, "{family:?} {dport}");
+            pieces[1..].iter().for_each(|piece| ingress.drops(piece));
         }
     });
+    for bench in benches {
+        let status = detour::json(&bench.lab.gateway, &["status", &bench.lab.device]);
+        assert_eq!(status["instances"][0]["dnat"]["not_translated"]["fragment_drop"], 8, "{status}");
+    }
 }
 
 /// What no rule can be about, whatever its ports, passes in any order, as under nft; of all else the first one has to be seen.
