@@ -232,6 +232,11 @@ fn scanned(lab: &Lab, scratch: &Scratch) {
     up(ns, &lab.device, &[&[rules.as_str()], &ROWS[..]].concat());
     noop();
     assert_eq!(rows(), expect);
+    // Other options, and empty tables of flows: a connection in the middle is picked up.
+    let fresh = [&["up", &lab.device, &rules, "--flows-max", "1000", "--fresh"], &ROWS[..]].concat();
+    assert_eq!(detour::json(ns, &fresh)["change"], "replaced");
+    noop();
+    assert_eq!(rows(), expect);
 }
 
 /// The ports that are answered; the others are refused.

@@ -151,12 +151,17 @@ fn what_was_asked_for_outlives_fresh() {
     refused.refused(code::FOREIGN, &["'detour up eth0 --fresh'", "what was asked for stays"]);
 
     let fresh = [&["up", DEVICE, "--fresh", "--asked-max", "16"], &RULES[..]].concat();
-    let fault = Fault::error("renameat2", 1, "ENOMEM");
-    let failed = strace::inject(ns, &detour::command(&fresh), "renameat2", &fault).unwrap();
-    assert_eq!((failed.status.code(), asked(ns)), (Some(code::KERNEL), rows.clone()));
-    strace::inject(ns, &detour::command(&fresh), "renameat2", &Fault::kill("renameat2", 1)).unwrap();
-    // The next command takes back what was killed.
-    assert_eq!((change(ns, &["--asked-max", "16"]), asked(ns)), ("rules".to_string(), rows.clone()));
+    let (_, calls) = strace::trace(ns, &detour::command(&fresh), "sendto", None);
+    assert_eq!(asked(ns), rows);
+    // At the second filter, and at the commit.
+    for (name, nth) in [("sendto", calls.len()), ("renameat2", 1)] {
+        let failed = strace::inject(ns, &detour::command(&fresh), name, &Fault::error(name, nth, "ENOMEM"));
+        assert_eq!((failed.unwrap().status.code(), asked(ns)), (Some(code::KERNEL), rows.clone()), "{name}");
+        strace::inject(ns, &detour::command(&fresh), name, &Fault::kill(name, nth)).unwrap();
+        // The next command takes back what was killed.
+        let mended = (change(ns, &["--asked-max", "16"]), asked(ns));
+        assert_eq!(mended, ("rules".to_string(), rows.clone()), "{name}");
+    }
     for more in [&[][..], &["--flows-max", "1000"], &["--object", &other], &["--timeout", "udp=30s"]] {
         let (generation, count) = (row()["rules_generation"].as_u64(), row()["packets"].as_u64());
         let document = detour::json(ns, &[&fresh, more].concat());
@@ -168,6 +173,8 @@ fn what_was_asked_for_outlives_fresh() {
         assert!(rules > generation, "{rules:?} after {generation:?}");
         assert_eq!(row()["packets"].as_u64(), count);
     }
+    let said = detour::run(ns, &[&fresh, &["--timeout", "udp=30s"][..]].concat()).done().stdout;
+    assert!(said.contains("flows begin anew, what was asked for stays ("), "{said}");
     talk::ask(&socket, far(53), "four").unwrap();
     assert_eq!(row()["packets"].as_u64(), Some(2), "it is counted on");
     let verify = ["verify", "--live", DEVICE, "--asked-max", "16", "--timeout", "udp=30s"];

@@ -27,8 +27,11 @@ pub enum Change {
     Rules,
     /// Other programs, and the maps stay.
     Upgraded,
-    /// Other programs and other maps; those of what was asked for stay where they mean the same.
-    Replaced,
+    /// Other programs and other maps.
+    Replaced {
+        /// But for those of what was asked for, which mean the same.
+        asked: bool,
+    },
 }
 
 /// What shall run.
@@ -72,8 +75,9 @@ pub fn in_place(
         let asked = still_asked(object, &config.creation, running, facts);
         config.creation.kept = asked.clone().unwrap_or_default();
         let mut plan = plan::load(object, &config, facts)?;
+        let change = Change::Replaced { asked: asked.is_ok() };
         plan.notes.extend(asked.err());
-        return Ok((Change::Replaced, plan));
+        return Ok((change, plan));
     }
     same_cgroup(config.beside.as_ref(), running.cgroup, instance, facts)?;
     same_options(object, running, pickup, facts)?;

@@ -80,7 +80,10 @@ pub fn up(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
         (Change::Rules, true, _) => ("rules", "other rules are in force now"),
         (Change::Upgraded, true, 0) => ("upgraded", "other programs run now; flows carry on"),
         (Change::Upgraded, true, _) => ("upgraded", "other programs run now"),
-        (Change::Replaced, true, _) => ("replaced", "other programs run now; flows begin anew"),
+        (Change::Replaced { asked: true }, true, _) => {
+            ("replaced", "other programs run now; flows begin anew, what was asked for stays")
+        }
+        (Change::Replaced { .. }, true, _) => ("replaced", "other programs run now; flows begin anew"),
         (Change::Loaded, true, _) => ("loaded", "up"),
     };
     let steps = up.plan.steps.len().saturating_add(flushed.steps);
