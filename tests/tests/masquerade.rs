@@ -5,12 +5,14 @@ use e2e::capture::Wire;
 use e2e::detour::{code, json, run, up};
 use e2e::family::Family;
 use e2e::lab::{Lab, GATEWAY, NEIGHBOUR};
+use e2e::model::{frame, PORTS};
 use e2e::netns::Netns;
 use e2e::packet::{Inner, Packet, ACK, FIN, SYN};
 use e2e::quote::Talk;
+use e2e::random::Random;
 use e2e::sctp::sctp;
 use e2e::serve::Server;
-use e2e::six::bad_checksums;
+use e2e::six::{bad_checksums, destination_options, fragment, hop_by_hop, routing};
 use e2e::talk;
 use e2e::testrun::{Program, Sums, REDIRECT, SHOT};
 use e2e::tools;
@@ -217,6 +219,44 @@ fn both_ends(family: Family, program: &Program<'_>, sums: Sums, port: u16) {
         };
         becomes(&error(neighbour, gateway, &seen), &error(far, client, &udp));
         becomes(&error(client, far, &answer), &error(gateway, neighbour, &sent));
+    }
+}
+
+/// Random whole packets and their answers, IPv6 also behind extension headers: both addresses and the client's port become others,
+/// and nothing else does.
+#[test]
+fn whatever_packets_are_like() {
+    let chains = [vec![], vec![hop_by_hop(), destination_options(3)], vec![routing(0), fragment(0, false)]];
+    for family in Family::BOTH {
+        scenes(family, "dnat", |program, sums, port| {
+            let (mut random, mut seen) = (Random::new(port.into()), 0);
+            for n in 0..1500 {
+                // A port each, so that each one opens a flow.
+                let client = SocketAddr::new(family.client(), 10_000 + (port - 4000) * 2000 + n);
+                let to = SocketAddr::new(family.far(), random.one(&PORTS));
+                let chain = &chains[random.below(family.pick(1, chains.len()))];
+                let asked = random.packet(client, to);
+                if matches!(asked.inner, Inner::Tcp { flags, .. } if ![SYN, ACK].contains(&(flags & 0x16))) {
+                    continue; // opens nothing
+                }
+                let heard = random.answer(&asked);
+                let sent = frame(&asked, chain);
+                let outcome = program.run(&sent, sums);
+                // Behind all headers before it; an echo's identifier lies further on.
+                let before = sent.len() - asked.ip().len() + family.pick(20 + asked.options.len(), 40);
+                let at = before + if matches!(asked.inner, Inner::Icmp { .. }) { 4 } else { 0 };
+                let own = u16::from_be_bytes([outcome.frame[at], outcome.frame[at + 1]]);
+                assert!(own >= 61000, "{asked}: {own}");
+                let talk = Talk::new(asked, heard, 0).masqueraded(own);
+                let expected = frame(&talk.served, chain);
+                assert_eq!((outcome.verdict, outcome.frame), (REDIRECT, expected), "{sums:?} {}", talk.asked);
+                let outcome = program.run(&frame(&talk.answer, chain), sums);
+                let expected = frame(&talk.heard, chain);
+                assert_eq!((outcome.verdict, outcome.frame), (REDIRECT, expected), "{sums:?} {}", talk.heard);
+                seen += 1;
+            }
+            assert!(seen > 1000, "{seen}");
+        });
     }
 }
 
