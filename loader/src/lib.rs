@@ -30,7 +30,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Attaching takes facts about a device, and doing a plan takes privileges:
+//! Attaching takes facts about a device, and doing a plan takes privileges (`tests/tests/library.rs` does all of it to a kernel):
 //!
 //! ```no_run
 //! use detour::load::create::Creation;

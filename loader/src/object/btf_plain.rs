@@ -4,6 +4,7 @@
 //!
 //! FLOAT is of 5.13, DECL_TAG of 5.16, TYPE_TAG of 5.17, ENUM64 and signed ENUM of 6.0. What programs and maps do does not
 //! depend on them, except on a TYPE_TAG that marks a pointer into the kernel, which such a kernel does not have either.
+//! Linux 5.10 also refuses a DATASEC without variables ("vlen == 0"), which clang writes for constants without a name.
 
 use super::btf::Btf;
 use super::btf_type::{Kind, Type};
@@ -30,7 +31,13 @@ impl Btf {
 
 fn is_newer(found: &Type<'_>) -> bool {
     let signed = found.kind == Kind::Enum && found.kind_flag();
-    signed || matches!(found.kind, Kind::Float | Kind::DeclTag | Kind::TypeTag | Kind::Enum64 | Kind::Unknown)
+    signed
+        || is_empty(found)
+        || matches!(found.kind, Kind::Float | Kind::DeclTag | Kind::TypeTag | Kind::Enum64 | Kind::Unknown)
+}
+
+fn is_empty(found: &Type<'_>) -> bool {
+    found.kind == Kind::Datasec && found.placed().next().is_none()
 }
 
 /// The words of the type that takes its place.
@@ -40,6 +47,8 @@ fn plain(found: &Type<'_>, placeholder: u32) -> Option<Vec<u32>> {
     let vlen = words.get(1)? & 0xffff;
     Some(match found.kind {
         Kind::Float => vec![0, info(Kind::Struct, 0), found.size()],
+        // No map has it as its type (data.rs).
+        Kind::Datasec if is_empty(found) => vec![0, info(Kind::Struct, 0), found.size()],
         // A tag's name may be any text, and that of an INT too.
         Kind::DeclTag => vec![found.name_off, info(Kind::Int, 0), 1, BYTE],
         Kind::TypeTag => vec![0, info(Kind::Const, 0), found.type_id()],

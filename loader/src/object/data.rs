@@ -50,8 +50,10 @@ pub fn spec(
     let value_size = u32::try_from(section.size).ok().filter(|size| *size <= MAX_SIZE);
     let value_size = value_size.ok_or_else(|| fault("is larger than any map's value: 2 GiB"))?;
     let read_only = section.name.starts_with(".rodata");
-    let datasec =
-        btf.and_then(|btf| btf.find(Kind::Datasec, section.name)).filter(|t| t.size() == value_size);
+    // One without variables says nothing, and not every kernel takes it (btf_plain.rs).
+    let datasec = btf
+        .and_then(|btf| btf.find(Kind::Datasec, section.name))
+        .filter(|t| t.size() == value_size && t.placed().next().is_some());
     Ok(MapSpec {
         name: section.name.to_owned(),
         kernel_name: kernel_name(section.name),
