@@ -111,7 +111,8 @@ pub fn id_symbol(name: &str) -> String {
 /// Types, maps, contents, programs, in this order. After a program that was selected its id and tag are asked for; one that
 /// only a slot needs has no place in the record, and `verify` looks at its tag.
 pub fn create(object: &Object, creation: &Creation, machine: &Machine) -> Vec<Step> {
-    let mut steps = Vec::new();
+    let slots: usize = object.maps.iter().map(|map| map.slots.len()).sum();
+    let mut steps = Vec::with_capacity(1 + object.maps.len() + 2 * object.programs.len() + slots);
     steps.extend(object.btf.as_ref().map(|btf| btf_load(creation, btf)));
     for map in &object.maps {
         map_create(&mut steps, object, map, creation, machine);

@@ -137,6 +137,8 @@ pub fn load_with(
     plan.steps.extend(folders(&home, facts).into_iter().map(Step::mkdir));
     plan.steps.push(Step::mkdir(dir.clone()));
     let made = create(object, &config.creation, &facts.machine);
+    // A list that grows is copied: with what is made, its pins, the record and the filters it is as long as it gets.
+    plan.steps.reserve(made.len() + object.maps.len() + object.programs.len() + 16);
     plan.steps.extend(shared::apply(made, &config.creation.shared)?);
     plan.notes.extend(pinning(object, &config.creation));
     if let Some(more) = &config.beside {

@@ -143,6 +143,9 @@ pub fn shape(map: BorrowedFd<'_>) -> io::Result<Shape> {
 
 /// Takes over, makes or replaces: the steps of `create`, changed where they make a shared map.
 pub fn apply(steps: Vec<Step>, shared: &[Shared]) -> Result<Vec<Step>, Refusal> {
+    if shared.is_empty() {
+        return Ok(steps);
+    }
     let mut all = Vec::with_capacity(steps.len());
     for step in steps {
         let made = match &step.effect {
