@@ -111,8 +111,9 @@ pub fn id_symbol(name: &str) -> String {
 /// Types, maps, contents, programs, in this order. After a program that was selected its id and tag are asked for; one that
 /// only a slot needs has no place in the record, and `verify` looks at its tag.
 pub fn create(object: &Object, creation: &Creation, machine: &Machine) -> Vec<Step> {
-    let slots: usize = object.maps.iter().map(|map| map.slots.len()).sum();
-    let mut steps = Vec::with_capacity(1 + object.maps.len() + 2 * object.programs.len() + slots);
+    let slots = object.maps.iter().map(|map| map.slots.len());
+    let others = [1, object.maps.len(), object.programs.len(), object.programs.len()];
+    let mut steps = Vec::with_capacity(slots.chain(others).sum());
     steps.extend(object.btf.as_ref().map(|btf| btf_load(creation, btf)));
     for map in &object.maps {
         map_create(&mut steps, object, map, creation, machine);

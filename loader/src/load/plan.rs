@@ -138,7 +138,7 @@ pub fn load_with(
     plan.steps.push(Step::mkdir(dir.clone()));
     let made = create(object, &config.creation, &facts.machine);
     // A list that grows is copied: with what is made, its pins, the record and the filters it is as long as it gets.
-    plan.steps.reserve(made.len() + object.maps.len() + object.programs.len() + 16);
+    plan.steps.reserve([made.len(), object.maps.len(), object.programs.len(), 16].into_iter().sum());
     plan.steps.extend(shared::apply(made, &config.creation.shared)?);
     plan.notes.extend(pinning(object, &config.creation));
     if let Some(more) = &config.beside {
