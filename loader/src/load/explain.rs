@@ -4,7 +4,7 @@ use crate::load::exec::{Cause, Failure};
 use crate::load::plan::Plan;
 use crate::load::refusal::{Refusal, Stage, BY_ID};
 use crate::load::step::{Arg, Bpf, Effect};
-use crate::load::{sockopt, tc, tcx, transcript};
+use crate::load::{gather, sockopt, tc, tcx, transcript};
 use crate::object::{Object, Program};
 use detour_sys::commands;
 use nix::errno::Errno;
@@ -162,6 +162,17 @@ fn map_hint(call: &Bpf) -> &'static str {
 const MINDED: [&str; 4] =
     ["!root", "attempt to corrupt spilled pointer", "pointer comparison prohibited", "leaks addr"];
 
+/// What is too much: of those without CAP_PERFMON the verifier also follows what a processor does by speculation
+/// (`bypass_spec_v1` there).
+const TOO_MUCH: [&str; 2] = ["jumps is too complex", "BPF program is too large"];
+
+/// Whether it is known that this thread lacks CAP_PERFMON. Asked only once a program was refused.
+fn lacks_perfmon() -> bool {
+    const PERFMON: u32 = 38;
+    let status = std::fs::read_to_string(gather::STATUS).unwrap_or_default();
+    gather::capabilities(&status).is_some_and(|have| have & 1 << PERFMON == 0)
+}
+
 fn verifier(
     call: &str,
     effect: &Effect,
@@ -174,7 +185,8 @@ fn verifier(
     let log = String::from_utf8_lossy(log);
     let clean = |line: &str| line.chars().map(printable).collect::<String>();
     let lines: Vec<String> = log.lines().map(clean).filter(|l| !l.trim().is_empty()).collect();
-    let denied = MINDED.iter().any(|words| log.contains(*words));
+    let says = |all: &[&str]| all.iter().any(|words| log.contains(*words));
+    let denied = says(&MINDED) || (says(&TOO_MUCH) && lacks_perfmon());
     let (stage, hint) = match error.raw_os_error().map(Errno::from_raw) {
         _ if denied => (Stage::Permission, "needs CAP_PERFMON besides CAP_BPF and CAP_NET_ADMIN".to_string()),
         Some(Errno::EPERM) => (Stage::Permission, os_hint(effect, error)),

@@ -164,6 +164,15 @@ pub fn ask_tcx(facts: &mut Facts) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// The file that says which capabilities this thread has.
+pub const STATUS: &str = "/proc/thread-self/status";
+
+/// `CapEff:` of such a file, the effective capabilities, bit by number.
+pub fn capabilities(status: &str) -> Option<u64> {
+    let hex = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(hex.trim(), 16).ok()
+}
+
 /// What a plan needs to know when no device is concerned.
 ///
 /// ```

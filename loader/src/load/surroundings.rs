@@ -71,7 +71,7 @@ pub fn machine() -> Result<Surroundings, Refusal> {
         sysctl("net/core/bpf_jit_enable"),
         sysctl("kernel/bpf_stats_enabled"),
     );
-    let status = text("/proc/thread-self/status").unwrap_or_default();
+    let status = text(gather::STATUS).unwrap_or_default();
     let lockdown = text("/sys/kernel/security/lockdown").and_then(|levels| in_brackets(&levels));
     let lsm = text("/sys/kernel/security/lsm");
     let tables = text("/proc/net/ip_tables_names").unwrap_or_default();
@@ -79,7 +79,7 @@ pub fn machine() -> Result<Surroundings, Refusal> {
     reads.push("NFT_MSG_GETCHAIN".into());
     Ok(Surroundings {
         release: (machine.release.clone(), machine.version()),
-        capabilities: capabilities(&status),
+        capabilities: gather::capabilities(&status).unwrap_or(0),
         lockdown,
         lsm,
         unprivileged_bpf,
@@ -116,12 +116,6 @@ pub fn nearby(socket: &mut Socket, facts: Facts) -> Result<Nearby, Refusal> {
     })
 }
 
-/// `CapEff:` of a status file of /proc.
-fn capabilities(status: &str) -> u64 {
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
-}
-
 /// `none [integrity] confidentiality` -> `integrity`
 fn in_brackets(levels: &str) -> Option<String> {
     Some(levels.split_once('[')?.1.split_once(']')?.0.to_owned())
@@ -133,8 +127,9 @@ mod tests {
 
     #[test]
     fn files_of_proc_are_read_as_they_are_written() {
-        assert_eq!(capabilities("Name:\tx\nCapPrm:\t0\nCapEff:\t000001ffffffffff\n"), 0x1ff_ffff_ffff);
-        assert_eq!(capabilities("CapEff: none"), 0);
+        let status = "Name:\tx\nCapPrm:\t0\nCapEff:\t000001ffffffffff\n";
+        assert_eq!(gather::capabilities(status), Some(0x1ff_ffff_ffff));
+        assert_eq!(gather::capabilities("CapEff: none"), None);
         assert_eq!(in_brackets("none [integrity] confidentiality").as_deref(), Some("integrity"));
         assert_eq!(in_brackets("none"), None);
     }
