@@ -254,3 +254,25 @@ fn blamed<'a>(
     let number = |line: &String| line.split_once(": (")?.0.trim().parse::<usize>().ok();
     Some((object, program, lines.iter().rev().find_map(number)?))
 }
+
+#[cfg(all(test, feature = "operate"))]
+mod tests {
+    use super::*;
+    use crate::load::undo::Left;
+    use caps::{CapSet, Capability};
+
+    /// Needs CAP_PERFMON to begin with, as all that loads programs does.
+    #[test]
+    fn what_is_too_much_is_a_matter_of_permission_without_cap_perfmon() {
+        let call = Bpf::new(&commands::PROG_LOAD, vec![("prog_name", Arg::Text("big".into()))]);
+        let plan = Plan { steps: vec![Effect::Bpf(call).into()], notes: Vec::new() };
+        let stage = |log: &str| {
+            let cause = Cause::Verifier(Errno::EFAULT.into(), log.into());
+            explain(&plan, &Failure { number: 1, cause, left: Left::default() }, None, false).stage
+        };
+        let (much, wrong) = ("The sequence of 8193 jumps is too complex.\n", "R1 !read_ok\n");
+        assert_eq!([stage(much), stage(wrong)], [Stage::Kernel; 2]);
+        caps::drop(None, CapSet::Effective, Capability::CAP_PERFMON).unwrap(); // of this thread
+        assert_eq!([stage(much), stage(wrong)], [Stage::Permission, Stage::Kernel]);
+    }
+}

@@ -41,7 +41,8 @@ const DEPTH: usize = 32;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn value(btf: &Btf, type_id: u32, bytes: &[u8]) -> Value {
-    value_within(btf, type_id, bytes, &mut PARTS.clone())
+    let mut left = PARTS;
+    value_within(btf, type_id, bytes, &mut left)
 }
 
 /// The same of one of many values, which have `left` parts all together.
