@@ -13,8 +13,8 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-/// Objects whose members are names of something else: fields of the kernel's, counters, maps.
-const OPEN: [&str; 4] = ["args", "fields", "not_translated", "answer"];
+/// Objects whose members are names of something else: fields of the kernel's or of an object's types, counters, maps.
+const OPEN: [&str; 5] = ["args", "fields", "not_translated", "answer", "value"];
 
 /// What this machine may not have, such as IPv6 addresses or programs of others.
 const OF_THE_MACHINE: [&str; 3] = ["addresses[]", "filters[]", "tcx[]"];
@@ -128,8 +128,10 @@ fn others(lab: &Lab, files: &Files, seen: &mut Seen) {
     let other = ["plan", "up", commands::DEVICE, "--rule", "accept", "--against", &plan, "-j"];
     note(&detour::run(ns, &other).ends(detour::code::NO).json(), "", "", seen);
     let policy = scratch.write("policy", "helper deny *\n");
-    let big = tools::project().join("elf/fixtures/variants_big_endian.bpf.o").display().to_string();
-    note(&detour::json(ns, &["inspect", &big]), "", "", seen);
+    for name in ["variants_big_endian", "globals", "bss_own", "kconfig", "ksyms", "maps"] {
+        let object = tools::project().join(format!("elf/fixtures/{name}.bpf.o")).display().to_string();
+        note(&detour::json(ns, &["inspect", &object]), "", "", seen);
+    }
     let judged = detour::run(ns, &["inspect", "@trace", "--policy", &policy, "-j"]);
     note(&judged.ends(detour::code::NO).json(), "", "", seen);
 

@@ -212,7 +212,7 @@ fn template<'a>(object: &'a Object, outer: &MapSpec, inner: &MapSpec) -> Option<
     let (_, Slot::Map(name)) = outer.slots.first()? else { return None };
     let position = |name: &str| object.maps.iter().position(|m| m.name == name);
     let map = object.maps.get(position(name)?)?;
-    let shape = |m: &MapSpec| (m.map_type, m.key_size, m.value_size, m.max_entries, m.flags);
+    let shape = |m: &MapSpec| (m.map_type, m.key_size, m.value_size, m.max_entries, m.flags, m.map_extra);
     (position(name)? < position(&outer.name)? && shape(map) == shape(inner)).then_some(map)
 }
 

@@ -115,15 +115,16 @@ pub(super) fn types(object: &Object, spec: &MapSpec, there: &Map) -> io::Result<
     let there = shape(answer.fd.ok_or(io::ErrorKind::InvalidData)?.as_fd())?;
     let machine = machine().map_err(|refusal| io::Error::other(refusal.to_string()))?;
     let ours = [
-        ("map_type", inner.map_type),
-        ("key_size", inner.key_size),
-        ("value_size", inner.value_size),
-        ("max_entries", entries(inner, &machine)),
-        ("map_flags", inner.flags),
+        ("map_type", inner.map_type.into()),
+        ("key_size", inner.key_size.into()),
+        ("value_size", inner.value_size.into()),
+        ("max_entries", entries(inner, &machine).into()),
+        ("map_flags", inner.flags.into()),
+        ("map_extra", inner.map_extra),
     ];
     for (name, ours) in ours {
         let theirs = there.number(name);
-        if theirs != u64::from(ours) {
+        if theirs != ours {
             found.push(format!("{name} of its inner maps is {theirs}, not {ours}"));
         }
     }
