@@ -5,7 +5,7 @@ use crate::detour;
 use crate::lab::Lab;
 use crate::netns::Netns;
 use crate::talk;
-use crate::tools::{project, Scratch};
+use crate::tools::{self, project, Scratch};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ pub const DEVICE: &str = "eth0";
 pub struct Case {
     /// The words of the command; in brackets what is special.
     pub name: &'static str,
-    /// Lines that make what it finds.
+    /// Lines that make what it finds; the first word may be `mount`.
     pub before: &'static [&'static [&'static str]],
     /// Its arguments; `{name}` is a file of [`Files`].
     pub line: &'static [&'static str],
@@ -57,6 +57,10 @@ const UP: &[&[&str]] = &[&["up", DEVICE, "{rules}"]];
 const UNPINNED: &[&[&str]] = &[&["up", DEVICE, "{rules}", "--no-pin"]];
 const TRACE: &[&[&str]] = &[&["load", "@trace", DEVICE]];
 const TCX: &[&[&str]] = &[&["load", "@trace", DEVICE, "--tcx"]];
+/// No BPF file system.
+const COVERED: &[&[&str]] = &[&["mount", "-t", "tmpfs", COVER, BPFFS]];
+const COVER: &str = "cover";
+const BPFFS: &str = "/sys/fs/bpf";
 /// An element of the map of local addresses, which nobody else has.
 const KEY: &str = "hex:01020304";
 
@@ -85,6 +89,14 @@ pub const COMMANDS: &[Case] = &[
         name: "up (--original-dst)",
         line: &["up", DEVICE, "{rules}", "--original-dst"],
         needs: LOADS,
+        ..CHANGE
+    },
+    // CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON.
+    Case {
+        name: "up (--mount-bpffs)",
+        before: COVERED,
+        line: &["up", DEVICE, "{rules}", "--mount-bpffs"],
+        needs: &["sys_admin", "net_admin"],
         ..CHANGE
     },
     Case {
@@ -292,12 +304,28 @@ pub fn prepare(lab: &Lab, files: &Files, before: &[&[&str]]) {
     for rest in [&["down", DEVICE][..], &["unload", DEVICE]] {
         detour::run(ns, rest);
     }
+    uncover(ns);
     for line in before {
+        if line[0] == "mount" {
+            ns.run("mount", &line[1..]);
+            continue;
+        }
         let line = files.line(ns, line);
         detour::run(ns, &line.iter().map(String::as_str).collect::<Vec<_>>()).done();
     }
     if before.iter().any(|line| line[0] == "up") {
         talk::ping(&lab.client, 7, [1, 2, 3, 4]).unwrap();
+    }
+}
+
+/// Takes away what was mounted on the lab's BPF file system; what was pinned there goes with it.
+fn uncover(ns: &Netns) {
+    let mounts = ns.run("cat", &["/proc/self/mounts"]);
+    let mounts = mounts.lines().filter(|line| line.split(' ').nth(1) == Some(BPFFS));
+    let over: Vec<&str> = mounts.skip_while(|line| !line.starts_with(COVER)).collect();
+    over.iter().for_each(|_| drop(ns.run("umount", &[BPFFS])));
+    if !over.is_empty() && tools::has_clsact(ns, DEVICE) {
+        ns.run("tc", &["qdisc", "del", "dev", DEVICE, "clsact"]);
     }
 }
 

@@ -25,6 +25,17 @@ pub struct Snapshot {
 impl Snapshot {
     /// The state now. Take it with [`Netns::alone`] if others could make objects meanwhile.
     pub fn take(ns: &Netns) -> Snapshot {
+        let mut machine = BTreeSet::new();
+        for kind in ["prog", "link", "btf"] {
+            let line = |object: &Value| format!("{kind} {} {}", object["id"], object["name"]);
+            machine.extend(tools::objects(ns, kind).iter().map(line));
+        }
+        machine.extend(map_ids().map(|id| format!("map {id}")));
+        Snapshot { machine, ..Snapshot::here(ns) }
+    }
+
+    /// The same of the namespace alone, whatever others make meanwhile.
+    pub fn here(ns: &Netns) -> Snapshot {
         let mut here = BTreeSet::new();
         ns.within(|| tree(Path::new("/sys/fs/bpf"), &mut here));
         for qdisc in tools::qdiscs(ns) {
@@ -37,13 +48,7 @@ impl Snapshot {
                 }
             }
         }
-        let mut machine = BTreeSet::new();
-        for kind in ["prog", "link", "btf"] {
-            let line = |object: &Value| format!("{kind} {} {}", object["id"], object["name"]);
-            machine.extend(tools::objects(ns, kind).iter().map(line));
-        }
-        machine.extend(map_ids().map(|id| format!("map {id}")));
-        Snapshot { here, machine }
+        Snapshot { here, machine: BTreeSet::new() }
     }
 
     /// What `later` has more (+) or less (-), a line each.

@@ -20,13 +20,21 @@ fn of_whom_is_what_runs() {
     let lab = Lab::on(Netns::alone(), DEVICE);
     let ns = &lab.gateway;
     let before = Snapshot::take(ns);
-    let user = |uid: u32, line: &[&str]| {
+    let with = |capabilities: &str, uid: u32, line: &[&str]| {
         let mut command = Command::new("setpriv");
         command.args(["--reuid", &uid.to_string(), "--clear-groups"]);
-        command.args(["--inh-caps", NEEDS, "--ambient-caps", NEEDS]);
+        command.args(["--inh-caps", capabilities, "--ambient-caps", capabilities]);
         command.arg(scratch.path("detour")).args(line).env("NO_COLOR", "1");
         Run::of(line, &ns.output(&mut command))
     };
+    let user = |uid: u32, line: &[&str]| with(NEEDS, uid, line);
+    // /sys/fs/bpf is root's, with mode 0700.
+    for command in ["up", "down", "status", "asked", "events"] {
+        let all = NEEDS.replace(",+dac_override", "");
+        let run = with(&all, 1000, &[command, DEVICE]).refused(code::PERMISSION, &["CAP_DAC_OVERRIDE"]);
+        assert!(!run.stderr.contains("CAP_NET_ADMIN"), "{run:?}");
+    }
+    before.holds(ns, "what was refused");
     let down: [&[&str]; 1] = [&["down", DEVICE]];
     let looks: [&[&str]; 3] = [&["status", DEVICE], &["up", DEVICE], &["asked", DEVICE]];
     // What a user made, he uses and takes away; root and others are told whose it is.

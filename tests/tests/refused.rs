@@ -147,6 +147,12 @@ fn a_bpf_file_system_that_is_missing_or_not_to_be_trusted() {
                         chown 65534 /sys/fs/bpf/detour; exec \"$0\" \"$@\"";
         elsewhere(squatter, &["up", DEVICE])
             .refused(code::FOREIGN, &["/sys/fs/bpf/detour belongs to user 65534", "chown"]);
+        let loose = "mount -t bpf -o mode=0700 bpf /sys/fs/bpf; mkdir /sys/fs/bpf/detour;
+                     chmod 0777 /sys/fs/bpf/detour; exec \"$0\" \"$@\"";
+        elsewhere(loose, &["up", DEVICE]).refused(
+            code::FOREIGN,
+            &["/sys/fs/bpf/detour may be written by others (mode 0777)", "chmod -R go-w /sys/fs/bpf/detour"],
+        );
         // Asked to, it mounts one; the namespace, and with it everything, ends with this run.
         elsewhere(nothing, &["up", DEVICE, "--mount-bpffs"]).done();
         detour::run(ns, &["down", DEVICE]).ends(code::NO);

@@ -5,7 +5,7 @@ use crate::load::create::prog_symbol;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::testrun::{self, Outcome};
 use crate::load::transcript::hex;
-use crate::load::{gather, packets};
+use crate::load::{gather, lacks, packets};
 use crate::ui::text::escape;
 use clap::ArgMatches;
 use nix::errno::Errno;
@@ -72,9 +72,9 @@ fn verdict(number: i32) -> &'static str {
 
 fn refused(error: std::io::Error) -> Refusal {
     let (stage, hint) = match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EPERM) => (Stage::Permission, "needs CAP_BPF and CAP_NET_ADMIN, or root; who has them is refused by lockdown, a seccomp filter or an LSM"),
-        Some(Errno::EINVAL) => (Stage::Kernel, "a frame has 14 bytes at least, and fits a page"),
-        _ => (Stage::Kernel, ""),
+        Some(Errno::EPERM) => (Stage::Permission, lacks::hint(&[lacks::BPF, lacks::NET_ADMIN])),
+        Some(Errno::EINVAL) => (Stage::Kernel, "a frame has 14 bytes at least, and fits a page".to_string()),
+        _ => (Stage::Kernel, String::new()),
     };
     Refusal::new(stage, format!("PROG_TEST_RUN: {error}"), hint)
 }

@@ -4,7 +4,7 @@ use crate::load::exec::{Cause, Failure};
 use crate::load::plan::Plan;
 use crate::load::refusal::{Refusal, Stage, BY_ID};
 use crate::load::step::{Arg, Bpf, Effect};
-use crate::load::{gather, sockopt, tc, tcx, transcript};
+use crate::load::{lacks, sockopt, tc, tcx, transcript};
 use crate::object::{Object, Program};
 use detour_sys::commands;
 use nix::errno::Errno;
@@ -105,12 +105,8 @@ fn direction(parent: u32) -> &'static str {
 fn os_hint(effect: &Effect, error: &io::Error) -> String {
     let errno = error.raw_os_error().map(Errno::from_raw);
     let hint = match (effect, errno) {
-        (Effect::Bpf(call), Some(Errno::EPERM)) if call.command.name.ends_with("_BY_ID") => {
-            BY_ID
-        }
-        (Effect::Bpf(_), Some(Errno::EPERM)) => {
-            "needs CAP_BPF (and CAP_NET_ADMIN for tc programs), or root; who has them is refused by lockdown, a seccomp filter or an LSM"
-        }
+        (Effect::Bpf(call), Some(Errno::EPERM)) if call.command.name.ends_with("_BY_ID") => BY_ID,
+        (Effect::Bpf(call), Some(Errno::EPERM)) => return lacks::refused(call),
         (Effect::Bpf(_), Some(Errno::ENOSYS)) => "this kernel has no bpf(2): CONFIG_BPF_SYSCALL",
         (Effect::Bpf(call), Some(errno)) if call.command == &commands::LINK_CREATE => {
             match call.arg("target_fd") {
@@ -134,7 +130,7 @@ fn os_hint(effect: &Effect, error: &io::Error) -> String {
         (Effect::OpenDir { .. }, Some(_)) => "--original-dst=CGROUP names the folder of a cgroup",
         (_, Some(Errno::EPERM | Errno::EACCES)) => {
             "needs to own /sys/fs/bpf (root), or CAP_DAC_OVERRIDE, and CAP_FOWNER for folders of root's there"
-        },
+        }
         (Effect::Rename { .. }, Some(Errno::EEXIST | Errno::ENOTEMPTY)) => "another detour was faster",
         (Effect::Exchange { .. }, Some(Errno::EINVAL)) => {
             "a BPF file system swaps folders from Linux 5.16 on: take down what runs, then start anew"
@@ -166,13 +162,6 @@ const MINDED: [&str; 4] =
 /// (`bypass_spec_v1` there).
 const TOO_MUCH: [&str; 2] = ["jumps is too complex", "BPF program is too large"];
 
-/// Whether it is known that this thread lacks CAP_PERFMON. Asked only once a program was refused.
-fn lacks_perfmon() -> bool {
-    const PERFMON: u32 = 38;
-    let status = std::fs::read_to_string(gather::STATUS).unwrap_or_default();
-    gather::capabilities(&status).is_some_and(|have| have & 1 << PERFMON == 0)
-}
-
 fn verifier(
     call: &str,
     effect: &Effect,
@@ -186,9 +175,9 @@ fn verifier(
     let clean = |line: &str| line.chars().map(printable).collect::<String>();
     let lines: Vec<String> = log.lines().map(clean).filter(|l| !l.trim().is_empty()).collect();
     let says = |all: &[&str]| all.iter().any(|words| log.contains(*words));
-    let denied = says(&MINDED) || (says(&TOO_MUCH) && lacks_perfmon());
+    let denied = says(&MINDED) || (says(&TOO_MUCH) && lacks::lacks(lacks::PERFMON));
     let (stage, hint) = match error.raw_os_error().map(Errno::from_raw) {
-        _ if denied => (Stage::Permission, "needs CAP_PERFMON besides CAP_BPF and CAP_NET_ADMIN".to_string()),
+        _ if denied => (Stage::Permission, "needs CAP_PERFMON, or root".to_string()),
         Some(Errno::EPERM) => (Stage::Permission, os_hint(effect, error)),
         _ if log.contains("GPL-restricted") || log.contains("GPL-compatible") => {
             let license = object.map_or("", |o| o.license.as_str());

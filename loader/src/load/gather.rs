@@ -345,20 +345,20 @@ fn list(dir: &str) -> Result<Option<Vec<String>>, Refusal> {
 fn owned_by_us(dir: &str) -> Result<(), Refusal> {
     let meta = fs::symlink_metadata(dir).map_err(|e| unreadable(dir, &e))?;
     let trusted = [0, nix::unistd::geteuid().as_raw()];
-    let what = match (meta.uid(), meta.mode()) {
-        _ if !meta.is_dir() => format!("{dir} is no folder"),
-        (uid, _) if !trusted.contains(&uid) => format!("{dir} belongs to user {uid}"),
-        (_, mode) if mode & 0o022 != 0 => {
-            format!("{dir} may be written by others (mode {:04o})", mode & 0o7777)
-        }
+    let (what, mend) = match (meta.uid(), meta.mode()) {
+        _ if !meta.is_dir() => (format!("{dir} is no folder"), "remove it".to_string()),
+        (uid, _) if !trusted.contains(&uid) => (
+            format!("{dir} belongs to user {uid}"),
+            format!("run as that user, or 'chown -R root {}'", Home::root()),
+        ),
+        (_, mode) if mode & 0o022 != 0 => (
+            format!("{dir} may be written by others (mode {:04o})", mode & 0o7777),
+            format!("'chmod -R go-w {}'", Home::root()),
+        ),
         _ => return Ok(()),
     };
     let what = format!("{what}: what lies there is trusted only where root or this user alone can write");
-    Err(Refusal::new(
-        Stage::InTheWay,
-        what,
-        format!("find out who made it; if you did: run as that user, or 'chown -R root {}'", Home::root()),
-    ))
+    Err(Refusal::new(Stage::InTheWay, what, format!("find out who made it; if you did: {mend}")))
 }
 
 /// Element 0 of a pinned array.

@@ -47,6 +47,7 @@ pub mod held;
 pub mod holder;
 pub mod home;
 pub mod kept;
+pub mod lacks;
 pub mod memory;
 pub mod message;
 #[cfg(feature = "compat")]
