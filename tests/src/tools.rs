@@ -105,6 +105,16 @@ pub fn foreign_filter(ns: &Netns, device: &str, hook: &str, prio: u32) {
     ns.run("tc", &[&["filter", "add", "dev", device, hook, "prio", &prio][..], &rest].concat());
 }
 
+/// Somebody else's tcx program at a hook, its link pinned at `path`: it lets everything pass on.
+pub fn foreign_tcx(ns: &Netns, device: &str, hook: &str, path: &str) {
+    let scratch = Scratch::new();
+    let (source, program) = (project().join("tests/fixtures/tcx.c"), scratch.path("tcx"));
+    let (source, program) = (source.to_str().unwrap(), program.to_str().unwrap());
+    ns.run("cc", &["-Wall", "-Werror", "-o", program, source]);
+    let link = ns.run("ip", &["-o", "link", "show", device]);
+    ns.run(program, &[link.split(':').next().unwrap(), hook, path]);
+}
+
 /// The fields of each packet in a capture, a line each.
 pub fn tshark(path: &str, fields: &[&str]) -> String {
     let mut tshark = Command::new("tshark");

@@ -146,14 +146,8 @@ fn a_filter_that_somebody_replaced_is_not_ours_any_more() {
 fn a_foreign_tcx_program_survives_on_the_same_hooks() {
     let lab = Lab::on(Netns::alone(), DEVICE);
     let ns = &lab.gateway;
-    let scratch = tools::Scratch::new();
-    let (source, program) = (tools::project().join("tests/fixtures/tcx.c"), scratch.path("tcx"));
-    let (source, program) = (source.to_str().unwrap(), program.to_str().unwrap());
-    ns.run("cc", &["-Wall", "-Werror", "-o", program, source]);
-    let index = ns.run("ip", &["-o", "link", "show", DEVICE]);
-    let index = index.split(':').next().unwrap();
     for hook in tools::HOOKS {
-        ns.run(program, &[index, hook, &format!("/sys/fs/bpf/tcx_{hook}")]);
+        tools::foreign_tcx(ns, DEVICE, hook, &format!("/sys/fs/bpf/tcx_{hook}"));
     }
     let links = || tools::objects(ns, "link").len();
     let (before, there) = (Snapshot::take(ns), links());

@@ -11,18 +11,6 @@ use std::process::{Command, Stdio};
 
 const DEVICE: &str = "eth0";
 
-/// Attaches other people's tcx programs to both hooks.
-fn foreign_tcx(ns: &Netns) {
-    let scratch = tools::Scratch::new();
-    let (source, program) = (tools::project().join("tests/fixtures/tcx.c"), scratch.path("tcx"));
-    let (source, program) = (source.to_str().unwrap(), program.to_str().unwrap());
-    ns.run("cc", &["-Wall", "-Werror", "-o", program, source]);
-    let index = ns.run("ip", &["-o", "link", "show", DEVICE]);
-    for hook in tools::HOOKS {
-        ns.run(program, &[index.split(':').next().unwrap(), hook, &format!("/sys/fs/bpf/tcx_{hook}")]);
-    }
-}
-
 /// A gateway with clsact, a filter of somebody else's before and after ours, and tcx before all of them.
 fn busy() -> Lab {
     let lab = Lab::on(Netns::alone(), DEVICE);
@@ -33,7 +21,9 @@ fn busy() -> Lab {
     }
     detour::run(ns, &["load", "@trace", DEVICE]).done();
     detour::run(ns, &["load", "@trace", DEVICE, "--name", "later"]).done();
-    foreign_tcx(ns);
+    for hook in tools::HOOKS {
+        tools::foreign_tcx(ns, DEVICE, hook, &format!("/sys/fs/bpf/tcx_{hook}"));
+    }
     lab
 }
 

@@ -28,20 +28,11 @@ fn names(ns: &Netns) -> Vec<String> {
     order(ns).into_iter().map(|(name, _)| name).collect()
 }
 
-fn foreign(ns: &Netns) {
-    let scratch = tools::Scratch::new();
-    let (source, program) = (tools::project().join("tests/fixtures/tcx.c"), scratch.path("tcx"));
-    let (source, program) = (source.to_str().unwrap(), program.to_str().unwrap());
-    ns.run("cc", &["-Wall", "-Werror", "-o", program, source]);
-    let index = ns.run("ip", &["-o", "link", "show", DEVICE]);
-    ns.run(program, &[index.split(':').next().unwrap(), "ingress", "/sys/fs/bpf/tcx_foreign"]);
-}
-
 #[test]
 fn anchors_decide_the_order_and_unload_takes_ours_only() {
     let lab = Lab::on(Netns::alone(), DEVICE);
     let ns = &lab.gateway;
-    foreign(ns);
+    tools::foreign_tcx(ns, DEVICE, "ingress", "/sys/fs/bpf/tcx_foreign");
     let before = Snapshot::take(ns);
     let id = order(ns)[0].1.to_string();
     load(ns, "last", &[]).done();

@@ -104,6 +104,26 @@ fn values_of_maps() {
     told(ns, &["map local4 … 0 elements are others, 1 are missing"]);
 }
 
+/// What packets write no plan knows, so nobody can say that it is wrong (threat-model.md): shapes are compared, contents are not.
+#[test]
+fn what_packets_write_is_not_seen() {
+    let lab = up();
+    let ns = &lab.gateway;
+    for (name, index) in [("secret", 0_u32), ("event_control", 0), ("slots4", 7), ("reasons", 3)] {
+        let path = pin(ns, &format!("map_{name}"));
+        ns.within(|| {
+            let map = open(&path);
+            let mut value = map.lookup(&index.to_ne_bytes()).unwrap().unwrap();
+            // What is first may be a lock, which reads as zero.
+            *value.last_mut().unwrap() ^= 1;
+            map.update(&index.to_ne_bytes(), &value, 0).unwrap();
+            assert_eq!(map.lookup(&index.to_ne_bytes()).unwrap().unwrap(), value, "{name}");
+        });
+        let run = verify(ns, &[]).done();
+        assert!(run.stdout.contains(&format!("map {name} ")), "{}", run.stdout);
+    }
+}
+
 #[test]
 fn a_configuration_that_is_not_frozen_and_not_ours() {
     let lab = up();
@@ -160,6 +180,10 @@ fn a_program_before_all_filters() {
     ns.run("ip", &["link", "set", "dev", DEVICE, "xdpgeneric", "pinned", "/sys/fs/bpf/first"]);
     told(ns, &["device  no XDP program … XDP program"]);
     ns.run("ip", &["link", "set", "dev", DEVICE, "xdpgeneric", "off"]);
+    verify(ns, &[]).done();
+    tools::foreign_tcx(ns, DEVICE, "ingress", "/sys/fs/bpf/theirs");
+    told(ns, &["ingress  no filter of others … tcx program"]);
+    ns.run("rm", &["/sys/fs/bpf/theirs"]);
     verify(ns, &[]).done();
 }
 
