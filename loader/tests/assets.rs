@@ -76,21 +76,40 @@ fn leaves<'a>(command: &'a Command, path: &str, found: &mut Vec<(String, &'a Com
 
 const TAIL: &str = r".SH CAPABILITIES
 .BR up ,
-.B run
-and
+.BR run ,
 .B load
-need CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; the other commands that read or change state CAP_BPF and CAP_NET_ADMIN;
-.B \-n
-CAP_SYS_ADMIN as well, and
-.B demo
-that and the first three.
-Before Linux 5.11 what creates needs CAP_SYS_RESOURCE too, unless the limit of locked memory is infinite.
-From Linux 5.19 on, only what creates needs CAP_BPF, and only what attaches or detaches needs CAP_NET_ADMIN.
-.B run
 and
+.B doctor
+need CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON;
+.B flush
+and
+.B test
+the first two;
+.B down
+and
+.B unload
+CAP_NET_ADMIN.
+What only looks, and
+.B up
+or
+.B run
+with other rules over what runs, needs none.
+.BR \-n ,
+.B \-\-mount\-bpffs
+and whatever finds what
+.B \-\-no\-pin
+made need CAP_SYS_ADMIN as well;
+.B demo
+that, CAP_NET_ADMIN and CAP_NET_BIND_SERVICE.
+Before Linux 5.19 all of them need CAP_BPF; before 5.11 what creates needs CAP_SYS_RESOURCE too, unless the limit of
+locked memory is infinite.
+.BR run ,
 .B events
+and
+.B watch
 give up what they do not need once they serve (loader/docs/confinement.md).
 /sys/fs/bpf belongs to root: be root, or have CAP_DAC_OVERRIDE.
+A command that lacks one ends with status 5 and names it; loader/docs/syscalls.md has every command's.
 .SH FILES
 .TP
 .I /sys/fs/bpf/detour/

@@ -15,7 +15,7 @@ use std::fmt::Write;
 use std::process::Command;
 
 /// Calls that depend on how much there is and on who runs beside us; fcntl by which a debug build asks whether a descriptor is
-/// open. They may be missing where they are listed, and the reverse.
+/// open. They are in no row.
 const SOMETIMES: [&str; 9] =
     ["brk", "clock_gettime", "clock_nanosleep", "fcntl", "futex", "madvise", "mremap", "munmap", "poll"];
 
@@ -55,7 +55,7 @@ const REASONS: &[(&str, &str)] = &[
     ("madvise", "memory"),
     ("mkdir", "our folders in /sys/fs/bpf"),
     ("mmap", "memory"),
-    ("mount", "demo: a BPF file system of its own"),
+    ("mount", "`--mount-bpffs`; demo: a BPF file system of its own"),
     ("mprotect", "memory, less of it writable"),
     ("mremap", "memory"),
     ("munmap", "memory"),
@@ -124,7 +124,8 @@ fn names(log: &str) -> BTreeSet<String> {
 }
 
 fn page(seen: &BTreeMap<&str, BTreeSet<String>>) -> String {
-    let all: BTreeSet<&String> = seen.values().flatten().collect();
+    let sometimes = SOMETIMES.map(str::to_string);
+    let all: BTreeSet<&String> = seen.values().flatten().chain(&sometimes).collect();
     let mut page = String::from(
         "<!-- SPDX-License-Identifier: MIT OR GPL-2.0-or-later -->\n# System calls\n\n\
          What strace saw; made by tests/tests/syscalls.rs, which also fails where a command makes a call that is not here,\n\
@@ -135,16 +136,25 @@ fn page(seen: &BTreeMap<&str, BTreeSet<String>>) -> String {
     for call in &all {
         let _ = writeln!(page, "| `{call}` | {} |", reason(call).unwrap_or("?"));
     }
-    let mut common = seen.values().next().cloned().unwrap_or_default();
-    seen.values().for_each(|calls| common.retain(|call| calls.contains(call)));
+    let rows: BTreeMap<&str, BTreeSet<String>> = seen
+        .iter()
+        .map(|(command, calls)| {
+            let always = calls.iter().filter(|call| !SOMETIMES.contains(&call.as_str()));
+            (*command, always.cloned().collect())
+        })
+        .collect();
+    let mut common = rows.values().next().cloned().unwrap_or_default();
+    rows.values().for_each(|calls| common.retain(|call| calls.contains(call)));
     let list =
         |calls: &BTreeSet<String>| calls.iter().map(|c| format!("`{c}`")).collect::<Vec<_>>().join(" ");
     let _ = writeln!(
         page,
-        "\n## Every command\n\n{}\n\n## Besides\n\n| command | calls |\n|---|---|",
-        list(&common)
+        "\n## Every command\n\n{}\n\nAny of them may call these as well, by how much there is and who runs beside it: {}\n\n\
+         ## Besides\n\n| command | calls |\n|---|---|",
+        list(&common),
+        list(&sometimes.clone().into())
     );
-    for (command, calls) in seen {
+    for (command, calls) in &rows {
         let _ = writeln!(page, "| `{command}` | {} |", list(&calls.difference(&common).cloned().collect()));
     }
     page + &capabilities()
