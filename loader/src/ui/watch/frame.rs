@@ -119,9 +119,10 @@ fn bottom(state: &State, scene: &Scene) -> String {
         (None, Some(prompt)) => format!("filter: {}_", escape(prompt)),
         (None, None) => {
             let last = state.first.saturating_add(state.page).min(state.count);
-            let place = match state.count > state.page {
-                true => format!("{}-{last} of {}  ", state.first.saturating_add(1), state.count),
-                false => String::new(),
+            let place = match (state.page, state.count > state.page) {
+                (_, false) => String::new(),
+                (0, true) => format!("0 of {}  ", state.count),
+                (_, true) => format!("{}-{last} of {}  ", state.first.saturating_add(1), state.count),
             };
             let note = scene.note.map_or(String::new(), |note| format!("  ({note})"));
             format!("{place}{HELP}{note}")
@@ -210,6 +211,12 @@ rule 2: drop                               0     0
             assert_eq!(lines.len(), height.max(1), "{width} x {height}");
             assert!(lines.iter().all(|line| line.text.chars().count() <= width), "{lines:?}");
             assert!(lines.iter().all(|line| !line.text.contains('\x1b')));
+        }
+        // Title, rates and help have the screen for themselves, and no row is the first.
+        for height in [3, 4] {
+            let screen = Screen { width: 20, height: Some(height), glyphs: Glyphs::Blocks };
+            state.key(Key::Down);
+            assert!(text(&scene, &mut state, &screen).ends_with("\n0 of 50  q quit  1 …\n"));
         }
         let screen = Screen { width: 120, height: Some(14), glyphs: Glyphs::Blocks };
         state.key(Key::Home);
