@@ -2,8 +2,9 @@
 //! What `tc` and `bpftool` say about a namespace, as JSON; other people's filters and programs to live beside.
 use crate::netns::Netns;
 use serde_json::Value;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// The two hooks, by tc's names.
 pub const HOOKS: [&str; 2] = ["ingress", "egress"];
@@ -123,4 +124,15 @@ pub fn tshark(path: &str, fields: &[&str]) -> String {
     let output = tshark.output().expect("tshark, of the Debian package of that name");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// `promtool check metrics` says nothing at all.
+pub fn promtool(text: &str) {
+    let mut tool = Command::new("promtool");
+    tool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = tool.spawn().expect("promtool, of Debian's package prometheus");
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success() && said.is_empty(), "{}\n{text}", String::from_utf8_lossy(&said));
 }

@@ -169,8 +169,26 @@ fn others(lab: &Lab, files: &Files, seen: &mut Seen) {
         (&"web.example".into(), &2.into())
     );
     note(&asked, "", "", seen);
+    // No slot for the seventeenth, and what that comes to by either choice.
+    let limited = |when_full: &str| {
+        let limits = ["--fresh", "--rule", "udp redirect", "--flows-max", "16", "--when-full", when_full];
+        detour::up(ns, commands::DEVICE, &limits);
+        let events = Events::start(ns, commands::DEVICE, &["-j", "--kind", "refused", "--kind", "full"]);
+        for host in 1..=17 {
+            for _ in 0..2 {
+                let to = std::net::SocketAddr::from(([198, 51, 100, host], 53));
+                socket.send_to(&e2e::dns::question("www.example.org"), to).unwrap();
+                if host < 17 || when_full == "hold" {
+                    talk::next(&socket).unwrap();
+                }
+            }
+        }
+        events.end()
+    };
+    let lines = [lines, limited("hold"), limited("drop")].concat();
     let told: BTreeSet<&str> = lines.iter().filter_map(|line| line["event"].as_str()).collect();
-    assert_eq!(told, ["asked", "closed", "confirmed", "denied", "dns", "new", "packet"].into());
+    let all: BTreeSet<&str> = ::detour::dnat::events::KINDS.iter().map(|(_, _, name)| *name).collect();
+    assert_eq!(told, all);
     lines.iter().for_each(|line| note(line, "", "", seen));
 }
 

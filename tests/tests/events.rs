@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! `events`: every change is told once and losses are counted; a capture opens in tshark; nobody listening, nothing told.
+use e2e::capture::Wire;
 use e2e::detour::{self, code, up};
 use e2e::lab::{Lab, CLIENT, GATEWAY};
 use e2e::listen::{wanted, Events};
+use e2e::packet::{Packet, RST, SYN};
 use e2e::serve::Server;
 use e2e::talk;
 use e2e::tools::{tshark, Scratch};
 use e2e::version::{compile, COUNTS};
+use nix::libc;
 use nix::sys::signal::{kill, Signal};
+use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::Pid;
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Command;
 
 fn names(lines: &[Value]) -> Vec<&str> {
@@ -48,6 +53,87 @@ fn a_flow_is_told_from_its_beginning_to_its_end() {
     assert_eq!((&lines[4]["reason"], &lines[4]["destination"]["port"]), (&"no_rule".into(), &10.into()));
     assert_eq!((&lines[5]["events"], &lines[5]["lost"]), (&5.into(), &0.into()));
     assert_eq!(wanted(ns), 0, "who ended asks for nothing");
+}
+
+/// Closes it by a RST.
+fn reset(stream: TcpStream) {
+    setsockopt(&stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 }).unwrap();
+}
+
+/// `closed` is the end of a connection that its client has confirmed, when it ends; and no other end of a flow.
+#[test]
+fn closed_is_told_of_confirmed_connections_when_they_end() {
+    let lab = Lab::new();
+    let (ns, device) = (&lab.gateway, lab.device.as_str());
+    let rules = ["tcp dport 80 redirect to :8080", "tcp dport 81 redirect to :8081", "udp redirect to :7"];
+    let rules: Vec<&str> = rules.iter().flat_map(|rule| ["--rule", rule]).collect();
+    up(ns, device, &[&rules[..], &["--timeout", "udp=1s"]].concat());
+    let listener = ns.within(|| TcpListener::bind((GATEWAY, 8080)).unwrap());
+    let _echo = Server::udp(ns, (GATEWAY, 7));
+    let wire = Wire::tap(&lab.client, "eth0");
+    let raw = |port: u16, flags: u8| {
+        let mut frame = Packet::tcp((CLIENT, port), ([198, 51, 100, 7], 80), flags).frame();
+        frame[..6].copy_from_slice(&[2, 0, 0, 0, 0, 2]);
+        frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 0x52]);
+        wire.send(&frame);
+    };
+    let kinds = ["--kind", "new", "--kind", "confirmed", "--kind", "closed"];
+    let events = Events::start(ns, device, &[&["-j"], &kinds[..]].concat());
+    let say = |from: &mut TcpStream, to: &mut TcpStream| {
+        from.write_all(b"x").unwrap();
+        to.read_exact(&mut [0; 1]).unwrap();
+    };
+    let connect = |port: u16| {
+        let mut client = talk::dial(&lab.client, port, ([198, 51, 100, 7], 80).into()).unwrap();
+        let (mut served, _) = listener.accept().unwrap();
+        say(&mut client, &mut served);
+        say(&mut served, &mut client);
+        (client, served)
+    };
+    drop(connect(4000));
+    reset(connect(4001).0);
+    reset(connect(4002).1);
+    // Forged: it goes on, and is told again when it ends.
+    let (mut client, mut served) = connect(4003);
+    raw(4003, RST);
+    say(&mut client, &mut served);
+    drop((client, served));
+    // One side alone.
+    let (half, _served) = connect(4004);
+    half.shutdown(Shutdown::Write).unwrap();
+    // By order.
+    let _flushed = connect(4005);
+    detour::run(ns, &["flush", device, "tcp", "sport", "4005"]).done();
+    // Never confirmed: a scan, whose client's kernel resets what answers it, and a port where nobody listens.
+    raw(4006, SYN);
+    let refused = talk::dial(&lab.client, 4007, ([198, 51, 100, 7], 81).into()).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    // Silent for longer than its time.
+    let socket = talk::udp(&lab.client, 4008);
+    for word in ["one", "two"] {
+        talk::ask(&socket, ([198, 51, 100, 7], 7).into(), word).unwrap();
+    }
+    let flows = || detour::json(ns, &["flows", device])["flows"].as_array().unwrap().clone();
+    let closing = |flow: &&Value| flow["state"] == "closing";
+    while flows().iter().filter(closing).count() < 4 || flows().iter().any(|flow| flow["protocol"] == "udp") {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let lines = events.end();
+    for (port, expect) in [
+        (4000, &["new", "confirmed", "closed"][..]),
+        (4001, &["new", "confirmed", "closed"]),
+        (4002, &["new", "confirmed", "closed"]),
+        (4003, &["new", "confirmed", "closed", "closed"]),
+        (4004, &["new", "confirmed"]),
+        (4005, &["new", "confirmed"]),
+        (4006, &["new"]),
+        (4007, &["new"]),
+        (4008, &["new", "confirmed"]),
+    ] {
+        let told: Vec<&Value> = lines.iter().filter(|line| line["client"]["port"] == port).collect();
+        let told: Vec<&str> = told.iter().map(|line| line["event"].as_str().unwrap()).collect();
+        assert_eq!(told, expect, "{port}: {lines:#?}");
+    }
 }
 
 /// Sixteen flows of one client, which is all that there is room for, and the socket that they are of.

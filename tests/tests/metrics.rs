@@ -3,9 +3,8 @@
 use e2e::detour::{self, code, up};
 use e2e::lab::{Lab, GATEWAY};
 use e2e::serve::Server;
-use e2e::{talk, tools::Scratch};
-use std::io::Write;
-use std::process::{Command, Stdio};
+use e2e::talk;
+use e2e::tools::{promtool, Scratch};
 
 /// The value of the one sample that starts with `name{` and has all of `labels`.
 #[track_caller]
@@ -16,17 +15,6 @@ fn value(text: &str, name: &str, labels: &[&str]) -> u64 {
     let lines: Vec<&str> = text.lines().filter(is).collect();
     assert_eq!(lines.len(), 1, "{name} {labels:?} in\n{text}");
     lines[0].rsplit(' ').next().unwrap().parse().unwrap()
-}
-
-/// `promtool check metrics` says nothing at all.
-fn promtool(text: &str) {
-    let mut tool = Command::new("promtool");
-    tool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = tool.spawn().expect("promtool, of Debian's package prometheus");
-    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    assert!(output.status.success() && said.is_empty(), "{}\n{text}", String::from_utf8_lossy(&said));
 }
 
 #[test]

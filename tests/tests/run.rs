@@ -6,7 +6,7 @@ use e2e::lab::{self, Lab, GATEWAY};
 use e2e::serve::Server;
 use e2e::service::Service;
 use e2e::talk;
-use e2e::tools::Scratch;
+use e2e::tools::{promtool, Scratch};
 use e2e::version::{compile, COUNTS};
 use nix::sys::signal::Signal;
 
@@ -57,6 +57,7 @@ fn it_follows_addresses_and_writes_metrics() {
     let mut service = Service::start(&lab.gateway, &lab.device, "udp redirect to :1001\n", &more);
     let metrics = || std::fs::read_to_string(&file).unwrap();
     assert!(metrics().contains("detour_program_in_place{"), "written before it is ready: {}", metrics());
+    promtool(&metrics());
     // A new address of ours is never redirected: a server there is reached directly.
     lab::ip(&lab.gateway, &format!("address add 192.168.178.77/24 dev {}", lab.device));
     service.logs("addresses have changed: eth0: other rules are in force");
@@ -66,6 +67,14 @@ fn it_follows_addresses_and_writes_metrics() {
     let socket = talk::udp(&lab.client, 0);
     talk::ask(&socket, ([192, 168, 178, 77], 5000).into(), "direct").unwrap();
     assert_eq!(server.heard().len(), 1);
+    // It is written again and again, and says what the command says.
+    let say = || detour::run(&lab.gateway, &["metrics", &lab.device]).done().stdout;
+    let (start, mut said) = (std::time::Instant::now(), say());
+    while metrics() != said {
+        assert!(start.elapsed().as_secs() < 20, "{}\n{said}", metrics());
+        said = say();
+    }
+    promtool(&said);
 
     service.signal(Signal::SIGINT);
     service.says("STOPPING=1");
@@ -215,6 +224,35 @@ fn a_reload_says_what_changes_options() {
     service.says("STOPPING=1");
     service.ends();
     detour::run(&lab.gateway, &["verify", "--live", &lab.device, "--flows-max", "1000"]).done();
+}
+
+/// The programs go with the device, and the service stays with the name: it says what is missing, and goes on when the name is
+/// back.
+#[test]
+fn a_device_that_is_renamed_is_served_and_missed() {
+    let lab = Lab::new();
+    let (ns, device) = (&lab.gateway, lab.device.as_str());
+    let _server = Server::udp(ns, (GATEWAY, 1001));
+    let mut service = Service::start(ns, device, "udp redirect to :1001\n", &[]);
+    until_heard(&lab, &service, 7);
+    lab::ip(ns, "link set eth0 name lan0");
+    service
+        .logs("<3>devices or addresses have changed: nothing is changed: there is no network device 'eth0'");
+    assert!(heard(&lab, 8).starts_with("x "), "the kernel carries on");
+    let status = detour::json(ns, &["status"]);
+    assert_eq!(status["instances"][0]["device"], "lan0", "{status}");
+    service.scratch.write("rules", "udp dport 1-60000 redirect to :1001\n");
+    service.signal(Signal::SIGHUP);
+    service.says("RELOADING=1");
+    service.says("READY=1");
+    service.logs("<3>SIGHUP: nothing is changed: ");
+    lab::ip(ns, "link set lan0 name eth0");
+    service.logs("<6>devices or addresses have changed: eth0: other rules are in force now");
+    until_heard(&lab, &service, 9);
+    service.signal(Signal::SIGTERM);
+    service.says("STOPPING=1");
+    service.ends();
+    detour::run(ns, &["status", device]).done();
 }
 
 #[test]

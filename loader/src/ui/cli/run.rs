@@ -74,7 +74,8 @@ pub(super) fn run() -> Command {
     Command::new("run")
         .about("up in the foreground: tells events, reloads rules on SIGHUP, follows addresses")
         .after_help(
-            "SIGINT and SIGTERM end it, and the kernel carries on. Speaks sd_notify: Type=notify-reload.",
+            "SIGINT and SIGTERM end it, and the kernel carries on. Speaks sd_notify: Type=notify-reload. Where DEV gets another \
+             name, its programs go on, and run says that there is no DEV until one has that name again.",
         )
         .args(wanted())
         .arg(option(

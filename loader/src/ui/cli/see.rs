@@ -79,8 +79,9 @@ pub(super) fn orig() -> Command {
 const EVENTS: &str = "Kinds. Of asked, denied and refused one is told for each client, destination and port, and another when the answer changes:\n\
     \n  new        a flow was opened: a rule translates what was asked for\n  \
     confirmed  its client has heard the server, and answered\n  \
-    closed     a confirmed flow has ended by FIN of both sides or by RST. Nothing is told of the end of others: what\n             \
-    nobody confirmed (a connection that was refused), what fell silent, what 'flush' or a SYN ended\n  \
+    closed     a confirmed flow has ended by FIN of both sides or by RST; again, if more followed the RST. Nothing is told\n             \
+    of the end of others: what nobody confirmed (a connection that was refused), what fell silent, what 'flush' or\n             \
+    a SYN ended\n  \
     asked      no rule translates what was asked for\n  \
     denied     a rule drops or rejects it\n  \
     refused    a rule translates it, and a limit or want of room forbids that\n  \
