@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 #[track_caller]
 pub fn compare(ns: &Netns, plan: &Value) -> usize {
     let steps = plan["steps"].as_array().expect("steps");
+    let at = |step: &Value| Some(step["args"]["pathname"].as_str()?.replace("-new/", "/"));
     // Where the map behind a symbol is afterwards.
     let path_of = |symbol: &str| {
         let by = |step: &&Value| match step["command"].as_str() {
@@ -20,8 +21,10 @@ pub fn compare(ns: &Netns, plan: &Value) -> usize {
             Some("OBJ_GET") => step["gives"] == symbol,
             _ => false,
         };
-        let path = steps.iter().find(by)?["args"]["pathname"].as_str()?;
-        Some(path.replace("-new/", "/"))
+        let path = at(steps.iter().find(by)?)?;
+        let pins = |step: &Value| step["command"] == "OBJ_PIN" && step["args"]["bpf_fd"]["fd"] != symbol;
+        // Another map has its place afterwards: it goes with the folder that was exchanged.
+        (!steps.iter().any(|step| pins(step) && at(step).as_ref() == Some(&path))).then_some(path)
     };
     let mut last: BTreeMap<(String, Vec<u8>), Option<&Value>> = BTreeMap::new();
     for step in steps {

@@ -238,10 +238,34 @@ fn other_programs_take_over_and_a_kill_between_them_is_mended() {
     let rows = asked();
     assert_eq!((rows.len(), change(ns, &["--fresh"]).as_str(), flows(ns)), (8, "replaced", 0));
     assert_eq!(asked(), rows);
-    // The halves have too little in common: the next one begins anew.
-    strace::inject(ns, &detour::command(&fresh), "sendto", &Fault::kill("sendto", puts[1])).expect("a kill");
-    assert_eq!(change(ns, &[]), "loaded");
-    detour::run(ns, &["verify", "--live", DEVICE]).done();
+    // Halves that have those in common, or not even those: the next one goes on with the maps before, or begins anew with its own.
+    drop(crowd);
+    let mut crowd = Crowd::new(&lab.client, 8, |n| far(2000 + n as u16));
+    let flows = |ns: &Netns| {
+        let all = detour::json(ns, &["flows", DEVICE])["flows"].take();
+        all.as_array().unwrap().iter().filter(|flow| flow["original"]["port"].as_u64() >= Some(2000)).count()
+    };
+    let larger = [&fresh[..], &["--asked-max", "4096"]].concat();
+    for (killed, next, change, left) in [
+        (&fresh, &UP[..], "upgraded", 8),
+        (&larger, &UP[..], "upgraded", 8),
+        (&larger, &fresh[..], "replaced", 0),
+    ] {
+        let rows = asked();
+        strace::inject(ns, &detour::command(killed), "sendto", &Fault::kill("sendto", puts[1]))
+            .expect("a kill");
+        let seen = detour::run(ns, &["status", DEVICE]).ends(code::NO);
+        let words =
+            "was interrupted while it replaced 'up': 'detour up eth0' with its rules and options mends it, \
+                     'detour down eth0' takes";
+        assert!(seen.stdout.contains(words), "{}", seen.stdout);
+        assert_eq!((asked(), flows(ns)), (rows.clone(), 8), "{killed:?}");
+        assert_eq!(detour::json(ns, next)["change"], change, "{killed:?}, {next:?}");
+        assert_eq!((asked(), flows(ns)), (rows, left), "{killed:?}, {next:?}");
+        detour::run(ns, &["verify", "--live", DEVICE]).done();
+        // What is not known any more is picked up again.
+        crowd.exchange();
+    }
     strace::inject(ns, &detour::command(&fresh), "sendto", &Fault::kill("sendto", puts[1])).expect("a kill");
     detour::run(ns, &["down", DEVICE]).done();
     before.holds(ns, "halves and wholes");

@@ -160,7 +160,7 @@ fn what_was_asked_for_outlives_fresh() {
         strace::inject(ns, &detour::command(&fresh), name, &Fault::kill(name, nth)).unwrap();
         // The next command takes back what was killed.
         let mended = (change(ns, &["--asked-max", "16"]), asked(ns));
-        assert_eq!(mended, ("rules".to_string(), rows.clone()), "{name}");
+        assert_eq!(mended, ("mended".to_string(), rows.clone()), "{name}");
     }
     for more in [&[][..], &["--flows-max", "1000"], &["--object", &other], &["--timeout", "udp=30s"]] {
         let (generation, count) = (row()["rules_generation"].as_u64(), row()["packets"].as_u64());
@@ -272,6 +272,82 @@ fn values_that_mean_something_else_are_not_taken_over() {
     let notes = detour::json(ns, &[&line[..], &["--fresh"]].concat())["notes"].to_string();
     assert!(notes.contains(words[0]), "{notes}");
     detour::run(ns, &["verify", "--live", DEVICE, "--object", &other]).done();
+}
+
+/// What is asked for while a replacement runs that is then taken back is counted under its number, which no rules get again.
+#[test]
+fn rules_of_a_replacement_that_was_taken_back_share_no_number() {
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    let _answering = Server::udp(ns, (GATEWAY, 7007));
+    change(ns, &[]);
+    let socket = talk::udp(&lab.client, 4000);
+    let document = || detour::json(ns, &["asked", DEVICE]);
+    let of = |port: u64| {
+        let row = document()["rows"].as_array().unwrap().iter().find(|row| row["port"] == port).cloned();
+        let row = row.unwrap_or_else(|| panic!("{port} is not in {}", document()));
+        (row["rules_generation"].as_u64().unwrap(), row["rule"].as_u64().unwrap())
+    };
+    let now = || document()["rules_generation"].as_u64().unwrap();
+    let before = now();
+    let fresh = [&["up", DEVICE, "--fresh"], &RULES[..]].concat();
+    strace::inject(ns, &detour::command(&fresh), "renameat2", &Fault::kill("renameat2", 1)).unwrap();
+    talk::ask(&socket, far(60), "x").unwrap();
+    assert_eq!(of(60), (before + 1, 2), "the new programs count");
+    // Back to those before, and at once other rules; what that says is all of it.
+    let drop = detour::run(ns, &["up", DEVICE, "--rule", "tcp drop", "--rule", "udp drop"]).done().stdout;
+    let said = "up-new\neth0: other rules are in force now; flows carry on (2 rules, ";
+    assert!(
+        drop.starts_with("note: takes back what an interrupted command left in /") && drop.contains(said),
+        "{drop}"
+    );
+    assert_eq!((of(60), now()), ((before + 1, 2), before + 2));
+
+    // One that fails, and one that is killed: two numbers more. What mends says that nothing else is otherwise.
+    let output =
+        strace::inject(ns, &detour::command(&fresh), "renameat2", &Fault::error("renameat2", 1, "EINVAL"));
+    assert_eq!((output.unwrap().status.code(), now()), (Some(code::KERNEL), before + 2));
+    strace::inject(ns, &detour::command(&fresh), "renameat2", &Fault::kill("renameat2", 1)).unwrap();
+    let status = detour::run(ns, &["status", DEVICE]).ends(code::NO);
+    let note = "note: eth0: a command was interrupted while it replaced 'up': 'detour up eth0' with its rules and options \
+                mends it, 'detour down eth0' takes all of it away\n";
+    assert!(status.stdout.contains(note), "{}", status.stdout);
+    let mended = detour::run(ns, &["up", DEVICE, "--rule", "tcp drop", "--rule", "udp drop"]).done().stdout;
+    let said = "up-new\neth0: up with these rules, as before; flows carry on (2 rules, ";
+    assert!(mended.contains(said) && now() == before + 2, "{mended}");
+    assert_eq!((change(ns, &[]).as_str(), now()), ("rules", before + 5));
+    detour::run(ns, &["verify", "--live", DEVICE]).done();
+}
+
+/// A file of facts says of the maps that run what its command had to know, and serves no other.
+#[test]
+fn facts_serve_the_command_that_they_were_saved_for() {
+    let scratch = Scratch::new();
+    let other = compile(&scratch, "counts.bpf.o", &COUNTS);
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    up(ns, DEVICE, &RULES);
+    fn plan<'a>(options: &[&'a str]) -> Vec<&'a str> {
+        [&["plan", "up", DEVICE], &RULES[..], options].concat()
+    }
+    let kinds = [&[][..], &["--fresh"], &["--object", &other]];
+    let files = ["same", "fresh", "other"].map(|name| scratch.path(name).display().to_string());
+    for (options, file) in kinds.iter().zip(&files) {
+        let live = detour::json(ns, &[&plan(options)[..], &["--save-facts", file]].concat());
+        let read = detour::json(ns, &[&plan(options)[..], &["--facts", file]].concat());
+        assert_eq!(live, read, "{options:?}");
+        detour::run(ns, &[&plan(&[])[..], &["--facts", file]].concat()).done();
+    }
+    for (options, file, map) in
+        [(kinds[1], &files[0], "asked"), (kinds[2], &files[0], ""), (kinds[2], &files[1], "")]
+    {
+        let words = format!("do not say what {map}");
+        let refused = detour::run(ns, &[&plan(options)[..], &["--facts", file]].concat());
+        refused.refused(
+            code::USAGE,
+            &[&words, " is on eth0: they were saved for another command", "--save-facts"],
+        );
+    }
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub fn after_swap(args: &ArgMatches, facts: &Facts, mut up: Up) -> Result<Up, Re
     let note = match up.change {
         Change::Loaded => Some("nothing was up, so there are no flows to end"),
         Change::Replaced { .. } => Some("with --fresh all flows begin anew: there are none to end"),
-        Change::Rules | Change::Upgraded => None,
+        Change::Rules | Change::Mended | Change::Upgraded => None,
     };
     if let Some(note) = note {
         up.plan.notes.push(note.to_string());

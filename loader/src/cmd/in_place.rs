@@ -25,6 +25,8 @@ pub enum Change {
     Loaded,
     /// The programs stay.
     Rules,
+    /// The programs and the rules stay; what an interrupted command left beside them goes.
+    Mended,
     /// Other programs, and the maps stay.
     Upgraded,
     /// Other programs and other maps.
@@ -42,8 +44,8 @@ pub struct Wanted<'a> {
     pub config: Config,
     /// Whether it was said if TCP packets without flow open one.
     pub pickup: bool,
-    /// Empty maps, and whatever options.
-    pub fresh: bool,
+    /// Empty maps, and whatever options; with the steps by which rows that stay keep their meaning.
+    pub fresh: Option<Vec<Step>>,
 }
 
 /// The maps of what was asked for. Programs only add to them, whatever else they keep.
@@ -71,22 +73,30 @@ pub fn in_place(
     if config.unpinned && config.beside.is_some() {
         return Err(Refusal::unpinned_link());
     }
-    if fresh {
+    let others = instance.record.as_ref().is_none_or(|r| r.object_sha256 != object.sha256);
+    let wants = |map: &str| fresh.is_none() || ASKED.contains(&map);
+    if others || fresh.is_some() {
+        seen(object, &wants, instance, running, facts)?;
+    }
+    if let Some(between) = fresh {
         let asked = still_asked(object, &config.creation, running, facts);
         config.creation.kept = asked.clone().unwrap_or_default();
-        let mut plan = plan::load(object, &config, facts)?;
+        let between = if asked.is_ok() { between } else { Vec::new() };
+        let mut plan = plan::load_with(object, &config, facts, between)?;
         let change = Change::Replaced { asked: asked.is_ok() };
         plan.notes.extend(asked.err());
         return Ok((change, plan));
     }
     same_cgroup(config.beside.as_ref(), running.cgroup, instance, facts)?;
     same_options(object, running, pickup, facts)?;
-    if instance.record.as_ref().is_some_and(|r| r.object_sha256 == object.sha256) {
+    if !others {
+        let only_mended = reload.steps.is_empty() && !repair.steps.is_empty();
+        let change = if only_mended { Change::Mended } else { Change::Rules };
         let steps = [repair.steps, reload.steps].concat();
         let notes =
             [repair.notes, reload.notes, grown_old(object, running, pickup, facts).into_iter().collect()]
                 .concat();
-        return Ok((Change::Rules, Plan { steps, notes }));
+        return Ok((change, Plan { steps, notes }));
     }
     room_for_locals(&mut config, &running.kept);
     config.creation.kept = running.kept.clone();
@@ -97,6 +107,28 @@ pub fn in_place(
     let mut plan = plan::load_with(object, &config, facts, between)?;
     plan.notes.extend(kept::notes(object, &config.creation, &instance.pins));
     Ok((Change::Upgraded, plan))
+}
+
+/// Refuses facts that do not say how maps look that would be gone on with: they are of a file, saved for another command.
+fn seen(
+    object: &Object,
+    wants: &dyn Fn(&str) -> bool,
+    instance: &Instance,
+    running: &Running,
+    facts: &Facts,
+) -> Result<(), Refusal> {
+    let known = |map: &str| running.kept.iter().any(|kept| kept.map == map);
+    let unknown = kept::candidates(object, wants, &instance.pins).find(|spec| !known(&spec.name));
+    let Some(spec) = unknown else { return Ok(()) };
+    let what = format!(
+        "these facts do not say what {} is on {}: they were saved for another command",
+        spec.name, facts.device.name
+    );
+    Err(Refusal::new(
+        Stage::Usage,
+        what,
+        "'--save-facts FILE' with the options of this command saves what it needs",
+    ))
 }
 
 /// The maps of what was asked for, which programs with otherwise empty maps go on with; or in a sentence why they begin anew.

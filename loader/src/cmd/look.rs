@@ -19,6 +19,7 @@ use crate::load::tcx;
 use crate::load::unpinned::MIXED;
 use crate::ui;
 use crate::ui::status::{Dnat, Program, Status};
+use crate::ui::text::escape;
 use clap::ArgMatches;
 
 /// `status [DEV]`: every instance on the device, or on all of the namespace. 1 where nothing is up, or not as it was made.
@@ -51,10 +52,9 @@ pub fn all(context: &mut Context, device: Option<&String>) -> Result<(Vec<Status
         for instance in &facts.instances {
             match &instance.record {
                 Some(record) if facts.is_alive(instance) => all.push(of(&facts, instance, record)?),
-                Some(_) if facts.instance(&instance.name).is_some_and(|i| facts.is_alive(i)) => notes.push(format!(
-                    "{device}: a command was interrupted while it replaced '{}'; the next 'up' or 'unload' mends it",
-                    instance.name
-                )),
+                Some(_) if facts.instance(&instance.name).is_some_and(|i| facts.is_alive(i)) => {
+                    notes.push(interrupted(device, &instance.name));
+                }
                 _ => notes.push(format!(
                     "{device}: '{}' is left over, nothing of it runs; the next 'up' or 'unload {device}' clears it",
                     instance.name
@@ -62,12 +62,7 @@ pub fn all(context: &mut Context, device: Option<&String>) -> Result<(Vec<Status
             }
         }
         let mixed = |i: &&Instance| i.record.as_ref().is_some_and(|r| r.object_sha256 == MIXED);
-        notes.extend(facts.instances.iter().filter(mixed).map(|i| {
-            format!(
-                "{device}: a command was interrupted while it replaced '{}'; the next 'up' mends it",
-                i.name
-            )
-        }));
+        notes.extend(facts.instances.iter().filter(mixed).map(|i| interrupted(device, &i.name)));
         notes.extend(facts.hidden.iter().map(|name| {
             format!("{device}: '{name}' runs and is pinned nowhere here: looking at it takes CAP_SYS_ADMIN")
         }));
@@ -77,6 +72,24 @@ pub fn all(context: &mut Context, device: Option<&String>) -> Result<(Vec<Status
         notes.push(format!("{}: its device is gone; the next 'up' or 'down' here clears it", orphan.dir));
     }
     Ok((all, notes))
+}
+
+/// Programs of two versions may run; what mends it.
+fn interrupted(device: &str, name: &str) -> String {
+    let (again, away) = match name {
+        UP => (format!("'detour up {device}' with its rules and options"), format!("'detour down {device}'")),
+        _ => {
+            let name = escape(name);
+            (
+                format!("'detour load FILE {device} --name {name} --replace'"),
+                format!("'detour unload {device} {name}'"),
+            )
+        }
+    };
+    let name = escape(name);
+    format!(
+        "{device}: a command was interrupted while it replaced '{name}': {again} mends it, {away} takes all of it away"
+    )
 }
 
 /// Addresses that came or went since the rules were written.

@@ -7,7 +7,7 @@ use crate::cmd::{check, shadows, Answer, Context};
 use crate::dnat::classify::{self, TableError};
 use crate::dnat::control::{self, ControlError};
 use crate::dnat::options::{Options, WhenFull};
-use crate::dnat::reload::reload;
+use crate::dnat::reload::{reload, use_up};
 use crate::dnat::rules::Rule;
 use crate::dnat::running::Running;
 use crate::dnat::{in_force, shadow};
@@ -78,6 +78,8 @@ pub fn up(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
         (_, false, _) => ("none", "it is up with these rules"),
         (Change::Rules, true, 0) => ("rules", "other rules are in force now; flows carry on"),
         (Change::Rules, true, _) => ("rules", "other rules are in force now"),
+        (Change::Mended, true, 0) => ("mended", "up with these rules, as before; flows carry on"),
+        (Change::Mended, true, _) => ("mended", "up with these rules, as before"),
         (Change::Upgraded, true, 0) => ("upgraded", "other programs run now; flows carry on"),
         (Change::Upgraded, true, _) => ("upgraded", "other programs run now"),
         (Change::Replaced { asked: true }, true, _) => {
@@ -230,7 +232,8 @@ pub fn wanted(
         write.value.clone_from(&table);
     }
     let reload = reload(running, table, &locals, &dir, counters, facts.machine.possible_cpus);
-    let (pickup, fresh) = (options.pickup.is_some(), is_fresh(args));
+    let pickup = options.pickup.is_some();
+    let fresh = is_fresh(args).then(|| use_up(running, generation, &dir));
     let wanted = Wanted { object: &named.object, config, pickup, fresh };
     let (change, mut plan) = in_place(wanted, reload, running, facts)?;
     plan.notes.extend(rule_notes(args, rules, facts));

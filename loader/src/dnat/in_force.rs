@@ -72,6 +72,14 @@ pub fn generation(table: &[u8]) -> u32 {
     u32::read(RULES.part(table, "generation")).unwrap_or(0)
 }
 
+/// The same table with another generation.
+pub fn renumbered(table: &[u8], generation: u32) -> Vec<u8> {
+    let mut table = table.to_vec();
+    // There is room, if the bytes are a table.
+    let _ = generation.write(RULES.part_mut(&mut table, "generation"));
+    table
+}
+
 /// How many rules a table holds; 0 when the bytes are none.
 pub fn count(table: &[u8]) -> u32 {
     u32::read(RULES.part(table, "count")).unwrap_or(0)

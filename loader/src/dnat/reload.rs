@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Rules in force and rules that are wanted to the steps between: the idle table is filled, then one pointer is swapped.
 use crate::dnat::control::local_map;
+use crate::dnat::in_force;
 use crate::dnat::running::{Element, Running};
 use crate::load::create::Write;
 use crate::load::home::Dir;
@@ -19,7 +20,7 @@ pub fn reload(
     cpus: u32,
 ) -> Plan {
     let mut plan = Plan::default();
-    let same_rules = crate::dnat::in_force::same_rules(&running.rules, &table);
+    let same_rules = in_force::same_rules(&running.rules, &table);
     let old = |key: &[u8]| running.locals.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone());
     let changed: Vec<&Write> = locals.iter().filter(|w| old(&w.key).as_ref() != Some(&w.value)).collect();
     let gone: Vec<&Element> =
@@ -66,6 +67,16 @@ pub fn reload(
         plan.steps.extend((0..counters).map(reset));
     }
     plan
+}
+
+/// Notes in the idle table that `generation` is used: where other programs run with it and are taken back, what they counted
+/// bears it, and no rules after them may. Nothing takes this back.
+pub fn use_up(running: &Running, generation: u32, dir: &Dir) -> Vec<Step> {
+    let name = format!("rules_{}", 1_u32.wrapping_sub(running.active));
+    let symbol = format!("%{name}@old");
+    // The rules in force again: their bytes are as many as the table's, whatever version made it.
+    let table = in_force::renumbered(&running.rules, generation);
+    vec![Step::get(dir.map(&name), &symbol), Step::update(&symbol, vec![0; 4], table.into())]
 }
 
 /// The outer map's one slot leads to this table.

@@ -29,6 +29,18 @@ pub struct Kept {
     pub unseen: Option<String>,
 }
 
+/// The maps of `object` that `wanted` chooses and that are among `pins`; those that it fills are its own.
+pub fn candidates<'a>(
+    object: &'a Object,
+    wanted: &'a dyn Fn(&str) -> bool,
+    pins: &'a [String],
+) -> impl Iterator<Item = &'a MapSpec> {
+    let is_there = |spec: &&MapSpec| {
+        !spec.name.starts_with('.') && wanted(&spec.name) && pins.contains(&map_pin(&spec.name))
+    };
+    object.maps.iter().filter(is_there)
+}
+
 /// Looks at the maps of `object` that `wanted` chooses and that are among `pins` in `dir`; each read is noted. Where they were
 /// made from this very object (`own`) their types are the same.
 pub fn gather(
@@ -38,9 +50,6 @@ pub fn gather(
     (dir, pins): (&Dir, &[String]),
     reads: &mut Vec<String>,
 ) -> Result<Vec<Kept>, Refusal> {
-    let is_there = |spec: &&MapSpec| {
-        !spec.name.starts_with('.') && wanted(&spec.name) && pins.contains(&map_pin(&spec.name))
-    };
     let mut look = |spec: &MapSpec| {
         let path = dir.map(&spec.name);
         let more = if own { "" } else { ", BTF_GET_FD_BY_ID" };
@@ -55,7 +64,7 @@ pub fn gather(
         };
         Ok(Kept { map: spec.name.clone(), path, there, differences, unseen })
     };
-    object.maps.iter().filter(is_there).map(&mut look).collect()
+    candidates(object, wanted, pins).map(&mut look).collect()
 }
 
 /// How maps that are there are other than those that `steps` make, each with its name.

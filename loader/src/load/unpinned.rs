@@ -11,7 +11,7 @@ use crate::load::plan::Attach;
 use crate::load::record::{self, Record};
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::step::{Arg, Bpf, Effect, Step};
-use crate::load::tc::Filter;
+use crate::load::tc::{Filter, EGRESS, INGRESS};
 use crate::object::{MapSpec, Object};
 use detour_sys::{commands, Map, Value};
 use nix::errno::Errno;
@@ -128,7 +128,8 @@ pub fn find(facts: &mut Facts) -> Result<(), Refusal> {
         instance.pins = instance.ids.iter().map(|(name, _)| name.clone()).collect();
         let is_half = |i: &Instance| i.name == instance.name && !i.is_pinned();
         let half = facts.instances.iter().find(|i| is_half(i));
-        match half.and_then(|half| joined(half, &instance, facts)) {
+        let whole = |half| joined(half, &instance, facts).or_else(|| taken_back(half, &instance, facts));
+        match half.and_then(whole) {
             Some(whole) => {
                 facts.instances.retain(|i| !is_half(i));
                 facts.instances.push(whole);
@@ -149,9 +150,28 @@ fn joined(one: &Instance, other: &Instance, facts: &Facts) -> Option<Instance> {
     if shared.clone().count() == 0 || shared.clone().any(|(name, mine)| id(name) != Some(*mine)) {
         return None;
     }
+    mixed(one, other, &|name| !one.ids.iter().any(|(n, _)| n == name), facts)
+}
+
+/// Two halves as one instance of no known object, if they have no maps in common, or some of many: a replacement with other
+/// maps was killed between its filters. Ingress comes last, so the maps are those of what runs there.
+fn taken_back(one: &Instance, other: &Instance, facts: &Facts) -> Option<Instance> {
+    let only = |half: &Instance, parent: u32| {
+        let mut programs = half.record.iter().flat_map(|r| &r.programs).filter(|p| facts.carries(p));
+        programs.next().is_some_and(|p| p.parent == parent) && programs.next().is_none()
+    };
+    let (old, new) = match only(one, INGRESS) {
+        true => (one, other),
+        false => (other, one),
+    };
+    (only(old, INGRESS) && only(new, EGRESS)).then_some(())?;
+    mixed(old, new, &|name| name.starts_with("prog_"), facts)
+}
+
+/// `one`, with those of the other's pins that are wanted, and the programs of both that are in place.
+fn mixed(one: &Instance, other: &Instance, wanted: &dyn Fn(&str) -> bool, facts: &Facts) -> Option<Instance> {
     let mut whole = one.clone();
-    let more = other.ids.iter().filter(|(name, _)| !one.ids.iter().any(|(n, _)| n == name));
-    whole.ids.extend(more.cloned());
+    whole.ids.extend(other.ids.iter().filter(|(name, _)| wanted(name)).cloned());
     whole.pins = whole.ids.iter().map(|(name, _)| name.clone()).collect();
     let record = whole.record.as_mut()?;
     record.programs.extend(other.record.iter().flat_map(|r| r.programs.clone()));
