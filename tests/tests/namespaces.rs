@@ -58,6 +58,44 @@ fn a_namespace_that_a_process_holds() {
     detour::run(&host, &["-n", "/proc/0/ns/net", "status"]).refused(code::USAGE, &["/proc/0/ns/net"]);
 }
 
+/// As root of a container without privileges: nothing can be loaded there, `doctor` says why, and as its fix says it goes from
+/// outside.
+#[test]
+fn a_namespace_of_another_user() {
+    let lab = Lab::new();
+    let ns = &lab.gateway;
+    let own = ns.run("readlink", &["/proc/self/ns/net"]);
+    let inside = |line: &[&str]| {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--user", "--map-root-user", "--net"]).arg(detour::path()).args(line);
+        detour::Run::of(line, &ns.output(unshare.env("NO_COLOR", "1")))
+    };
+    let said = inside(&["doctor", "-j"]).ends(code::NO).json();
+    let found = |check: &str| {
+        let all = said["findings"].as_array().unwrap();
+        all.iter().find(|one| one["check"] == check).unwrap_or_else(|| panic!("no {check} in {said}")).clone()
+    };
+    for check in ["CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF", "programs of up"] {
+        assert_eq!(found(check)["state"], "bad", "{check}");
+    }
+    let fix = "as root outside of it: 'detour -n NETNS up DEV', NETNS such as /proc/PID/ns/net";
+    assert_eq!(found("CAP_BPF")["fix"], fix);
+    inside(&["up", "lo"]).refused(code::PERMISSION, &["in a user namespace only"]);
+
+    let args = ["--user", "--map-root-user", "--net", "sleep", "300"];
+    let holder =
+        Holder(ns.within(|| Command::new("unshare").args(args).stdin(Stdio::null()).spawn().unwrap()));
+    while ns.run("readlink", &[&holder.path()]) == own {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let path = holder.path();
+    detour::run(ns, &["-n", &path, "up", "lo", "--rule", "udp drop"]).done();
+    let rules = detour::json(ns, &["-n", &path, "rules", "lo"]);
+    assert_eq!(rules["rules"][0]["text"], "meta l4proto udp drop", "{rules}");
+    detour::run(ns, &["-n", &path, "down", "lo"]).done();
+    assert!(!ns.run("ls", &["/sys/fs/bpf"]).contains("detour"));
+}
+
 /// The same name, the same index, one bpf file system: nothing of one is the other's.
 #[test]
 fn two_namespaces_with_the_same_device() {

@@ -67,6 +67,9 @@ const CAPABILITIES: [(u32, &str, State, &str); 4] = [
     (21, "CAP_SYS_ADMIN", State::Odd, "-n, demo, find-by-id and the names of other people's programs"),
 ];
 
+/// How a container's network is served.
+const CONTAINED: &str = "as root outside of it: 'detour -n NETNS up DEV', NETNS such as /proc/PID/ns/net";
+
 /// Of the machine.
 pub fn machine(s: &Surroundings) -> Vec<Finding> {
     use State::{Bad, Odd};
@@ -79,6 +82,11 @@ pub fn machine(s: &Surroundings) -> Vec<Finding> {
     )];
     for (bit, name, state, without) in CAPABILITIES {
         let has = s.capabilities.checked_shr(bit).unwrap_or(0) & 1 == 1;
+        if has && s.contained {
+            let what = format!("of a user namespace only, for bpf(2) as good as missing: {without}");
+            all.push(Finding::new(name, state, what, CONTAINED));
+            continue;
+        }
         let without = format!("missing: {without}");
         all.push(good_or(has, name, "there", (state, &without, "run as root, or give it to the service")));
     }
@@ -338,6 +346,7 @@ mod tests {
         Surroundings {
             release: ("6.18.1".into(), (6, 18)),
             capabilities: u64::MAX,
+            contained: false,
             lockdown: None,
             lsm: None,
             unprivileged_bpf: Some(2),
@@ -385,6 +394,8 @@ mod tests {
             assert!(worse.iter().all(|f| !f.fix.is_empty()), "{worse:#?}");
             assert_eq!(worse.len(), 1, "{worse:#?}");
         }
+        let findings = machine(&Surroundings { contained: true, ..surroundings() });
+        assert_eq!(["CAP_BPF", "CAP_SYS_ADMIN"].map(|name| state(&findings, name)), [State::Bad, State::Odd]);
         let old = Surroundings { release: ("5.10".into(), (5, 10)), ..surroundings() };
         assert_eq!(state(&machine(&old), "memlock"), State::Odd);
     }

@@ -10,6 +10,7 @@ use detour_sys::ethtool;
 use nix::sys::resource::{getrlimit, Resource};
 use std::fs;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 
 /// What the whole machine is like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Surroundings {
     pub release: (String, (u32, u32)),
     /// Effective capabilities, bit by number.
     pub capabilities: u64,
+    /// Whether they are of another user namespace than the machine's own.
+    pub contained: bool,
     /// The level in brackets in /sys/kernel/security/lockdown.
     pub lockdown: Option<String>,
     /// Security modules in force.
@@ -57,6 +60,10 @@ pub struct Nearby {
     pub lro: bool,
 }
 
+const USER_NAMESPACE: &str = "/proc/self/ns/user";
+/// PROC_USER_INIT_INO of include/linux/proc_ns.h.
+const FIRST_USER_NAMESPACE: u64 = 0xefff_fffd;
+
 /// Reads the first.
 pub fn machine() -> Result<Surroundings, Refusal> {
     let mut reads = Vec::new();
@@ -75,11 +82,14 @@ pub fn machine() -> Result<Surroundings, Refusal> {
     let lockdown = text("/sys/kernel/security/lockdown").and_then(|levels| in_brackets(&levels));
     let lsm = text("/sys/kernel/security/lsm");
     let tables = text("/proc/net/ip_tables_names").unwrap_or_default();
+    reads.push(format!("stat({USER_NAMESPACE})"));
+    let user = fs::metadata(USER_NAMESPACE).ok().map(|namespace| namespace.ino());
     reads.push("getrlimit(RLIMIT_MEMLOCK)".into());
     reads.push("NFT_MSG_GETCHAIN".into());
     Ok(Surroundings {
         release: (machine.release.clone(), machine.version()),
         capabilities: gather::capabilities(&status).unwrap_or(0),
+        contained: user.is_some_and(|inode| inode != FIRST_USER_NAMESPACE),
         lockdown,
         lsm,
         unprivileged_bpf,
