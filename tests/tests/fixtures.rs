@@ -75,6 +75,7 @@ const EXPECTED: &[Expected] = &[
     bad("legacy_short_no_btf", &["section maps", "--legacy-maps"]),
     bad("link_a", &["other"]),
     bad("link_b", &["no tc program"]),
+    row("loose", Loads, false, false),     // only the Go library takes it
     row("map_kinds", Loads, false, false), // __ulong: libbpf 1.4
     row("maps", Loads, true, true),
     row("mixed", Loads, false, false), // the kprobe's missing function
@@ -96,6 +97,8 @@ const EXPECTED: &[Expected] = &[
     row("subprograms_clang14", Loads, true, true),
     row("subprograms_clang22", Loads, true, true),
     bad("undefined", &["nowhere"]),
+    row("text", Refused(code::OBJECT, &["--type sched_cls"]), true, true),
+    row("values", Loads, true, true),
     row("variants", Loads, true, true),
     bad("variants_big_endian", &["big-endian"]),
     row("variants_clang14", Loads, true, true),

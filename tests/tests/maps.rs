@@ -124,3 +124,37 @@ fn programs_run_on_packets_without_a_device() {
     detour::run(&ns, &["test", "@drop", "drop", "--packet", &text]).refused(code::USAGE, &["pcap"]);
     before.holds(&ns, "test runs");
 }
+
+#[test]
+fn values_that_are_no_whole_bytes_and_no_integers() {
+    let set = [
+        "bits.low=6",
+        "bits.negative=-16",
+        "bits.yes=true",
+        "bits.colour=GREEN",
+        "bits.across=0x123456789a",
+        "bits.inside=2.5",
+        "half=-1",
+        "large=0.1",
+        "wide=18446744073709551616",
+    ];
+    let ns = Netns::new();
+    let file = fixture("values");
+    // The program knows where its compiler put them, and has a bit for each.
+    let run = |set: &[&str]| {
+        let set: Vec<&str> = set.iter().flat_map(|one| ["--set", one]).collect();
+        verdicts(&ns, &[&[file.as_str(), "values"], &set[..]].concat(), &[60])
+    };
+    assert_eq!(run(&[]), [0]);
+    for (bit, one) in set.iter().enumerate() {
+        assert_eq!(run(&[one]), [1 << bit], "{one}");
+    }
+    assert_eq!(run(&set), [0x1ff]);
+    let shown = detour::json(&ns, &["inspect", &file, "--set", "half=-1", "--set", "bits.colour=GREEN"]);
+    let variable = |name: &str| {
+        let found = shown["variables"].as_array().unwrap().iter().find(|v| v["name"] == name);
+        found.unwrap_or_else(|| panic!("no {name} in {shown}"))["value"].clone()
+    };
+    assert_eq!((variable("half"), variable("large")), (json!(-1.0), json!(1e300)));
+    assert_eq!((&variable("bits")["colour"], &variable("bits")["yes"]), (&json!("GREEN"), &json!(false)));
+}

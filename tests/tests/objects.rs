@@ -102,6 +102,20 @@ fn values_that_do_not_fit() {
         assert!(matches!(run.code, Some(code::USAGE | code::OBJECT)), "{setting}: {run:?}");
         assert!(run.stderr.contains(word) && run.stdout.is_empty(), "{setting}: {run:?}");
     }
+    for (setting, words) in [
+        ("bits.low=8", "does not fit"),
+        ("bits.low=-1", "does not fit"),
+        ("bits.negative=16", "does not fit"),
+        ("bits.yes=2", "does not fit"),
+        ("bits.colour=BLUE", "GREEN"),
+        ("bits.colour=16", "does not fit"),
+        ("bits.=1", "word, inside"),
+        ("half=1e39", "does not fit"),
+        ("large=much", "such as 0.5"),
+    ] {
+        let arguments = ["load", &fixture("values"), DEVICE, "--set", setting];
+        detour::run(&lab.gateway, &arguments).refused(code::USAGE, &[setting, words]);
+    }
     before.holds(&lab.gateway, "settings that do not fit");
 }
 

@@ -49,6 +49,17 @@ fn an_unknown_section_needs_a_type() {
     assert_eq!(tools::filters(ns, DEVICE, "ingress").len(), 1);
     detour::run(ns, &["unload", DEVICE, "strange"]).done();
     before.holds(ns, "load and unload");
+    // tc loads it as `sec .text`.
+    let file = fixture("text");
+    detour::run(ns, &["load", &file, DEVICE]).refused(code::OBJECT, &["text (.text)", "--type sched_cls"]);
+    let named = ["--ingress", "text", "--type", "sched_cls"];
+    detour::run(ns, &[&["load", &file, DEVICE], &named[..]].concat()).done();
+    let ours = tools::filters(ns, DEVICE, "ingress")[0]["options"]["prog"]["tag"].clone();
+    detour::run(ns, &["unload", DEVICE, "text"]).done();
+    before.holds(ns, "load and unload");
+    ns.run("tc", &["qdisc", "add", "dev", DEVICE, "clsact"]);
+    ns.run("tc", &["filter", "add", "dev", DEVICE, "ingress", "bpf", "da", "obj", &file, "sec", ".text"]);
+    assert_eq!(tools::filters(ns, DEVICE, "ingress")[0]["options"]["prog"]["tag"], ours);
 }
 
 #[test]
@@ -92,9 +103,18 @@ fn sizes_that_only_the_machine_knows() {
     };
     let cpus = detour_sys::possible_cpus().unwrap() as u64;
     assert_eq!((made("one_each"), made("ring")), (Some(cpus), Some(8192)));
+    assert_eq!(made("ring_to_us"), Some(8192));
     let pins = ns.run("ls", &["-R", "/sys/fs/bpf/detour"]);
     for name in ["map_a_name_that_is_long_1", "map_a_name_that_is_long_2", "map_near"] {
         assert!(pins.contains(name), "{name} is not in {pins}");
     }
     detour::run(ns, &["unload", DEVICE, "sizes"]).done();
+
+    detour::run(ns, &["load", &fixture("loose"), DEVICE]).done();
+    let maps = tools::objects(ns, "map");
+    for (name, entries) in [("no_sizes", cpus), ("each_cpu", cpus), ("too_many", cpus), ("as_ulong", 9)] {
+        let made = maps.iter().find(|map| map["name"] == name && !before.contains(map));
+        assert_eq!(made.map(|map| map["max_entries"].clone()), Some(entries.into()), "{name}");
+    }
+    detour::run(ns, &["unload", DEVICE, "loose"]).done();
 }

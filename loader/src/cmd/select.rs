@@ -93,7 +93,10 @@ fn no_classifier(object: &Object) -> Refusal {
     let programs: Vec<String> = object.programs.iter().map(name).collect();
     let hint = match programs.is_empty() {
         true => "it holds no program at all".to_string(),
-        false => format!("it has: {}", programs.join(", ")),
+        false => format!(
+            "it has: {}; name one by --ingress, --egress or --program, and with --type sched_cls",
+            programs.join(", ")
+        ),
     };
     Refusal::new(Stage::Object, "the object has no tc program that loads by itself", hint)
 }

@@ -79,7 +79,9 @@ const PROG_TYPE_CGROUP_SOCKOPT: u64 = 25;
 const MAP_TYPE_PERF_EVENT_ARRAY: u32 = 4;
 const MAP_TYPE_LRU_HASH: u32 = 9;
 const MAP_TYPE_LRU_PERCPU_HASH: u32 = 10;
+const MAP_TYPE_CPUMAP: u32 = 16;
 const MAP_TYPE_RINGBUF: u32 = 27;
+const MAP_TYPE_USER_RINGBUF: u32 = 31;
 const BPF_F_NO_COMMON_LRU: u32 = 1 << 1;
 const BTF_LOG: usize = 1 << 20;
 /// Memory that the kernel does not write costs none.
@@ -197,9 +199,12 @@ fn map_create(steps: &mut Vec<Step>, object: &Object, map: &MapSpec, creation: &
 /// `max_entries` as the kernel wants it, where the object cannot know what that is.
 pub(super) fn entries(map: &MapSpec, machine: &Machine) -> u32 {
     match map.map_type {
-        MAP_TYPE_RINGBUF => ring_size(map.max_entries, machine.page_size),
+        MAP_TYPE_RINGBUF | MAP_TYPE_USER_RINGBUF => ring_size(map.max_entries, machine.page_size),
         // One buffer for each CPU.
         MAP_TYPE_PERF_EVENT_ARRAY if map.max_entries == 0 => machine.possible_cpus,
+        // One queue for each, and the kernel refuses more than it could ever have.
+        MAP_TYPE_CPUMAP if map.max_entries == 0 => machine.possible_cpus,
+        MAP_TYPE_CPUMAP => map.max_entries.min(machine.possible_cpus),
         MAP_TYPE_LRU_HASH | MAP_TYPE_LRU_PERCPU_HASH if map.flags & BPF_F_NO_COMMON_LRU != 0 => {
             lru_size(map.max_entries, machine.possible_cpus)
         }

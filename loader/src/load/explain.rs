@@ -149,6 +149,10 @@ fn map_hint(call: &Bpf) -> &'static str {
     match (call.command == &commands::MAP_CREATE, number("map_type"), number("map_flags") & 1) {
         (false, ..) => "",
         (true, 11, 0) => "an LPM trie wants __uint(map_flags, BPF_F_NO_PREALLOC)",
+        // Storage that belongs to a cgroup or a socket has none.
+        (true, 1..=18 | 20 | 22 | 23 | 25, _) if number("max_entries") == 0 => {
+            "it has no max_entries: __uint(max_entries, N) in the object, or --map-size MAP=N"
+        }
         _ => "the kernel does not know this map type, or refuses this shape of it",
     }
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Sections and symbols to functions, and sections' names to what their programs are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::btf::Btf;
 use super::btf_type::Kind;
-use super::elf::{Elf, Place, Role, SymbolKind};
+use super::elf::{Elf, Place, Role, Symbol, SymbolKind};
 use super::error::ObjectError;
 use super::ProgramKind;
 
@@ -18,7 +18,7 @@ pub struct Function<'a> {
     pub start: usize,
     /// One past the last instruction.
     pub end: usize,
-    /// Not `static`, and outside `.text`: can be loaded by itself.
+    /// Not `static`, and outside `.text`, or there is nothing outside: can be loaded by itself.
     pub entry: bool,
 }
 
@@ -29,8 +29,15 @@ impl<'a> Functions<'a> {
     /// Collects the function symbols of all executable sections.
     pub fn collect(elf: &Elf<'a>) -> Result<Functions<'a>, ObjectError> {
         let mut found = Vec::new();
-        for symbol in elf.symbols.iter().filter(|s| s.kind == SymbolKind::Function) {
+        let typed: BTreeSet<usize> = elf.symbols.iter().filter_map(typed_function).collect();
+        for symbol in &elf.symbols {
             let Place::Section(index) = symbol.place else { continue };
+            // LLVM before 8 gave functions no type; labels of jumps were local.
+            let untyped = symbol.kind == SymbolKind::Other && !symbol.local && symbol.size != 0;
+            let function = symbol.kind == SymbolKind::Function || untyped && !typed.contains(&index);
+            if !function {
+                continue;
+            }
             let Some(section) = elf.sections.get(index).filter(|s| s.role == Role::Code) else { continue };
             let fault = |what| ObjectError::Code {
                 section: section.name.to_owned(),
@@ -48,7 +55,7 @@ impl<'a> Functions<'a> {
                 return Err(fault("the function is empty or no whole number of instructions"));
             }
             let insn = |offset: u64| usize::try_from(offset >> 3).unwrap_or(usize::MAX);
-            let entry = !symbol.local && section.name != ".text";
+            let entry = !symbol.local;
             found.push(Function {
                 name: symbol.name,
                 section: index,
@@ -56,6 +63,11 @@ impl<'a> Functions<'a> {
                 end: insn(end),
                 entry,
             });
+        }
+        // Who has programs in sections of their own calls what is in `.text`.
+        let is_text = |f: &Function<'_>| elf.sections.get(f.section).is_some_and(|s| s.name == ".text");
+        if !found.iter().all(is_text) {
+            found.iter_mut().filter(|f| is_text(f)).for_each(|f| f.entry = false);
         }
         found.sort_by_key(|f| (f.section, f.start));
         for pair in found.windows(2) {
@@ -103,6 +115,14 @@ impl<'a> Functions<'a> {
     /// The index of the function that starts exactly there.
     pub fn at(&self, section: usize, start: usize) -> Option<usize> {
         self.0.binary_search_by_key(&(section, start), |f| (f.section, f.start)).ok()
+    }
+}
+
+/// The section of a symbol that says it is a function.
+fn typed_function(symbol: &Symbol<'_>) -> Option<usize> {
+    match (symbol.kind, symbol.place) {
+        (SymbolKind::Function, Place::Section(section)) => Some(section),
+        _ => None,
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! Functions to programs: what an entry can reach is appended to it, and every distance is filled in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::body::{Body, Target};
 use super::btf_ext::BtfExt;
@@ -31,24 +31,35 @@ pub struct Linked {
 }
 
 impl<'a> Parts<'a> {
-    /// All entry functions as programs, in file order.
+    /// All entry functions as programs, in file order, and after them static functions that none of them reaches.
     ///
     /// What cannot be linked is an error if it would be loaded. In a program that is not for tc, or that must be asked
     /// for, it becomes that program's defect: the object's other programs are none the worse.
     pub fn link(&self) -> Result<Vec<Linked>, ObjectError> {
         let (mut linked, mut budget) = (Vec::new(), MAX_INSNS);
-        for (index, function) in self.functions.iter().filter(|(_, f)| f.entry) {
+        let (mut reached, mut names) = (BTreeSet::new(), BTreeSet::new());
+        reached.extend(self.catchers.values().copied());
+        let (entries, others): (Vec<_>, Vec<_>) = self.functions.iter().partition(|(_, f)| f.entry);
+        for (index, function) in entries.into_iter().chain(others) {
             let section = self.section_of(function);
             let (kind, autoload) = match self.tails.contains(&index) {
                 true => (ProgramKind::SchedCls, false),
                 false => program_kind(section),
             };
+            let autoload = autoload && function.entry;
+            if !function.entry
+                && (section == ".text" || reached.contains(&index) || names.contains(function.name))
+            {
+                continue;
+            }
+            names.insert(function.name);
             let (chain, defect) = match Chain::from(self, index, budget) {
                 Ok(chain) => (chain, None),
                 Err(error) if kind == ProgramKind::SchedCls && autoload => return Err(error),
                 Err(error) => (Chain::default(), Some(error)),
             };
             budget = budget.saturating_sub(chain.insns.len());
+            reached.extend(chain.starts.keys().copied());
             let program = Program {
                 name: function.name.to_owned(),
                 section: section.to_owned(),

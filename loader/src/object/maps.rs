@@ -167,19 +167,19 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// `int (*name)[N]`: N.
+    /// A number of 32 bits, however it is written.
     fn uint(&self, member: &Member<'_>) -> Result<u32, ObjectError> {
-        let array = self.pointer(member).and_then(|id| self.btf.strip(id)).and_then(|t| t.array());
-        array.map(|a| a.count).ok_or_else(|| self.fault(member.name, "is not written with __uint"))
+        u32::try_from(self.ulong(member)?).map_err(|_| self.fault(member.name, "is too large"))
     }
 
-    /// As above, or `enum { … = N } name`: N.
+    /// `int (*name)[N]` or `enum { … = N } name`: N.
     fn ulong(&self, member: &Member<'_>) -> Result<u64, ObjectError> {
-        let one = self.btf.strip(member.type_id).and_then(|t| t.enumerators().next());
-        match one {
-            None => self.uint(member).map(u64::from),
-            Some((_, value)) => u64::try_from(value).map_err(|_| self.fault(member.name, "is negative")),
+        if let Some((_, value)) = self.btf.strip(member.type_id).and_then(|t| t.enumerators().next()) {
+            return u64::try_from(value).map_err(|_| self.fault(member.name, "is negative"));
         }
+        let array = self.pointer(member).and_then(|id| self.btf.strip(id)).and_then(|t| t.array());
+        let count = array.map(|a| u64::from(a.count));
+        count.ok_or_else(|| self.fault(member.name, "is not written with __uint"))
     }
 
     /// `T *name`: the id and size of T.
@@ -233,7 +233,8 @@ impl<'a> Reader<'a> {
         if self.values.is_some() && !(if self.spec.inner.is_some() { holds_maps } else { holds_programs }) {
             return Err(self.fault("values", "does not suit this type of map"));
         }
-        if holds_maps || holds_programs {
+        // Nothing else fits into an array of descriptors.
+        if holds_maps || holds_programs || self.spec.map_type == PERF_EVENT_ARRAY {
             let default = |size: u32| if size == 0 { 4 } else { size };
             (self.spec.key_size, self.spec.value_size) =
                 (default(self.spec.key_size), default(self.spec.value_size));
@@ -302,6 +303,7 @@ pub fn empty(name: &str) -> MapSpec {
 const LIBBPF_PIN_BY_NAME: u32 = 1;
 // enum bpf_map_type
 pub const PROG_ARRAY: u32 = 3;
+const PERF_EVENT_ARRAY: u32 = 4;
 const LPM_TRIE: u32 = 11;
 pub const ARRAY_OF_MAPS: u32 = 12;
 pub const HASH_OF_MAPS: u32 = 13;

@@ -149,11 +149,12 @@ fn notice_the_odd(
             warnings.push(format!("section {}: holds instructions but no function", section.name));
         }
     }
-    let reached: BTreeSet<&str> = programs.iter().flat_map(|p| &p.labels).map(|l| l.name.as_str()).collect();
-    for (_, function) in functions.iter().filter(|(_, f)| !f.entry && !reached.contains(f.name)) {
+    let names: BTreeSet<&str> = programs.iter().map(|p| p.name.as_str()).collect();
+    for (_, function) in functions.iter().filter(|(_, f)| !f.entry && names.contains(f.name)) {
         let section = elf.sections.get(function.section).map_or("", |s| s.name);
         if program_kind(section).0 == ProgramKind::SchedCls {
-            warnings.push(format!("section {section}: {} is static, so it is no program", function.name));
+            warnings
+                .push(format!("section {section}: {} is static, so it loads only when named", function.name));
         }
     }
     if !programs.iter().any(|p| p.kind == ProgramKind::SchedCls) {

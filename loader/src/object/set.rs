@@ -19,13 +19,18 @@ pub fn set(
     let (path, value) =
         assignment.split_once('=').ok_or_else(|| fault("is not of the form VAR=VALUE".into()))?;
     let btf = btf.ok_or_else(|| fault("the object has no BTF, so its variables are unknown".into()))?;
-    let (map, offset, type_id) = locate(path, btf, variables).map_err(fault)?;
-    let bytes = encode(value, btf, type_id).map_err(fault)?;
-    let spec = maps.get_mut(map).ok_or_else(|| fault("is in no map".into()))?;
+    let place = locate(path, btf, variables).map_err(fault)?;
+    let spec = maps.get_mut(place.map).ok_or_else(|| fault("is in no map".into()))?;
     let size = usize::try_from(spec.value_size).unwrap_or(usize::MAX);
     let contents = spec.contents.get_or_insert_with(|| vec![0; size]);
-    let place = offset.checked_add(bytes.len()).and_then(|end| contents.get_mut(offset..end));
-    place.ok_or_else(|| fault("lies outside its map".into()))?.copy_from_slice(&bytes);
+    let outside = || fault("lies outside its map".into());
+    let room = contents.get_mut(place.offset..).ok_or_else(outside)?;
+    if place.bits != 0 {
+        let number = bit_field(value, btf, &place).map_err(fault)?;
+        return put_bits(room, number, place.shift, place.bits).ok_or_else(outside);
+    }
+    let bytes = encode(value, btf, place.type_id).map_err(fault)?;
+    room.get_mut(..bytes.len()).ok_or_else(outside)?.copy_from_slice(&bytes);
     Ok(())
 }
 
@@ -50,17 +55,30 @@ impl From<&'static str> for Fault {
     }
 }
 
-/// The map, the byte in its value and the type that a path leads to.
-fn locate(path: &str, btf: &Btf, variables: &[Variable]) -> Result<(usize, usize, u32), Fault> {
+/// What a path leads to.
+struct Place {
+    map: usize,
+    /// In the map's value, in bytes.
+    offset: usize,
+    type_id: u32,
+    /// Of a bit-field: where it begins in that byte, and its width; a width of 0 for anything else.
+    shift: u32,
+    bits: u32,
+}
+
+fn locate(path: &str, btf: &Btf, variables: &[Variable]) -> Result<Place, Fault> {
     let (variable, mut rest) = variable(path, variables)?;
     let (mut offset, mut type_id) = (variable.offset, variable.type_id);
+    let (mut shift, mut bits) = (0, 0);
     while !rest.is_empty() {
         let found = btf.strip(type_id).ok_or("is of no known type")?;
         let (step, inner);
         if let Some(field) = rest.strip_prefix('.') {
             let end = field.find(['.', '[']).unwrap_or(field.len());
             let (name, after) = field.split_at(end);
-            (step, inner, rest) = member(btf, &found, name)?.with(after);
+            let bit_offset;
+            (bit_offset, bits, inner) = member(btf, &found, name)?;
+            (step, shift, rest) = (bit_offset >> 3, bit_offset & 7, after);
         } else {
             let (number, after) =
                 rest.strip_prefix('[').and_then(|r| r.split_once(']')).ok_or("has a lone bracket")?;
@@ -74,7 +92,8 @@ fn locate(path: &str, btf: &Btf, variables: &[Variable]) -> Result<(usize, usize
         }
         (offset, type_id) = (offset.checked_add(step).ok_or("lies too far")?, inner);
     }
-    Ok((variable.map, usize::try_from(offset).map_err(|_| "lies too far")?, type_id))
+    let offset = usize::try_from(offset).map_err(|_| "lies too far")?;
+    Ok(Place { map: variable.map, offset, type_id, shift, bits })
 }
 
 /// The variable whose name the path begins with. A static variable in a function is called `function.name`: the longest
@@ -94,24 +113,24 @@ fn variable<'a, 'p>(path: &'p str, variables: &'a [Variable]) -> Result<(&'a Var
     Ok((found, rest(&found).unwrap_or_default()))
 }
 
-/// A member's offset in bytes, and its type.
-struct Inner(u32, u32);
-
-impl Inner {
-    fn with(self, rest: &str) -> (u32, u32, &str) {
-        (self.0, self.1, rest)
-    }
-}
-
-fn member(btf: &Btf, outer: &Type<'_>, name: &str) -> Result<Inner, Fault> {
+/// Bit offset, bit-field width and type of a member.
+fn member(btf: &Btf, outer: &Type<'_>, name: &str) -> Result<(u32, u32, u32), Fault> {
     if !matches!(outer.kind, Kind::Struct | Kind::Union) {
         return Err("is not a struct or union".into());
     }
-    match search(btf, outer, name, MAX_NESTING) {
-        Some((_, bits, _)) if bits != 0 => Err("is a bit-field: give the struct around it as hex:…".into()),
-        Some((bit_offset, _, type_id)) => Ok(Inner(bit_offset >> 3, type_id)),
-        None => Err(Fault("has no such field", outer.members().map(|m| m.name.to_owned()).collect())),
-    }
+    let found = Some(name).filter(|name| !name.is_empty());
+    let found = found.and_then(|name| search(btf, outer, name, MAX_NESTING));
+    found.ok_or_else(|| Fault("has no such field", names(btf, outer, MAX_NESTING)))
+}
+
+/// The names of all members, those of unnamed structs and unions among them.
+fn names(btf: &Btf, outer: &Type<'_>, depth: usize) -> Vec<String> {
+    let Some(deeper) = depth.checked_sub(1) else { return Vec::new() };
+    let name = |m: super::btf_type::Member<'_>| match (m.name, btf.strip(m.type_id)) {
+        ("", Some(inner)) => names(btf, &inner, deeper),
+        (name, _) => vec![name.to_owned()],
+    };
+    outer.members().flat_map(name).collect()
 }
 
 /// Bit offset, bit-field width and type of a member, also inside unnamed structs and unions.
@@ -140,23 +159,21 @@ fn encode(value: &str, btf: &Btf, type_id: u32) -> Result<Vec<u8>, Fault> {
     }
     let found = btf.strip(type_id).ok_or("is of no known type")?;
     match found.kind {
-        Kind::Int => {
-            let encoding = found.int().ok_or("is of no known type")?;
-            let number = match value {
-                "true" if encoding.boolean => 1,
-                "false" if encoding.boolean => 0,
-                _ => number(value).ok_or("wants a number: decimal, or hexadecimal with 0x")?,
-            };
-            let bits = if encoding.boolean { 1 } else { encoding.bits };
-            fit(number, bits, encoding.signed, length)
+        Kind::Int if found.int().is_none_or(|i| i.shift != 0 || i.bits != size.saturating_mul(8)) => {
+            Err("is a bit-field of an old compiler: give the struct around it as hex:…".into())
         }
-        Kind::Enum | Kind::Enum64 => {
-            let named = found.enumerators().find(|(name, _)| *name == value).map(|(_, number)| number);
-            let names = || found.enumerators().map(|(name, _)| name.to_owned()).collect();
-            let number = named
-                .or_else(|| number(value))
-                .ok_or_else(|| Fault("is no enumerator of its type", names()))?;
-            fit(number, size.saturating_mul(8), found.kind_flag(), length)
+        Kind::Int | Kind::Enum | Kind::Enum64 => {
+            let number = scalar(value, &found, size.saturating_mul(8))?;
+            number.to_le_bytes().get(..length).map(<[u8]>::to_vec).ok_or("is too wide a number".into())
+        }
+        Kind::Float if matches!(length, 4 | 8) => {
+            let number: f64 = value.parse().map_err(|_| "wants a number such as 0.5 or 1e-3")?;
+            let short: f32 = value.parse().map_err(|_| "wants a number such as 0.5 or 1e-3")?;
+            let infinite = if length == 4 { short.is_infinite() } else { number.is_infinite() };
+            if infinite && !value.contains("inf") {
+                return Err("the number does not fit its type".into());
+            }
+            Ok(if length == 4 { short.to_le_bytes().to_vec() } else { number.to_le_bytes().to_vec() })
         }
         Kind::Array => text(value, btf, &found, length),
         _ => Err("is not of a type that can be set as a whole: set its parts, or give hex:…".into()),
@@ -192,15 +209,52 @@ fn number(text: &str) -> Option<i128> {
     }
 }
 
-/// A number in little-endian bytes, if its type has it.
-fn fit(number: i128, bits: u32, signed: bool, length: usize) -> Result<Vec<u8>, Fault> {
-    let span = 1i128.checked_shl(bits).filter(|_| bits < 127).ok_or("is too wide a number")?;
-    let half = span >> 1;
-    let range = if signed { half.saturating_neg()..half } else { 0..span };
-    if !range.contains(&number) {
-        return Err("the number does not fit its type".into());
+/// The number that an integer, a boolean or an enum of so many bits is to have.
+fn scalar(value: &str, found: &Type<'_>, bits: u32) -> Result<i128, Fault> {
+    let Some(encoding) = found.int() else {
+        let named = found.enumerators().find(|(name, _)| *name == value).map(|(_, number)| number);
+        let names = || found.enumerators().map(|(name, _)| name.to_owned()).collect();
+        let number =
+            named.or_else(|| number(value)).ok_or_else(|| Fault("is no enumerator of its type", names()))?;
+        return fit(number, bits, found.kind_flag());
+    };
+    let number = match value {
+        "true" if encoding.boolean => 1,
+        "false" if encoding.boolean => 0,
+        _ => number(value).ok_or("wants a number: decimal, or hexadecimal with 0x")?,
+    };
+    fit(number, if encoding.boolean { 1 } else { bits }, encoding.signed)
+}
+
+/// The number, if so many bits hold it.
+fn fit(number: i128, bits: u32, signed: bool) -> Result<i128, Fault> {
+    let least = if signed { number >> bits.saturating_sub(1).min(127) } else { number >> bits.min(127) };
+    // What is above an unsigned number's bits is zero, above a signed one's the sign.
+    match least == 0 || signed && least == -1 {
+        true => Ok(number),
+        false => Err("the number does not fit its type".into()),
     }
-    number.to_le_bytes().get(..length).map(<[u8]>::to_vec).ok_or("is too wide a number".into())
+}
+
+fn bit_field(value: &str, btf: &Btf, place: &Place) -> Result<i128, Fault> {
+    let found = btf.strip(place.type_id).ok_or("is of no known type")?;
+    match found.kind {
+        Kind::Int | Kind::Enum | Kind::Enum64 => scalar(value, &found, place.bits),
+        _ => Err("is a bit-field of no number: give the struct around it as hex:…".into()),
+    }
+}
+
+/// Puts the low `bits` of a number into the bits from `shift` on, counted as little-endian machines do.
+fn put_bits(room: &mut [u8], number: i128, shift: u32, bits: u32) -> Option<()> {
+    let length = usize::try_from(shift.checked_add(bits)?.div_ceil(8)).ok()?;
+    let room = room.get_mut(..length)?;
+    let mut wide = [0; 16];
+    wide.get_mut(..length)?.copy_from_slice(room);
+    let mask = u128::MAX.checked_shr(128_u32.checked_sub(bits)?)?.checked_shl(shift)?;
+    let number = (number as u128).checked_shl(shift)? & mask;
+    let changed = (u128::from_le_bytes(wide) & !mask | number).to_le_bytes();
+    room.copy_from_slice(changed.get(..length)?);
+    Some(())
 }
 
 fn hex(digits: &str) -> Option<Vec<u8>> {

@@ -251,11 +251,38 @@ fn functions_are_whole_and_apart() {
 }
 
 #[test]
-fn a_static_function_is_no_program_even_in_a_section_of_programs() {
+fn a_static_function_that_nobody_calls_loads_only_when_named() {
     let mut sample = Sample::drop();
     let more = sample.code("tc/more", &[MOV_0, EXIT]);
     sample.symbol("hidden", FUNC | LOCAL, more, 0, 16);
+    let text = sample.code(".text", &[MOV_0, EXIT]);
+    sample.symbol("no_program", FUNC | LOCAL, text, 0, 16);
     let object = parsed(sample);
-    assert_eq!((object.programs.len(), object.warnings.len()), (1, 1));
-    assert_eq!(object.warnings[0], "section tc/more: hidden is static, so it is no program");
+    let programs: Vec<_> = object.programs.iter().map(|p| (p.name.as_str(), p.autoload)).collect();
+    assert_eq!(programs, [("drop", true), ("hidden", false)]);
+    assert_eq!(object.warnings, ["section tc/more: hidden is static, so it loads only when named"]);
+}
+
+#[test]
+fn functions_in_text_are_programs_where_there_is_nothing_else() {
+    let mut alone = Sample::new();
+    let text = alone.code(".text", &[MOV_0, EXIT]);
+    alone.symbol("only", FUNC | GLOBAL, text, 0, 16);
+    let object = parsed(alone);
+    let programs: Vec<_> = object.programs.iter().map(|p| (p.name.as_str(), p.kind)).collect();
+    assert_eq!(programs, [("only", ProgramKind::Unknown)]);
+}
+
+#[test]
+fn functions_of_old_compilers_have_no_type() {
+    const UNTYPED: u8 = 0;
+    let mut sample = Sample::drop();
+    let more = sample.code("classifier", &[MOV_0, EXIT]);
+    sample.symbol("old", UNTYPED | GLOBAL, more, 0, 16);
+    sample.symbol("LBB0_1", UNTYPED | LOCAL, more, 8, 0);
+    // Where functions have types, something else is none.
+    sample.symbol("inside", UNTYPED | GLOBAL, 1, 8, 8);
+    let object = parsed(sample);
+    let names: Vec<_> = object.programs.iter().map(|p| p.name.as_str()).collect();
+    assert_eq!(names, ["drop", "old"]);
 }

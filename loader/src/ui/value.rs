@@ -13,6 +13,8 @@ pub enum Value {
     Number(i128),
     /// `_Bool`.
     Bool(bool),
+    /// `float` or `double`, in the fewest digits that mean it.
+    Real(String),
     /// An enumerator and its number.
     Name(String, i128),
     /// A NUL-terminated array of char.
@@ -67,16 +69,13 @@ impl Reader<'_> {
         let bytes = bytes.get(..size)?;
         let found = self.btf.strip(type_id)?;
         match found.kind {
-            Kind::Int => {
-                let encoding = found.int()?;
-                let number = number(bytes, encoding.signed)?;
-                Some(if encoding.boolean { Value::Bool(number != 0) } else { Value::Number(number) })
+            Kind::Int | Kind::Enum | Kind::Enum64 => {
+                let number = number(bytes, signed(&found))?;
+                // Larger than any number here is.
+                let wide = number < 0 && !signed(&found);
+                Some(if wide { Value::Bytes(bytes.to_vec()) } else { scalar(&found, number) })
             }
-            Kind::Enum | Kind::Enum64 => {
-                let number = number(bytes, found.kind_flag())?;
-                let name = found.enumerators().find(|(_, n)| *n == number).map(|(name, _)| name.to_owned());
-                Some(name.map_or(Value::Number(number), |name| Value::Name(name, number)))
-            }
+            Kind::Float => Some(real(bytes).unwrap_or_else(|| Value::Bytes(bytes.to_vec()))),
             Kind::Array => self.array(&found, bytes, depth),
             Kind::Struct | Kind::Union => {
                 let mut fields = Vec::new();
@@ -126,11 +125,9 @@ impl Reader<'_> {
             let inner = self.btf.strip(member.type_id);
             if member.bits != 0 {
                 self.left = self.left.checked_sub(1)?;
-                let signed = inner.and_then(|t| t.int()).is_some_and(|i| i.signed);
-                fields.push((
-                    member.name.to_owned(),
-                    bit_field(rest, member.bit_offset & 7, member.bits, signed)?,
-                ));
+                let inner = inner?;
+                let number = bit_field(rest, member.bit_offset & 7, member.bits, signed(&inner))?;
+                fields.push((member.name.to_owned(), scalar(&inner, number)));
             } else if let (true, Some(inner)) = (member.name.is_empty(), inner) {
                 self.left = self.left.checked_sub(1)?;
                 self.members(&inner, rest, depth, fields)?;
@@ -172,11 +169,30 @@ fn sign(unsigned: i128, bits: u32, signed: bool) -> i128 {
     }
 }
 
-fn bit_field(bytes: &[u8], shift: u32, bits: u32, signed: bool) -> Option<Value> {
+fn bit_field(bytes: &[u8], shift: u32, bits: u32, signed: bool) -> Option<i128> {
     let length = usize::try_from(shift.checked_add(bits)?.div_ceil(8)).ok()?;
     let mask = 1_i128.checked_shl(bits)?.checked_sub(1)?;
     let number = number(bytes.get(..length)?, false)?.checked_shr(shift)? & mask;
-    Some(Value::Number(sign(number, bits, signed)))
+    Some(sign(number, bits, signed))
+}
+
+fn signed(found: &Type<'_>) -> bool {
+    found.int().map_or(found.kind_flag(), |i| i.signed)
+}
+
+/// What a number means to an integer, a boolean or an enum.
+fn scalar(found: &Type<'_>, number: i128) -> Value {
+    if found.int().is_some_and(|i| i.boolean) {
+        return Value::Bool(number != 0);
+    }
+    let name = found.enumerators().find(|(_, n)| *n == number).map(|(name, _)| name.to_owned());
+    name.map_or(Value::Number(number), |name| Value::Name(name, number))
+}
+
+fn real(bytes: &[u8]) -> Option<Value> {
+    let short = bytes.try_into().ok().map(|bytes| format!("{:?}", f32::from_le_bytes(bytes)));
+    let long = || bytes.try_into().ok().map(|bytes| format!("{:?}", f64::from_le_bytes(bytes)));
+    short.or_else(long).map(Value::Real)
 }
 
 /// How many elements of an array are shown to people.
@@ -188,6 +204,7 @@ impl Value {
         match self {
             Value::Number(n) => n.to_string(),
             Value::Bool(yes) => yes.to_string(),
+            Value::Real(text) => text.clone(),
             Value::Name(name, _) => escape(name),
             Value::Text(text) => format!("\"{}\"", escape(text)),
             Value::Bytes(bytes) => {
@@ -217,6 +234,10 @@ impl Value {
                 _ => json!(n.to_string()),
             },
             Value::Bool(yes) => json!(yes),
+            // What JSON has no number for (inf, NaN) is text.
+            Value::Real(text) => {
+                text.parse().ok().filter(|n: &f64| n.is_finite()).map_or(json!(text), |n| json!(n))
+            }
             Value::Name(text, _) | Value::Text(text) => json!(text),
             Value::Bytes(bytes) => json!(format!("hex:{}", hex(bytes))),
             Value::List(list) => list.iter().map(Value::json).collect(),
@@ -231,6 +252,7 @@ impl Value {
         match self {
             Value::Number(n) | Value::Name(_, n) => *n == 0,
             Value::Bool(yes) => !yes,
+            Value::Real(text) => text == "0.0",
             Value::Text(text) => text.is_empty(),
             Value::List(list) => list.iter().all(Value::is_zero),
             Value::Fields(fields) => fields.iter().all(|(_, value)| value.is_zero()),
@@ -248,8 +270,8 @@ mod tests {
         assert_eq!(number(&[0xff, 0xff], false), Some(65535));
         assert_eq!(number(&[0xff, 0xff], true), Some(-1));
         assert_eq!(number(&[0; 17], true), None);
-        assert_eq!(bit_field(&[0b1011_0100], 2, 3, false), Some(Value::Number(5)));
-        assert_eq!(bit_field(&[0b1011_0100], 2, 3, true), Some(Value::Number(-3)));
+        assert_eq!(bit_field(&[0b1011_0100], 2, 3, false), Some(5));
+        assert_eq!(bit_field(&[0b1011_0100], 2, 3, true), Some(-3));
         assert_eq!(bit_field(&[1], 4, 8, false), None);
     }
 
