@@ -145,6 +145,18 @@ mod tests {
         let denied = Event { what: What::Denied, reason: "drop", ..event.clone() };
         assert!(text(&denied, now).ends_with("198.51.100.7:80 rule 1 drop\n"), "{}", text(&denied, now));
         assert_eq!(json("eth0", &denied, now)["server"], Value::Null);
+        let (new, refused) = ((What::New, "none"), (What::Refused, "no_room"));
+        for ((what, reason), words) in [
+            (new, "198.51.100.7:80 by 192.0.2.1:8080 seen as port 61003 rule 1 not served\n"),
+            (refused, "refused tcp 192.0.2.51:40000 -> 198.51.100.7:80 rule 1 no_room\n"),
+            (
+                (What::Full, "full"),
+                "full tcp 192.0.2.51:40000 -> 198.51.100.7:80 by 192.0.2.1:8080 seen as port 61003 rule 1\n",
+            ),
+        ] {
+            let event = Event { what, reason, served: Some(false), ..event.clone() };
+            assert!(text(&event, now).ends_with(words), "{}", text(&event, now));
+        }
         let answer = |addresses: &[&str]| {
             let addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
             Some(Answer { name: "www.example.org".to_owned(), addresses })
@@ -157,6 +169,8 @@ mod tests {
         assert!(text(&named, now).contains(" -> 198.51.100.7:80 (a\\u{1b}b) by "), "{}", text(&named, now));
         let frame = Some(Frame { time: Duration::ZERO, length: 60, stage: 1, bytes: vec![1] });
         let packet = Event { what: What::Packet, frame, port_at_server: 40000, ..event };
+        let words = "80 by 192.0.2.1:8080 rule 1 60 bytes translated, to the server\n";
+        assert!(text(&packet, now).ends_with(words), "{}", text(&packet, now));
         assert_eq!(
             comment(&packet),
             "translated, to the server; flow tcp 192.0.2.51:40000 -> 198.51.100.7:80 by 192.0.2.1:8080 rule 1"
