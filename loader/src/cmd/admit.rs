@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! `--require-signature` and `--policy` to a refusal, before anything of an object is planned.
+//! `--require-signature` and `--policy` to a refusal, before anything of an object is planned; `--kernel-signatures` into the plan.
 use crate::audit::policy::{Policy, Violation};
 use crate::audit::signature;
 use crate::audit::size::Machine;
 use crate::cmd::objects::Named;
-use crate::cmd::texts::Wanted;
+use crate::cmd::texts::{self, Wanted};
 use crate::load::gather;
-use crate::load::plan::Attach;
+use crate::load::plan::{Attach, Plan};
 use crate::load::refusal::{Refusal, Stage};
+use crate::load::signed;
 use crate::load::tc::EGRESS;
 use crate::load::tcx;
 use crate::ui::map_type::map_type;
@@ -53,10 +54,51 @@ pub fn object(named: &Named, bytes: &[u8], args: &ArgMatches) -> Result<(), Refu
 
 /// What is to be said of how it was let in.
 pub fn notes(args: &ArgMatches) -> Vec<String> {
-    let by = |key: &String| {
-        format!("the signature was checked by detour, with {}; the kernel was not asked to", escape(key))
+    let asked = match given(args, "kernel-signatures") {
+        Some(_) => "of each program's instructions the kernel checks another",
+        None => "the kernel was not asked to",
     };
+    let by = |key: &String| format!("the signature was checked by detour, with {}; {asked}", escape(key));
     given(args, "require-signature").map(by).into_iter().collect()
+}
+
+/// Adds the signatures of `--kernel-signatures` to the calls that load programs.
+pub fn sign(plan: &mut Plan, args: &ArgMatches) -> Result<(), Refusal> {
+    let Some(dir) = given(args, "kernel-signatures") else { return Ok(()) };
+    let keyring = args.try_get_one::<i32>("keyring").ok().flatten().copied().unwrap_or(0);
+    let signature = |program: &str| {
+        let path = in_folder(dir, program, "p7s")?;
+        let hint =
+            "sign what 'detour plan load … --insns DIR' writes; see 'load --kernel-signatures' in detour(8)";
+        let no = |what: &str| Refusal::new(Stage::Object, format!("{}: {what}", escape(program)), hint);
+        let bytes = texts::regular(&path, || no(&format!("{} is not a file", escape(&path))));
+        bytes.map_err(|e| no(&format!("it is not signed: {}", e.what)))
+    };
+    signed::sign(&mut plan.steps, keyring, signature)?;
+    let text =
+        "the kernel checks a signature of each program's instructions, not of its maps or what is in them";
+    plan.notes.push(text.to_string());
+    Ok(())
+}
+
+/// The instructions of each program that a plan loads, as files of a folder: what is to be signed for the kernel.
+pub fn write_instructions(plan: &Plan, dir: &str) -> Result<(), Refusal> {
+    for (program, bytes) in signed::programs(&plan.steps)? {
+        let path = in_folder(dir, program, "insns")?;
+        std::fs::write(&path, bytes).map_err(|e| Refusal::unwritable(&path, &e))?;
+    }
+    Ok(())
+}
+
+/// `DIR/PROGRAM.ENDING`. The name is the object's: it must not lead elsewhere.
+fn in_folder(dir: &str, program: &str, ending: &str) -> Result<String, Refusal> {
+    match program.is_empty() || program.contains('/') {
+        true => {
+            let what = format!("{}: no file can be called that", program.escape_debug());
+            Err(Refusal::new(Stage::Object, what, "rename the function"))
+        }
+        false => Ok(format!("{}/{program}.{ending}", dir.trim_end_matches('/'))),
+    }
 }
 
 /// The same for where its programs go.

@@ -29,7 +29,7 @@ pub fn load(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
     let facts = context.facts_of_device(device)?;
     let config = config(&named, args, &facts)?;
     let mut plan = plan::load(&named.object, &config, &facts)?;
-    plan.notes.extend(objects::notes(args));
+    objects::finish(&mut plan, args)?;
     let symbols = context.execute(&plan, Some(&named.object))?;
     let mut text = logs_text(&context.logs);
     for attach in &config.attach {
@@ -128,7 +128,7 @@ pub fn dry_run_plan(
     let creation =
         Creation { file: named.file.clone(), programs, log_level: log_level(args), ..Creation::default() };
     let mut plan = plan::dry_run(&named.object, &creation, machine)?;
-    plan.notes.extend(objects::notes(args));
+    objects::finish(&mut plan, args)?;
     Ok((creation, plan))
 }
 

@@ -2,6 +2,7 @@
 //! A FILE argument to an object: a path, or `@name` for one of those inside this program.
 use crate::cmd::texts;
 use crate::dnat::{alike, embedded};
+use crate::load::plan::Plan;
 use crate::load::refusal::{Refusal, Stage};
 use crate::object::{Object, ObjectError};
 use clap::ArgMatches;
@@ -105,6 +106,14 @@ fn admitted(named: Named, _bytes: &[u8], _args: &ArgMatches) -> Result<Named, Re
     #[cfg(feature = "audit")]
     crate::cmd::admit::object(&named, _bytes, _args)?;
     Ok(named)
+}
+
+/// What a plan to load has to say of how its object was let in, and signatures in it for the kernel.
+pub fn finish(plan: &mut Plan, args: &ArgMatches) -> Result<(), Refusal> {
+    plan.notes.extend(notes(args));
+    #[cfg(feature = "audit")]
+    crate::cmd::admit::sign(plan, args)?;
+    Ok(())
 }
 
 /// What a plan has to say of how its object was let in.

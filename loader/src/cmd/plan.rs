@@ -62,6 +62,10 @@ pub fn plan(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
             path => save(path, &pcap)?,
         }
     }
+    #[cfg(feature = "audit")]
+    if let Some(dir) = args.try_get_one::<String>("insns").ok().flatten() {
+        crate::cmd::admit::write_instructions(&planned.plan, dir)?;
+    }
     if let Some(path) = args.get_one::<String>("against") {
         let given = EITHER.text(path)?;
         let bad = |_| EITHER.not(path, &texts::kind(&given));
@@ -133,7 +137,7 @@ pub fn make(context: &mut Context, args: &ArgMatches) -> Result<Planned, Refusal
             let named = objects::open_for_kernel(args)?;
             let config = attach::config(&named, args, &facts)?;
             let mut plan = plan::load(&named.object, &config, &facts)?;
-            plan.notes.extend(objects::notes(args));
+            objects::finish(&mut plan, args)?;
             (plan, Some(named))
         }
         "map" => (maps::set_plan(args, &facts)?, None),

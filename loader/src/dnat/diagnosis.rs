@@ -272,7 +272,7 @@ pub fn signatures(answer: Option<Errno>) -> String {
         Some(Errno::E2BIG) => "the kernel knows none (Linux 6.18)",
         Some(Errno::EOPNOTSUPP) => "the kernel was built without (CONFIG_SYSTEM_DATA_VERIFICATION)",
         Some(Errno::EPERM | Errno::EACCES) => "not tried without CAP_BPF",
-        Some(_) => "the kernel could check some, of single programs",
+        Some(_) => "the kernel could check some, of single programs (load --kernel-signatures)",
     };
     format!("{kernel}; --require-signature is checked by detour itself, not by the kernel")
 }

@@ -193,6 +193,9 @@ fn verifier(
                 ),
             )
         }
+        Some(errno) if lines.is_empty() && signature(effect, errno).is_some() => {
+            (Stage::Kernel, signature(effect, errno).unwrap_or_default().to_string())
+        }
         _ if matches!(effect, Effect::Bpf(call) if call.command == &commands::BTF_LOAD) => (
             Stage::Kernel,
             "--no-btf loads the object without its types, if its maps can do without".to_string(),
@@ -223,6 +226,20 @@ fn verifier(
         }
     }
     refusal
+}
+
+/// What the kernel may mind of the signature that a program is loaded with.
+#[cfg(feature = "audit")]
+fn signature(effect: &Effect, errno: Errno) -> Option<&'static str> {
+    match effect {
+        Effect::Bpf(call) if call.arg("signature").is_some() => crate::load::signed::hint(errno),
+        _ => None,
+    }
+}
+
+#[cfg(not(feature = "audit"))]
+fn signature(_: &Effect, _: Errno) -> Option<&'static str> {
+    None
 }
 
 /// Foreign text must not move the cursor.

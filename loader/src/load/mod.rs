@@ -73,6 +73,8 @@ pub mod replace;
 pub mod rtnl;
 pub mod shared;
 pub mod signals;
+#[cfg(feature = "audit")]
+pub mod signed;
 pub mod sockopt;
 pub mod step;
 pub mod strace_form;

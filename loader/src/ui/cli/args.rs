@@ -148,3 +148,25 @@ pub(super) fn admitted() -> Vec<Arg> {
 pub(super) fn admitted() -> Vec<Arg> {
     Vec::new()
 }
+
+/// Signatures that the kernel checks.
+#[cfg(feature = "audit")]
+pub(super) fn signed() -> Vec<Arg> {
+    use crate::load::signed;
+    let signatures = "Have the kernel check each program (Linux 6.18): DIR/FUNCTION.p7s is PKCS#7 over its instructions, which \
+                      'plan load --insns' writes";
+    let keyring = "Whose keys count: builtin (the kernel's own), secondary, platform, session, user, or a keyring's number";
+    let number =
+        |text: &str| signed::keyring(text).ok_or("a name such as builtin or session, or a serial number");
+    vec![
+        option("kernel-signatures", "DIR", ValueParser::string(), signatures),
+        option("keyring", "KEYRING", ValueParser::from(number), keyring)
+            .default_value("builtin")
+            .requires("kernel-signatures"),
+    ]
+}
+
+#[cfg(not(feature = "audit"))]
+pub(super) fn signed() -> Vec<Arg> {
+    Vec::new()
+}

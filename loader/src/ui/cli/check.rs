@@ -37,7 +37,7 @@ pub(super) fn plan() -> Command {
         .subcommand_required(true)
         .subcommand(of(run::up()))
         .subcommand(of(run::down()))
-        .subcommand(of(load::load()))
+        .subcommand(of(load::load()).args(instructions()))
         .subcommand(of(load::unload()))
         .subcommand(
             Command::new("map")
@@ -48,6 +48,15 @@ pub(super) fn plan() -> Command {
     #[cfg(feature = "operate")]
     let plan = plan.subcommand(of(run::flush()));
     plan
+}
+
+/// What is signed for the kernel.
+fn instructions() -> Vec<Arg> {
+    let help = "Write each program's instructions to DIR/FUNCTION.insns, as the kernel gets them and somebody may sign them";
+    match cfg!(feature = "audit") {
+        true => vec![option("insns", "DIR", ValueParser::string(), help)],
+        false => Vec::new(),
+    }
 }
 
 pub(super) fn apply() -> Command {

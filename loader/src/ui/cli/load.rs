@@ -128,7 +128,7 @@ pub(super) fn load() -> Command {
         .arg(mount())
         .arg(no_pin().conflicts_with_all(["pin-dir", "no-attach"]))
         .args(heard());
-    reading(with_btf(command.args(super::args::admitted())))
+    reading(with_btf(command.args(super::args::admitted()).args(super::args::signed())))
 }
 
 #[cfg(feature = "compat")]
