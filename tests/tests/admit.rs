@@ -163,3 +163,58 @@ fn maps_count_for_all_cpus() {
     let run = detour::run(&ns, &["inspect", "@trace", "--policy", &limit(bytes - 1)]).ends(code::NO);
     assert!(run.stdout.contains(&format!("object has maps of {bytes} bytes")), "{}", run.stdout);
 }
+
+/// What a signature is made of is the section as clang wrote it; the call carries what was signed, and this kernel says whether
+/// it checks such things. `scripts/test-kernels` has one that does.
+#[test]
+fn signatures_for_the_kernel() {
+    let lab = Lab::new();
+    let ns = &lab.gateway;
+    let scratch = Scratch::new();
+    let path = |name: &str| scratch.path(name).display().to_string();
+    let (object, dir) = (tools::project().join("elf/drop.bpf.o").display().to_string(), path(""));
+    detour::run(ns, &["plan", "load", &object, DEVICE, "--insns", &dir]).done();
+    let section = format!("classifier={}", path("section"));
+    ns.run("llvm-objcopy-19", &["--dump-section", &section, &object, &path("copy")]);
+    assert_eq!(std::fs::read(path("drop.insns")).unwrap(), std::fs::read(path("section")).unwrap());
+
+    let signed = ["load", &object, DEVICE, "--kernel-signatures", &dir];
+    detour::run(ns, &signed).refused(code::OBJECT, &["drop: it is not signed", "drop.p7s", "--insns"]);
+    let certificate = ["-keyout", &path("key"), "-out", &path("certificate"), "-subj", "/CN=a test"];
+    ns.run("openssl", &[&["req", "-x509", "-newkey", "rsa:2048", "-nodes"], &certificate[..]].concat());
+    let by = ["-signer", &path("certificate"), "-inkey", &path("key"), "-outform", "DER"];
+    let files = ["-in", &path("drop.insns"), "-out", &path("drop.p7s")];
+    let cms = ["cms", "-sign", "-binary", "-noattr", "-nocerts", "-md", "sha256"];
+    ns.run("openssl", &[&cms, &by[..], &files[..]].concat());
+
+    // union bpf_attr: `signature_size` is at 160, `keyring_id` at 164; KEY_SPEC_SESSION_KEYRING is -3.
+    let size = std::fs::metadata(path("drop.p7s")).unwrap().len();
+    let plan =
+        detour::run(ns, &[&["plan"], &signed[..], &["--keyring", "session", "--bytes"]].concat()).done();
+    let bytes = |n: u32| n.to_le_bytes().map(|b| format!("{b:02x}")).join(" ");
+    let end = format!("a0  {} fd ff ff ff\n", bytes(size.try_into().unwrap()));
+    assert!(plan.stdout.contains(&end), "{end}\n{}", plan.stdout);
+    assert!(plan.stdout.contains("note: the kernel checks a signature of each program's instructions"));
+
+    let config = std::process::Command::new("zcat").arg("/proc/config.gz").output().unwrap().stdout;
+    let checks = String::from_utf8_lossy(&config).contains("\nCONFIG_SYSTEM_DATA_VERIFICATION=y\n");
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split('.').map(|n| n.parse::<u32>().unwrap_or(0));
+    let word = match checks {
+        _ if (numbers.next(), numbers.next()) < (Some(6), Some(18)) => "Linux 6.18 does",
+        true => "no key of this keyring",
+        false => "CONFIG_SYSTEM_DATA_VERIFICATION",
+    };
+    detour::run(ns, &signed).refused(code::KERNEL, &["PROG_LOAD drop", word]);
+    assert!(tools::filters(ns, DEVICE, "ingress").is_empty(), "nothing of it was loaded");
+
+    // Descriptors are other numbers in the next run, so nobody can sign them.
+    let maps = tools::project().join("elf/fixtures/maps.bpf.o").display().to_string();
+    let maps = ["plan", "load", &maps, DEVICE, "--ingress", "maps"];
+    for option in ["--insns", "--kernel-signatures"] {
+        let line = [&maps[..], &[option, &dir]].concat();
+        detour::run(ns, &line).refused(code::USAGE, &["maps by descriptors", "--fd-array"]);
+    }
+    detour::run(ns, &[&maps[..], &["--fd-array", "--insns", &dir]].concat()).done();
+    assert!(scratch.path("tail.insns").exists() && scratch.path("maps.insns").exists());
+}

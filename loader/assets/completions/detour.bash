@@ -1299,7 +1299,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__load)
-            opts="-n -j -p -v -q -h --name --ingress --egress --set --map-size --prio --handle --chain --protocol --tcx --before --after --first --last --revision --replace --pin-dir --on-incompatible --no-attach --program --type --mount-bpffs --no-pin --log-level --policy --require-signature --signature --btf --no-btf --fd-array --legacy-maps --transcript --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --name --ingress --egress --set --map-size --prio --handle --chain --protocol --tcx --before --after --first --last --revision --replace --pin-dir --on-incompatible --no-attach --program --type --mount-bpffs --no-pin --log-level --policy --require-signature --signature --kernel-signatures --keyring --btf --no-btf --fd-array --legacy-maps --transcript --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1419,6 +1419,17 @@ _detour() {
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o filenames
                     fi
+                    return 0
+                    ;;
+                --kernel-signatures)
+                    COMPREPLY=()
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o plusdirs
+                    fi
+                    return 0
+                    ;;
+                --keyring)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --btf)
@@ -2089,7 +2100,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__plan__subcmd__load)
-            opts="-n -j -p -v -q -h --name --ingress --egress --set --map-size --prio --handle --chain --protocol --tcx --before --after --first --last --revision --replace --pin-dir --on-incompatible --no-attach --program --type --mount-bpffs --no-pin --log-level --policy --require-signature --signature --btf --no-btf --fd-array --legacy-maps --bytes --undo --facts --save-facts --strace --pcap --against --netns --json --pretty --color --verbose --quiet --help"
+            opts="-n -j -p -v -q -h --name --ingress --egress --set --map-size --prio --handle --chain --protocol --tcx --before --after --first --last --revision --replace --pin-dir --on-incompatible --no-attach --program --type --mount-bpffs --no-pin --log-level --policy --require-signature --signature --kernel-signatures --keyring --btf --no-btf --fd-array --legacy-maps --bytes --undo --facts --save-facts --strace --pcap --against --insns --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2211,6 +2222,17 @@ _detour() {
                     fi
                     return 0
                     ;;
+                --kernel-signatures)
+                    COMPREPLY=()
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o plusdirs
+                    fi
+                    return 0
+                    ;;
+                --keyring)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --btf)
                     local oldifs
                     if [ -n "${IFS+x}" ]; then
@@ -2272,6 +2294,13 @@ _detour() {
                     fi
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --insns)
+                    COMPREPLY=()
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o plusdirs
                     fi
                     return 0
                     ;;

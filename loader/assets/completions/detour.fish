@@ -181,6 +181,8 @@ complete -c detour -n "__fish_detour_using_subcommand load" -l log-level -d 'The
 complete -c detour -n "__fish_detour_using_subcommand load" -l policy -d 'What a program may use and how large it may be; what is against it is refused' -r -F
 complete -c detour -n "__fish_detour_using_subcommand load" -l require-signature -d 'Load only what the owner of this public key signed (minisign, Ed25519)' -r -F
 complete -c detour -n "__fish_detour_using_subcommand load" -l signature -d 'Where the signature is, if not in the object\'s FILE.minisig' -r -F
+complete -c detour -n "__fish_detour_using_subcommand load" -l kernel-signatures -d 'Have the kernel check each program (Linux 6.18): DIR/FUNCTION.p7s is PKCS#7 over its instructions, which \'plan load --insns\' writes' -r -f -a "(__fish_complete_directories)"
+complete -c detour -n "__fish_detour_using_subcommand load" -l keyring -d 'Whose keys count: builtin (the kernel\'s own), secondary, platform, session, user, or a keyring\'s number' -r
 complete -c detour -n "__fish_detour_using_subcommand load" -l btf -d 'Types of the kernel, if not those of /sys/kernel/btf/vmlinux' -r -F
 complete -c detour -n "__fish_detour_using_subcommand load" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r -F
 complete -c detour -n "__fish_detour_using_subcommand load" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
@@ -319,11 +321,14 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l policy -d 'What a program may use and how large it may be; what is against it is refused' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l require-signature -d 'Load only what the owner of this public key signed (minisign, Ed25519)' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l signature -d 'Where the signature is, if not in the object\'s FILE.minisig' -r -F
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l kernel-signatures -d 'Have the kernel check each program (Linux 6.18): DIR/FUNCTION.p7s is PKCS#7 over its instructions, which \'plan load --insns\' writes' -r -f -a "(__fish_complete_directories)"
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l keyring -d 'Whose keys count: builtin (the kernel\'s own), secondary, platform, session, user, or a keyring\'s number' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l btf -d 'Types of the kernel, if not those of /sys/kernel/btf/vmlinux' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l facts -d 'Facts of another machine, as \'plan … --save-facts\' wrote them, or of none at all' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l save-facts -d 'Write the facts to a file' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l pcap -d 'Write the netlink messages to a file that Wireshark opens; - is stdout, in place of the plan' -r -F
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l against -d 'Say what a plan (-j) or a transcript in FILE has otherwise; exit status 1 if anything' -r -F
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l insns -d 'Write each program\'s instructions to DIR/FUNCTION.insns, as the kernel gets them and somebody may sign them' -r -f -a "(__fish_complete_directories)"
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from load" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''

@@ -39,6 +39,8 @@ pub fn sign(
     keyring: i32,
     mut signature: impl FnMut(&str) -> Result<Vec<u8>, Refusal>,
 ) -> Result<(), Refusal> {
+    // What cannot be signed is said before whose signature is missing.
+    programs(steps)?;
     for step in steps {
         let Effect::Bpf(call) = &mut step.effect else { continue };
         if call.command != &commands::PROG_LOAD {

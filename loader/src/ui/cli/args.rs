@@ -11,6 +11,7 @@ pub(super) fn flag(name: &'static str, help: &'static str) -> Arg {
 fn hint(value: &str) -> ValueHint {
     match value {
         "FILE" => ValueHint::FilePath,
+        "DIR" => ValueHint::DirPath,
         _ => ValueHint::Unknown,
     }
 }

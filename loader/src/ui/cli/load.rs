@@ -128,8 +128,20 @@ pub(super) fn load() -> Command {
         .arg(mount())
         .arg(no_pin().conflicts_with_all(["pin-dir", "no-attach"]))
         .args(heard());
-    reading(with_btf(command.args(super::args::admitted()).args(super::args::signed())))
+    let command = command.args(super::args::admitted()).args(super::args::signed());
+    #[cfg(feature = "audit")]
+    let command = command.after_help(SIGNING);
+    reading(with_btf(command))
 }
+
+#[cfg(feature = "audit")]
+const SIGNING: &str = "\
+Signatures for the kernel are made of what --insns writes, each by
+  detour plan load FILE DEV --fd-array --insns DIR
+  openssl cms -sign -binary -noattr -nocerts -md sha256 -signer CERTIFICATE -inkey KEY \\
+    -outform DER -in DIR/FUNCTION.insns -out DIR/FUNCTION.p7s
+and --fd-array is said again to load. The key's certificate has to be in the keyring, as by
+  keyctl padd asymmetric '' @u <CERTIFICATE.der        (--keyring user)";
 
 #[cfg(feature = "compat")]
 pub(super) fn with_btf(command: Command) -> Command {
