@@ -77,6 +77,12 @@ fn closed_is_told_of_confirmed_connections_when_they_end() {
         frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 0x52]);
         wire.send(&frame);
     };
+    let flows = || detour::json(ns, &["flows", device])["flows"].as_array().unwrap().clone();
+    let wait = |is: &dyn Fn(&Value) -> bool| {
+        while !flows().iter().any(is) {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    };
     let kinds = ["--kind", "new", "--kind", "confirmed", "--kind", "closed"];
     let events = Events::start(ns, device, &[&["-j"], &kinds[..]].concat());
     let say = |from: &mut TcpStream, to: &mut TcpStream| {
@@ -96,6 +102,7 @@ fn closed_is_told_of_confirmed_connections_when_they_end() {
     // Forged: it goes on, and is told again when it ends.
     let (mut client, mut served) = connect(4003);
     raw(4003, RST);
+    wait(&|flow| flow["client"]["port"] == 4003 && flow["state"] == "closing");
     say(&mut client, &mut served);
     drop((client, served));
     // One side alone.
@@ -106,6 +113,7 @@ fn closed_is_told_of_confirmed_connections_when_they_end() {
     detour::run(ns, &["flush", device, "tcp", "sport", "4005"]).done();
     // Never confirmed: a scan, whose client's kernel resets what answers it, and a port where nobody listens.
     raw(4006, SYN);
+    wait(&|flow| flow["client"]["port"] == 4006);
     let refused = talk::dial(&lab.client, 4007, ([198, 51, 100, 7], 81).into()).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     // Silent for longer than its time.
@@ -113,7 +121,6 @@ fn closed_is_told_of_confirmed_connections_when_they_end() {
     for word in ["one", "two"] {
         talk::ask(&socket, ([198, 51, 100, 7], 7).into(), word).unwrap();
     }
-    let flows = || detour::json(ns, &["flows", device])["flows"].as_array().unwrap().clone();
     let closing = |flow: &&Value| flow["state"] == "closing";
     while flows().iter().filter(closing).count() < 4 || flows().iter().any(|flow| flow["protocol"] == "udp") {
         std::thread::sleep(std::time::Duration::from_millis(50));
