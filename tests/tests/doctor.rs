@@ -99,6 +99,19 @@ fn every_planted_fault_is_found_and_its_fix_mends_it() {
         .as_str()
         .unwrap()
         .starts_with("off"));
+
+    let whole = || {
+        let document = detour::json(ns, &["doctor", DEVICE]);
+        document["findings"].as_array().unwrap().iter().all(|one| one["check"] != "instance")
+    };
+    detour::up(ns, DEVICE, &[]);
+    assert!(whole());
+    ns.run("tc", &["filter", "del", "dev", DEVICE, "egress", "pref", "100"]);
+    let fix = note("instance", &["'up' is not as it was made: 'detour status eth0' says what is missing"]);
+    assert!(fix.starts_with("the same 'up'"), "{fix}");
+    assert!(detour::run(ns, &["status", DEVICE]).ends(code::NO).stdout.contains("NOT IN PLACE"));
+    detour::up(ns, DEVICE, &[]);
+    assert!(whole());
 }
 
 #[test]

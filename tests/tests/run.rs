@@ -335,8 +335,10 @@ fn events_go_to_a_file_that_others_may_move_away() {
     service.signal(Signal::SIGTERM);
     service.says("STOPPING=1");
     service.ends();
-    let bad = ["run", &lab.device, "--rule", "redirect", "--events", "/nonexistent/events"];
-    detour::run(&lab.gateway, &bad).refused(code::USAGE, &["/nonexistent/events"]);
+    for option in ["--events", "--names", "--metrics-file"] {
+        let bad = ["run", &lab.device, "--rule", "redirect", option, "/nonexistent/file"];
+        detour::run(&lab.gateway, &bad).refused(code::USAGE, &["/nonexistent/file", "mkdir -p /nonexistent"]);
+    }
 }
 
 #[test]

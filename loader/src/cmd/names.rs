@@ -113,8 +113,7 @@ impl Kept {
             return Ok(());
         }
         self.next = Instant::now().checked_add(EVERY);
-        let failed = |e| Refusal { stage: Stage::Kernel, ..Refusal::unwritable(path, &e) };
-        replace(path, &self.names.hosts()).map_err(failed)?;
+        replace(path, &self.names.hosts()).map_err(|e| Refusal::unwritable(path, &e))?;
         self.news = false;
         Ok(())
     }

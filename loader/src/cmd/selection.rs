@@ -31,7 +31,8 @@ pub fn words(args: &ArgMatches) -> String {
 
 /// What is wrong with it.
 pub fn refuse(fault: Box<Diagnostic>) -> Refusal {
-    let refusal =
-        Refusal::new(Stage::Usage, "a fault in the conditions", "'detour help flush' has their words");
+    let hint =
+        "conditions are those of rules, such as: tcp dport 80 ip saddr 10.0.0.0/8; detour.rules(5) has them";
+    let refusal = Refusal::new(Stage::Usage, "a fault in the conditions", hint);
     Refusal { details: excerpt(&fault), ..refusal }
 }

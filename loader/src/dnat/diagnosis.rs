@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! What a machine and a device are like -> findings: what hinders, what surprises, and how to mend it. Pure.
-use crate::load::facts::Bpffs;
+use crate::load::facts::{Bpffs, Facts, Instance};
 use crate::load::rtnl::{Link, ARPHRD_ETHER, ARPHRD_LOOPBACK, ARPHRD_NONE, IFF_UP};
 use crate::load::surroundings::{Nearby, Surroundings};
 use crate::load::tc::{Filter, EGRESS, INGRESS};
 use crate::load::tcx;
-use crate::load::unpinned::owner;
+use crate::load::unpinned::{owner, MIXED};
 use nix::errno::Errno;
+use std::collections::BTreeSet;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +167,19 @@ pub fn unpinned(findings: &mut [Finding], device: &str) {
     }
 }
 
+/// Instances that are not as they were made.
+fn broken(facts: &Facts) -> Vec<Finding> {
+    let is_mixed = |i: &Instance| i.record.as_ref().is_some_and(|record| record.object_sha256 == MIXED);
+    let broken = facts.instances.iter().filter(|i| !facts.is_whole(i) || is_mixed(i));
+    let names: BTreeSet<&str> = broken.map(|i| i.name.as_str()).collect();
+    let device = &facts.device.name;
+    let finding = |name: &str| {
+        let what = format!("'{name}' is not as it was made: 'detour status {device}' says what is missing");
+        Finding::new("instance", State::Odd, what, "the same 'up' or 'load' again, or 'down' or 'unload'")
+    };
+    names.into_iter().map(finding).collect()
+}
+
 /// Of a device; `prio` is that of our filters.
 pub fn device(n: &Nearby, prio: u16) -> Vec<Finding> {
     use State::{Bad, Odd};
@@ -198,6 +212,7 @@ pub fn device(n: &Nearby, prio: u16) -> Vec<Finding> {
         let what = format!("'{instance}' runs and is pinned nowhere here: it may not be looked at");
         Finding::new("instance", Odd, what, "run as root, or with CAP_SYS_ADMIN")
     }));
+    all.extend(broken(&n.facts));
     all.extend(foreign(n, prio));
     let hardware = n.facts.filters.iter().any(|f| f.bpf.as_ref().is_some_and(|b| b.flags_gen & IN_HW != 0));
     all.push(good_or(
@@ -339,7 +354,6 @@ fn foreign(n: &Nearby, prio: u16) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::facts::Facts;
     use crate::load::tc::{BpfFilter, Place};
 
     fn surroundings() -> Surroundings {
