@@ -58,7 +58,9 @@ const EXPECTED: &[Expected] = &[
     row("core_clang22", Loads, true, true),
     refused_by_kernel("core_missing", &["no_such_field"]),
     refused_by_kernel("core_narrow", &["has another size"]),
-    row("exceptions", Loads, false, false), // libbpf 1.3
+    refused_by_kernel("core_narrow_bits", &["is a bit-field either in the object or in"]),
+    row("core_unsigned", Loads, false, false), // only the Go library takes it
+    row("exceptions", Loads, false, false),    // libbpf 1.3
     row("globals", Loads, true, true),
     row("kconfig", Loads, true, true),
     bad("kconfig_missing", &["extern CONFIG_NO_SUCH_THING"]),

@@ -94,6 +94,7 @@ fn programs_run_on_packets_without_a_device() {
     let ns = Netns::alone();
     let before = Snapshot::take(&ns);
     assert_eq!(verdicts(&ns, &["@drop", "drop"], &[60]), [2]);
+    assert_eq!(verdicts(&ns, &[&fixture("core_unsigned"), "core_unsigned"], &[60]), [6], "BPF_PROG_TYPE_XDP");
     assert_eq!(verdicts(&ns, &[&fixture("maps"), "maps"], &[60, 1200]), [-1, 2], "the tail call's word");
     let clear = ["--set", "large=0", "--set", "pairs[1].high=0", "--set", "own_section=0"];
     assert_eq!(verdicts(&ns, &[&[&fixture("globals"), "globals"], &clear[..]].concat(), &[60]), [8]);

@@ -30,29 +30,23 @@ pub fn version(release: &str) -> u32 {
     next(0xffff) << 16 | next(0xff) << 8 | next(0xff)
 }
 
-/// Where each extern lies in the map, by its index; or why its value is not there.
-pub type Places = BTreeMap<usize, Result<u32, String>>;
+/// Where each extern lies in the map, by its index; and why there is no value of it, if there is none.
+pub type Places = BTreeMap<usize, (u32, Result<(), String>)>;
 
 /// The map `.kconfig` with all values, and where in it each extern lies. A value that does not fit is that extern's error.
 pub fn map(btf: &Btf, externs: &[Extern], config: &Config) -> Option<(MapSpec, Places)> {
     let mut order: Vec<(usize, Shape)> = Vec::new();
-    let mut places = BTreeMap::new();
     for (index, wanted) in externs.iter().enumerate().filter(|(_, e)| e.origin == Origin::Config) {
-        match Shape::of(btf, wanted.type_id) {
-            Some(shape) => order.push((index, shape)),
-            None => {
-                let what = "is of a type that no configuration has: bool, char, an integer, \
-                            enum libbpf_tristate or an array of char is wanted";
-                places.insert(index, Err(what.to_owned()));
-            }
-        }
+        let shape = Shape::of(btf, wanted.type_id).or_else(|| Shape::of_other(btf, wanted.type_id));
+        order.extend(shape.map(|shape| (index, shape)));
     }
     let name = |index: usize| externs.get(index).map(|e| e.name.as_str());
     order.sort_by_key(|(index, shape)| (std::cmp::Reverse(shape.align), shape.size, name(*index)));
-    let mut contents: Vec<u8> = Vec::new();
+    let (mut places, mut contents): (Places, Vec<u8>) = Default::default();
     for (index, shape) in order {
         let wanted = externs.get(index)?;
         let value = match config.0.get(&wanted.name) {
+            _ if shape.sort == Sort::Other => Err(NO_TYPE.to_owned()),
             Some(text) => shape.encode(text).map_err(|what| format!("the kernel has {text}: {what}")),
             None if wanted.weak => Ok(vec![0; shape.size]),
             None => Err("the kernel's configuration does not have it, and it is not __weak".to_owned()),
@@ -60,17 +54,17 @@ pub fn map(btf: &Btf, externs: &[Extern], config: &Config) -> Option<(MapSpec, P
         let start = contents.len().checked_next_multiple_of(shape.align)?;
         contents.resize(start, 0);
         contents.extend(value.as_ref().map_or(vec![0; shape.size], Vec::clone));
-        let place = u32::try_from(start).ok()?;
-        places.insert(index, value.map(|_| place));
+        // Without a value it has a place, for the kernel wants to see one in the types.
+        places.insert(index, (u32::try_from(start).ok()?, value.map(|_| ())));
     }
     let datasec = btf.find(Kind::Datasec, ".kconfig").map_or(0, |t| t.id);
-    let value_size = u32::try_from(contents.len()).ok().filter(|size| *size != 0);
+    let value_size = u32::try_from(contents.len()).ok()?;
     let map = MapSpec {
         name: ".kconfig".to_owned(),
         kernel_name: "kconfig".to_owned(),
         map_type: BPF_MAP_TYPE_ARRAY,
         key_size: 4,
-        value_size: value_size.unwrap_or(1),
+        value_size,
         max_entries: 1,
         flags: BPF_F_RDONLY_PROG,
         map_extra: 0,
@@ -83,7 +77,7 @@ pub fn map(btf: &Btf, externs: &[Extern], config: &Config) -> Option<(MapSpec, P
         contents: Some(contents),
         frozen: true,
     };
-    (!places.is_empty()).then_some((map, places))
+    (value_size != 0).then_some((map, places))
 }
 
 /// What a variable holds.
@@ -97,9 +91,15 @@ struct Shape {
 enum Sort {
     Bool,
     Tristate,
-    Char { signed: bool },
-    Int { signed: bool },
+    Char {
+        signed: bool,
+    },
+    Int {
+        signed: bool,
+    },
     Text,
+    /// What no configuration has.
+    Other,
 }
 
 impl Shape {
@@ -121,6 +121,12 @@ impl Shape {
         };
         let align = if sort == Sort::Text { 1 } else { size };
         matches!(align, 1 | 2 | 4 | 8).then_some(Shape { sort, size, align })
+    }
+
+    /// The room of anything else that has a size.
+    fn of_other(btf: &Btf, var: u32) -> Option<Shape> {
+        let size = usize::try_from(btf.size_of(btf.get(var)?.type_id())?).ok();
+        size.filter(|size| *size <= MOST).map(|size| Shape { sort: Sort::Other, size, align: 8 })
     }
 
     /// `y`, `n`, `m`, `"text"`, `0x…` or a number, as the kernel's configuration writes them.
@@ -186,6 +192,9 @@ fn number(text: &str) -> Option<i128> {
     }
 }
 
+const NO_TYPE: &str =
+    "is of a type that no configuration has: bool, char, an integer, enum libbpf_tristate or an array of \
+                       char is wanted";
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_F_RDONLY_PROG: u32 = 1 << 7;
 /// Of one variable; no value of a kernel's configuration is longer.

@@ -62,7 +62,8 @@ pub fn fill(
         .iter()
         .enumerate()
         .map(|(index, wanted)| match (wanted.origin, places.get(&index)) {
-            (_, Some(place)) => place.clone().map(Found::Value),
+            (_, Some((place, value))) => value.clone().map(|()| Found::Value(*place)),
+            (Origin::Config, None) => Err("is of a type without size".to_owned()),
             (Origin::Variable, _)
                 if btf.get(wanted.type_id).is_some_and(|v| btf.strip(v.type_id()).is_none()) =>
             {
@@ -77,10 +78,7 @@ pub fn fill(
         }
         _ => None,
     }));
-    let offsets = externs
-        .iter()
-        .enumerate()
-        .filter_map(|(index, e)| Some((e.type_id, *places.get(&index)?.as_ref().ok()?)));
+    let offsets = externs.iter().enumerate().filter_map(|(n, e)| Some((e.type_id, places.get(&n)?.0)));
     let offsets: BTreeMap<u32, u32> = offsets.collect();
     let size = map.as_ref().map_or(0, |m| m.value_size);
     fix_config(&mut btf, &offsets, size);

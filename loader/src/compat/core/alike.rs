@@ -194,7 +194,9 @@ impl Pair<'_, '_> {
 /// Every local enumerator is there; its value may differ.
 fn enums(a: &Type<'_>, b: &Type<'_>) -> bool {
     let there = |name: &str| b.enumerators().any(|(other, _)| essential(other) == essential(name));
-    a.enumerators().count() <= b.enumerators().count() && a.enumerators().all(|(name, _)| there(name))
+    a.size() == b.size()
+        && a.enumerators().count() <= b.enumerators().count()
+        && a.enumerators().all(|(name, _)| there(name))
 }
 
 const DEPTH: usize = 32;

@@ -36,19 +36,25 @@ pub fn apply(
             expected(u64::try_from(insn.off).map_err(|_| UNEXPECTED)?)?;
             let off = i16::try_from(new.value).map_err(|_| "the field lies beyond 32 KiB")?;
             match resized(insn, change.old.access, new.access)? {
-                Some(code) => Insn { code, off, ..insn },
-                None => {
+                Ok(code) => Insn { code, off, ..insn },
+                Err(why) => {
                     poison(insns, index, insn);
-                    return Ok(Some("has another size, and not as an unsigned integer or a pointer, in"));
+                    return Ok(Some(why));
                 }
             }
         }
         LD if insn.is_ld_imm64() && insn.src() == 0 => {
             let high = second.filter(|s| s.code == 0).ok_or("the load has no second half")?;
             let holds = u64::from(high.imm as u32) << 32 | u64::from(insn.imm as u32);
-            expected(holds)?;
-            replace(insns, index.saturating_add(1), Insn { imm: (new.value >> 32) as i32, ..high });
-            Insn { imm: new.value as i32, ..insn }
+            // libbpf and the kernel refuse the large ones of an unsigned enum; the Go library reads them as C does.
+            let value = if holds == change.old.unsigned && holds != change.old.value {
+                new.unsigned
+            } else {
+                expected(holds)?;
+                new.value
+            };
+            replace(insns, index.saturating_add(1), Insn { imm: (value >> 32) as i32, ..high });
+            Insn { imm: value as i32, ..insn }
         }
         _ => return Err("is about an instruction that holds no constant"),
     };
@@ -56,21 +62,30 @@ pub fn apply(
     Ok(None)
 }
 
-/// The instruction's code with the new width; `None` where another width would change the value's meaning.
-fn resized(insn: Insn, old: Option<Width>, new: Option<Width>) -> Result<Option<u8>, &'static str> {
-    let (Some(old), Some(new)) = (old, new) else { return Ok(Some(insn.code)) };
+/// The instruction's code with the new width; or why another width would change the value's meaning.
+fn resized(
+    insn: Insn,
+    old: Option<Width>,
+    new: Option<Width>,
+) -> Result<Result<u8, &'static str>, &'static str> {
+    let (old, new) = match (old, new) {
+        (Some(old), Some(new)) => (old, new),
+        // What reads the bits of a bit-field would read some of a number, or the other way round.
+        (Some(_), None) | (None, Some(_)) => return Ok(Err("is a bit-field either in the object or in")),
+        (None, None) => return Ok(Ok(insn.code)),
+    };
     if old.bytes == new.bytes {
-        return Ok(Some(insn.code));
+        return Ok(Ok(insn.code));
     }
     if old.sort != new.sort || old.sort == Sort::Other {
-        return Ok(None);
+        return Ok(Err("has another size, and not as an unsigned integer or a pointer, in"));
     }
     let held = WIDTHS.iter().find(|(code, _)| *code == insn.code & WIDTH).map(|(_, bytes)| *bytes);
     if held != Some(old.bytes) {
         return Err(UNEXPECTED);
     }
     let code = WIDTHS.iter().find(|(_, bytes)| *bytes == new.bytes).map(|(code, _)| *code);
-    Ok(Some(insn.code & !WIDTH | code.ok_or("the field has no size that one instruction can read")?))
+    Ok(Ok(insn.code & !WIDTH | code.ok_or("the field has no size that one instruction can read")?))
 }
 
 /// An instruction that no verifier lets run: the call of a helper that does not exist, as libbpf and the kernel write it.

@@ -8,6 +8,8 @@ use crate::object::{Kind, Type};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub value: u64,
+    /// Of an unsigned enum of 32 bits the value without a sign, which compilers have in a 64-bit load; else as `value`.
+    pub unsigned: u64,
     pub access: Option<Width>,
     /// Whether the instruction must hold the object's own answer before it is changed: compilers see bit-fields in more
     /// than one way.
@@ -30,11 +32,11 @@ pub enum Sort {
 
 impl Answer {
     pub fn number(value: u64) -> Answer {
-        Answer { value, access: None, exact: false }
+        Answer { value, unsigned: value, access: None, exact: false }
     }
 
     fn exact(value: u64) -> Answer {
-        Answer { value, access: None, exact: true }
+        Answer { exact: true, ..Answer::number(value) }
     }
 }
 
@@ -50,18 +52,22 @@ pub fn answer(spec: Option<&Spec<'_>>, ask: Ask) -> Result<Option<Answer>, &'sta
         // The kernel's own id is filled in by who knows it, and old compilers left another one in the instruction.
         Ask::TypeIdTarget => return Ok(Some(Answer::number(spec.root.into()))),
         Ask::TypeSize => spec.btf.size_of(spec.root).ok_or("the type has no size")?.into(),
-        Ask::EnumeratorValue => enumerator(spec).ok_or("names no enumerator")?,
+        Ask::EnumeratorValue => {
+            let (value, unsigned) = enumerator(spec).ok_or("names no enumerator")?;
+            return Ok(Some(Answer { unsigned, ..Answer::exact(value) }));
+        }
         _ => return field(spec, ask).map(Some),
     };
     Ok(Some(Answer::exact(value)))
 }
 
-/// As a 32-bit enum is signed for CO-RE, whatever it is in C.
-fn enumerator(spec: &Spec<'_>) -> Option<u64> {
+/// A 32-bit enum is signed for CO-RE, whatever it is in C; and what it is in C.
+fn enumerator(spec: &Spec<'_>) -> Option<(u64, u64)> {
     let step = spec.steps.first()?;
     let found = spec.btf.get(step.type_id)?;
     let (_, value) = found.enumerators().nth(position(step.index)?)?;
-    Some(if found.kind == Kind::Enum { i64::from(value as i32) as u64 } else { value as u64 })
+    let signed = if found.kind == Kind::Enum { i64::from(value as i32) as u64 } else { value as u64 };
+    Some((signed, value as u64))
 }
 
 fn field(spec: &Spec<'_>, ask: Ask) -> Result<Answer, &'static str> {
@@ -81,7 +87,7 @@ fn field(spec: &Spec<'_>, ask: Ask) -> Result<Answer, &'static str> {
         return match ask {
             Ask::ByteOffset => {
                 let access = width(last.type_id);
-                Ok(Answer { value: spec.bit_offset >> 3, access, exact: true })
+                Ok(Answer { access, ..Answer::exact(spec.bit_offset >> 3) })
             }
             Ask::ByteSize => Ok(Answer::exact(size.into())),
             _ => Err("this cannot be asked of an array's element"),
@@ -104,13 +110,13 @@ fn field(spec: &Spec<'_>, ask: Ask) -> Result<Answer, &'static str> {
     Ok(match ask {
         Ask::ByteOffset => {
             let access = if exact { width(member.type_id) } else { None };
-            Answer { value: place.byte, access, exact }
+            Answer { access, exact, ..Answer::number(place.byte) }
         }
-        Ask::ByteSize => Answer { value: place.size, access: None, exact },
+        Ask::ByteSize => Answer { exact, ..Answer::number(place.size) },
         Ask::Signed => Answer::exact(of.is_some_and(|t| is_signed(&t)).into()),
         Ask::LeftShift => {
             let end = start.checked_add(place.bits).ok_or("is too large")?;
-            Answer { value: 64u64.wrapping_sub(end), access: None, exact }
+            Answer { exact, ..Answer::number(64u64.wrapping_sub(end)) }
         }
         Ask::RightShift => Answer::exact(64u64.wrapping_sub(place.bits)),
         _ => return Err("this cannot be asked of a field"),
