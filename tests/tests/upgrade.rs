@@ -312,6 +312,8 @@ fn rules_of_a_replacement_that_was_taken_back_share_no_number() {
     let note = "note: eth0: a command was interrupted while it replaced 'up': 'detour up eth0' with its rules and options \
                 mends it, 'detour down eth0' takes all of it away\n";
     assert!(status.stdout.contains(note), "{}", status.stdout);
+    let other = [&["up", DEVICE, "--flows-max", "1000"], &RULES[..]].concat();
+    detour::run(ns, &other).refused(code::FOREIGN, &["--fresh", "a command was interrupted here"]);
     let mended = detour::run(ns, &["up", DEVICE, "--rule", "tcp drop", "--rule", "udp drop"]).done().stdout;
     let said = "up-new\neth0: up with these rules, as before; flows carry on (2 rules, ";
     assert!(mended.contains(said) && now() == before + 2, "{mended}");

@@ -15,6 +15,7 @@ use crate::load::repair::repair;
 use crate::load::sockopt::{Beside, GETSOCKOPT};
 use crate::load::step::{Effect, Step};
 use crate::load::tc::Place;
+use crate::load::unpinned::MIXED;
 use crate::object::Object;
 use detour_sys::commands;
 
@@ -88,7 +89,16 @@ pub fn in_place(
         return Ok((change, plan));
     }
     same_cgroup(config.beside.as_ref(), running.cgroup, instance, facts)?;
-    same_options(object, running, pickup, facts)?;
+    let is_mixed = |i: &Instance| i.record.as_ref().is_some_and(|record| record.object_sha256 == MIXED);
+    let interrupted = !repair.steps.is_empty() || is_mixed(instance);
+    same_options(object, running, pickup, facts).map_err(|refusal| match interrupted {
+        true => refusal.and_hint(&format!(
+            "a command was interrupted here, and packets may not go both ways: 'detour up {}' with the options before \
+             mends that, and so does --fresh",
+            facts.device.name
+        )),
+        false => refusal,
+    })?;
     if !others {
         let only_mended = reload.steps.is_empty() && !repair.steps.is_empty();
         let change = if only_mended { Change::Mended } else { Change::Rules };
