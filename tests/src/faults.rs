@@ -9,7 +9,7 @@ use crate::talk;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 
 /// Calls that can fail on the way of a command that changes the kernel, and errors that the kernel can give for them.
 pub const ERRORS: [(&str, &[&str]); 11] = [
@@ -49,7 +49,7 @@ pub fn errors(errors: &'static [&'static str], nth: usize) -> Vec<&'static str> 
     }
 }
 
-/// A client and its server, talking over one translated connection.
+/// A client and its server, talking over one connection.
 pub struct Talk {
     stream: TcpStream,
     _server: Server,
@@ -62,8 +62,17 @@ pub const TALK: &str = "tcp dport 7 redirect to :1007";
 impl Talk {
     /// Connects; the rule [`TALK`] has to be in force.
     pub fn begin(lab: &Lab) -> Talk {
+        Talk::with(lab, ([198, 51, 100, 7], 7).into())
+    }
+
+    /// Connects to the gateway itself, which no rule is ever about.
+    pub fn directly(lab: &Lab) -> Talk {
+        Talk::with(lab, (GATEWAY, 1007).into())
+    }
+
+    fn with(lab: &Lab, to: SocketAddr) -> Talk {
         let server = Server::echo(&lab.gateway, (GATEWAY, 1007));
-        let stream = talk::dial(&lab.client, 0, ([198, 51, 100, 7], 7).into()).unwrap();
+        let stream = talk::dial(&lab.client, 0, to).unwrap();
         let mut talk = Talk { stream, _server: server, said: 0 };
         talk.goes_on("the beginning");
         talk

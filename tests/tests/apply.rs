@@ -150,6 +150,11 @@ fn what_was_not_reviewed_is_not_applied() {
     }
     refused(&|plan| plan["steps"][0]["path"] = "/tmp/x".into(), code::NO, &["/tmp/x"]);
     refused(&|plan| plan["steps"][0]["undo"]["path"] = "/tmp/x".into(), code::NO, &["/tmp/x"]);
+    // Of another machine: one difference says it all.
+    let elsewhere = detour::json(ns, &["plan", "up", DEVICE, &rules, "--facts", "none"]);
+    let file = scratch.write("plan", elsewhere.to_string());
+    let run = detour::run(ns, &["apply", &file]).refused(code::NO, &["at /facts/netns", "in the file: 0"]);
+    assert_eq!(run.stderr.lines().count(), 4, "{run:?}");
     // What no step depends on was reviewed as well.
     ip(ns, &format!("link set {DEVICE} mtu 1400"));
     refused(&same, code::NO, &["differs", "at /facts/device/mtu", "now: 1400", "in the file: 1500"]);

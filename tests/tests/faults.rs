@@ -27,8 +27,12 @@ fn counts(ns: &Netns, command: &str) -> BTreeMap<&'static str, usize> {
 
 /// Runs `detour COMMAND eth0` with the fault, which has to happen.
 fn broken(ns: &Netns, command: &str, name: &str, fault: &Fault) -> Output {
-    let output = strace::inject(ns, &detour::command(&[command, DEVICE]), name, fault);
-    output.unwrap_or_else(|| panic!("{command}: no fault: {fault:?}"))
+    broken_line(ns, &[command, DEVICE], name, fault)
+}
+
+fn broken_line(ns: &Netns, line: &[&str], name: &str, fault: &Fault) -> Output {
+    let output = strace::inject(ns, &detour::command(line), name, fault);
+    output.unwrap_or_else(|| panic!("{line:?}: no fault: {fault:?}"))
 }
 
 fn no_panic(output: &Output, what: &str) {
@@ -61,6 +65,8 @@ fn told(output: &Output, name: &str, nth: usize, count: usize) -> bool {
 fn all(command: &str, up_before: bool) {
     let lab = Lab::on(Netns::alone(), DEVICE);
     let ns = &lab.gateway;
+    // Beside what is translated: a client and the gateway itself, who talk all the time.
+    let mut direct = Talk::directly(&lab);
     let before = Snapshot::take(ns);
     let prepare = || {
         if up_before {
@@ -91,6 +97,7 @@ fn all(command: &str, up_before: bool) {
                 prepare();
                 let output = broken(ns, command, name, &Fault::error(name, nth, error));
                 tally.add(name, error);
+                direct.goes_on(&what);
                 no_panic(&output, &what);
                 if output.status.success() {
                     tally.harmless.push(what.clone());
@@ -107,6 +114,7 @@ fn all(command: &str, up_before: bool) {
             prepare();
             broken(ns, command, name, &Fault::kill(name, nth));
             tally.add(name, "killed");
+            direct.goes_on(&what);
             mend(ns, nth);
             judge(what);
         }
@@ -125,6 +133,54 @@ fn every_call_of_up() {
 #[test]
 fn every_call_of_down() {
     all("down", true);
+}
+
+/// Calls that make a socket of rtnetlink.
+const SOCKET: [(&str, &str); 4] =
+    [("socket", "EMFILE"), ("bind", "ENOMEM"), ("getsockname", "ENOBUFS"), ("setsockopt", "ENOMEM")];
+
+/// Nothing is begun without one.
+#[test]
+fn every_call_of_a_socket() {
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    let mut direct = Talk::directly(&lab);
+    let mut tally = Tally::default();
+    let names = SOCKET.map(|(name, _)| name).join(",");
+    let mut all = |line: &[&str], tally: &mut Tally| {
+        let (output, calls) = strace::trace(ns, &detour::command(&[&["plan"], line].concat()), &names, None);
+        assert!(output.status.success(), "{output:?}");
+        // Who only plans has the same socket.
+        let planned = |name: &str| faults::count(&calls, name);
+        let before = Snapshot::take(ns);
+        for (name, error) in SOCKET {
+            for nth in 1..=planned(name) {
+                let what = format!("{line:?} with {error} from {name} {nth}");
+                let output = broken_line(ns, line, name, &Fault::error(name, nth, error));
+                let codes = [code::KERNEL, code::PERMISSION].map(Some);
+                assert!(codes.contains(&output.status.code()), "{what}: {output:?}");
+                no_panic(&output, &what);
+                tally.add(name, error);
+                direct.goes_on(&what);
+            }
+        }
+        before.holds(ns, &format!("{line:?} without a socket"));
+    };
+    all(&["up", DEVICE], &mut tally);
+    all(&["load", "@trace", DEVICE], &mut tally);
+    detour::up(ns, DEVICE, &[]);
+    detour::run(ns, &["load", "@trace", DEVICE]).done();
+    for line in [
+        &["up", DEVICE, "--rule", "drop"][..],
+        &["up", DEVICE, "--fresh"],
+        &["load", "@trace", DEVICE, "--replace"],
+        &["unload", DEVICE, "trace"],
+        &["down", DEVICE],
+    ] {
+        all(line, &mut tally);
+    }
+    tally.print("sockets");
+    assert!(tally.sum() > 30, "{tally:?}");
 }
 
 /// An update says ENOENT only of what has to be there already; nobody asks for that, so it is no answer that may be ignored.

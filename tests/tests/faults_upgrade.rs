@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! Every call of an upgrade, failed and killed, with connections running through it.
+//! Every call of an upgrade, failed and killed, with connections running through it; of `--fresh` each kind of call.
 //!
 //! A failure leaves the programs that ran. Whatever a kill leaves, packets go on; the next `up` mends it and flows carry on,
 //! and so does the next `down`.
@@ -25,25 +25,26 @@ fn ids(ns: &Netns) -> Vec<Value> {
     tools::HOOKS.iter().flat_map(of).map(|row| row["options"]["prog"]["id"].clone()).collect()
 }
 
-#[test]
-fn every_call_of_an_upgrade() {
-    let scratch = Scratch::new();
-    let other = compile(&scratch, "counts.bpf.o", &COUNTS);
+/// Every fault of `line`, which replaces the programs that `first` put there; one in so many of those that are alike. How many
+/// there were.
+fn all(first: &[&str], more: &[&str], what: &str, one_in: usize) -> usize {
+    let line = &[first, more].concat()[..];
     let lab = Lab::on(Netns::alone(), DEVICE);
     let ns = &lab.gateway;
     let clean = Snapshot::take(ns);
     let _echo = Server::echo(ns, (GATEWAY, 7007));
-    let change = |more: &[&str]| detour::json(ns, &[&["up", DEVICE], &RULES[..], more].concat());
-    up(ns, DEVICE, &RULES);
+    let up_again = || detour::run(ns, first).done();
+    up_again();
     let mut crowd = Crowd::new(&lab.client, 8, |n| SocketAddr::from(([198, 51, 100, 7], 1000 + n as u16)));
     let flows = || detour::json(ns, &["flows", DEVICE])["flows"].as_array().unwrap().len();
-    let line = [&["up", DEVICE, "--object", &other], &RULES[..]].concat();
-    let (output, calls) = strace::trace(ns, &detour::command(&line), &faults::calls(), None);
+    let before = ids(ns);
+    let (output, calls) = strace::trace(ns, &detour::command(line), &faults::calls(), None);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(change(&[])["change"], "upgraded");
+    assert!(ids(ns).iter().zip(&before).all(|(now, before)| now != before), "{what}: other programs");
+    up_again();
     let fails = |name: &str, nth: usize, error: &'static str, what: &str| {
         let (before, whole) = (ids(ns), Snapshot::take(ns));
-        let output = strace::inject(ns, &detour::command(&line), name, &Fault::error(name, nth, error));
+        let output = strace::inject(ns, &detour::command(line), name, &Fault::error(name, nth, error));
         let output = output.unwrap_or_else(|| panic!("{what}: no fault"));
         let text = String::from_utf8_lossy(&output.stderr);
         // It did without the call, or only clearing failed.
@@ -61,40 +62,64 @@ fn every_call_of_an_upgrade() {
     // flock(2) comes before the first effect, and after the last.
     for (name, errors) in ERRORS.iter().filter(|(name, _)| *name != "flock") {
         let count = faults::count(&calls, name);
+        let many = ["bpf", "unlink"].contains(name) && !faults::all();
         // What only looks comes before the first effect; `faults.rs` breaks that.
         let looks =
             calls.iter().take_while(|call| call.name != "mkdir").filter(|call| call.name == *name).count();
-        for nth in looks + 1..=count {
+        for nth in (looks + 1..=count).step_by(if many { one_in } else { 1 }) {
             for error in faults::errors(errors, nth) {
-                let what = format!("{error} from {name} {nth} of {count}");
+                let what = format!("{what} with {error} from {name} {nth} of {count}");
                 if fails(name, nth, error, &what) {
                     tally.harmless.push(what.clone());
                 }
                 tally.add(name, error);
                 crowd.exchange();
-                change(&[]);
+                up_again();
+                // Where it was done, what is heard next opens the flow anew.
+                crowd.exchange();
                 assert_eq!(flows(), 8, "{what}");
             }
-            let what = format!("killed in {name} {nth} of {count}");
-            strace::inject(ns, &detour::command(&line), name, &Fault::kill(name, nth));
+            let what = format!("{what} killed in {name} {nth} of {count}");
+            strace::inject(ns, &detour::command(line), name, &Fault::kill(name, nth));
             tally.add(name, "killed");
             crowd.exchange();
             assert_eq!(flows(), 8, "{what}");
             // One version or the other mends it.
-            let with = ["--object", &other];
-            change(if nth % 2 == 0 { &[] } else { &with });
+            if nth % 2 == 0 {
+                up_again();
+            } else {
+                detour::run(ns, line).done();
+            }
             crowd.exchange();
             assert_eq!(flows(), 8, "{what}, then up");
-            change(&[]);
+            up_again();
             let folders = ns.run("ls", &["-R", "/sys/fs/bpf/detour"]);
             assert!(!folders.contains("-new"), "{what}: {folders}");
         }
     }
-    tally.print("upgrade");
-    assert!(tally.sum() > 150, "{tally:?}");
+    tally.print(what);
     crowd.exchange();
     detour::run(ns, &["down", DEVICE]).done();
     clean.holds(ns, "faults, and down");
+    tally.sum()
+}
+
+/// Nobody is picked up in the middle, so flows have to be there all the time.
+#[test]
+fn every_call_of_an_upgrade() {
+    let scratch = Scratch::new();
+    let other = compile(&scratch, "counts.bpf.o", &COUNTS);
+    let first = [&["up", DEVICE, "--no-pickup"], &RULES[..]].concat();
+    let tried = all(&first, &["--object", &other], "upgrade", 1);
+    assert!(tried > 150, "{tried}");
+}
+
+/// The same with empty maps behind the new programs, where connections go on as they are picked up.
+#[test]
+fn every_kind_of_call_of_fresh() {
+    let first = [&["up", DEVICE, "--pickup"], &RULES[..]].concat();
+    let tried = all(&first, &["--fresh"], "--fresh", 17);
+    assert!(tried > 20, "{tried}");
 }
 
 /// `down` after a kill between the two filters, and on either side of them.

@@ -83,6 +83,11 @@ pub fn in_place(
         let asked = still_asked(object, &config.creation, running, facts);
         config.creation.kept = asked.clone().unwrap_or_default();
         let between = if asked.is_ok() { between } else { Vec::new() };
+        // The maps are others, so until both are exchanged answers find the old flows: a kill in between cuts nobody off. Without
+        // pins the program at ingress has to be the last one, for most of the old maps live by it.
+        if !config.unpinned {
+            config.attach.reverse();
+        }
         let mut plan = plan::load_with(object, &config, facts, between)?;
         let change = Change::Replaced { asked: asked.is_ok() };
         plan.notes.extend(asked.err());

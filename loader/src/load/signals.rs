@@ -25,8 +25,10 @@ impl Signals {
             .iter()
             .chain(others)
             .for_each(|signal| set.add(*signal));
-        let before = SigSet::thread_get_mask().ok().filter(|_| set.thread_block().is_ok());
+        // What nobody could ask for is not held back.
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).ok();
+        let mask = fd.as_ref().and_then(|_| SigSet::thread_get_mask().ok());
+        let before = mask.filter(|_| set.thread_block().is_ok());
         Signals { before, fd }
     }
 
