@@ -13,13 +13,13 @@ use std::net::{SocketAddr, TcpStream};
 
 /// Calls that can fail on the way of a command that changes the kernel, and errors that the kernel can give for them.
 pub const ERRORS: [(&str, &[&str]); 11] = [
-    ("bpf", &["ENOMEM", "EPERM", "EINVAL", "E2BIG", "ENOSPC", "EBUSY"]),
+    ("bpf", &["ENOMEM", "EPERM", "EINVAL", "E2BIG", "ENOSPC", "EBUSY", "EAGAIN"]),
     ("sendto", &["ENOBUFS", "ENOMEM", "EPERM"]),
     ("sendmsg", &["ENOBUFS"]),
     ("recvfrom", &["ENOBUFS", "ENOMEM"]),
     ("recvmsg", &["ENOBUFS"]),
-    ("mkdir", &["ENOSPC", "EROFS", "EACCES"]),
-    ("rename", &["EPERM", "EBUSY"]),
+    ("mkdir", &["ENOSPC", "EROFS", "EACCES", "EEXIST"]),
+    ("rename", &["EPERM", "EBUSY", "ENOTEMPTY"]),
     ("renameat2", &["EINVAL", "EPERM"]),
     ("unlink", &["EPERM", "EROFS"]),
     ("rmdir", &["EBUSY", "EPERM"]),

@@ -32,7 +32,7 @@ pub const TASKS: [(Task, &str); 7] = [
     (METRICS, "run --metrics-file` or `--names"),
     (DOWN, "run --down-on-exit"),
     (GROWS, "run --events"),
-    (UNPINNED, "events` of what nothing pins"),
+    (UNPINNED, "events` after `up --no-pin"),
 ];
 
 /// What an argument may be.
