@@ -11,7 +11,7 @@ use e2e::snapshot::Snapshot;
 use e2e::strace::{self, Argument, Call, Fault};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 
 const DEVICE: &str = "eth0";
 
@@ -181,6 +181,30 @@ fn every_call_of_a_socket() {
     }
     tally.print("sockets");
     assert!(tally.sum() > 30, "{tally:?}");
+}
+
+/// Whoever holds the lock keeps others waiting, and they say in the end how to find him. Nothing is loaded meanwhile, so this
+/// waits beside the other tests.
+#[test]
+fn a_lock_that_is_held_for_a_minute() {
+    let held = |file_system: &str, lock: &str, line: &str| {
+        let script =
+            format!("mount -t {file_system} none /sys/fs/bpf; exec 9<{lock}; flock 9; exec \"$0\" {line}");
+        let mut command = Command::new("unshare");
+        command.args(["--net", "--mount", "sh", "-ec", &script]).arg(detour::path()).env("NO_COLOR", "1");
+        command.stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let all = [
+        ("bpf -o mode=0700", "/sys/fs/bpf", "up lo", "fuser -v /sys/fs/bpf"),
+        ("tmpfs", "/proc/self/ns/net", "down lo", "lslocks"),
+    ];
+    let waiting = all.map(|(file_system, lock, line, _)| held(file_system, lock, line));
+    for (child, (.., hint)) in waiting.into_iter().zip(all) {
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code::FOREIGN), "{text}");
+        assert!(text.contains("another process holds the lock on /") && text.contains(hint), "{text}");
+    }
 }
 
 /// An update says ENOENT only of what has to be there already; nobody asks for that, so it is no answer that may be ignored.
