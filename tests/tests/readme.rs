@@ -6,6 +6,7 @@ use e2e::serve::Server;
 use e2e::talk;
 use e2e::tools::{project, Scratch};
 use std::net::SocketAddr;
+use std::process::Command;
 use std::time::Duration;
 
 /// The example's lines: the rules, and what each command prints.
@@ -63,4 +64,39 @@ fn the_example_prints_what_it_says() {
     }
     assert_eq!(timeless(&run(1)), timeless(&example.printed[1].1));
     assert_eq!(run(2), example.printed[2].1);
+}
+
+/// What README and the audit guide tell an auditor to type, in the order of the guide, where `detour` is the program under test.
+#[test]
+fn what_an_auditor_is_told_to_type() {
+    let project = project();
+    let read = |file: &str| std::fs::read_to_string(project.join(file)).unwrap();
+    let guide = read("loader/docs/audit-guide.md");
+    let mut lines: Vec<String> = guide
+        .lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .filter(|line| line.starts_with("detour ") || line.starts_with("strace "))
+        .map(|line| line.split(" #").next().unwrap().trim().to_string())
+        .collect();
+    assert!(lines.len() == 5 && lines[4].starts_with("strace "), "{lines:?}");
+    let readme = read("README.md");
+    let first = readme.lines().find_map(|line| line.strip_prefix("1. `")).unwrap();
+    lines.extend(first.split('`').step_by(2).map(|line| line.trim_end_matches('.').replace("DEV", "eth0")));
+    assert!(lines[5].starts_with("detour plan up eth0") && lines[6].starts_with("strace "), "{lines:?}");
+    let lab = Lab::new();
+    let ns = &lab.gateway;
+    let path = format!("{}:{}", detour::path().parent().unwrap().display(), std::env::var("PATH").unwrap());
+    for line in &lines {
+        let words: Vec<&str> = line.split(' ').collect();
+        let output = ns.output(Command::new(words[0]).args(&words[1..]).env("PATH", &path));
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.stdout.len() > 20, "{line}");
+        // What strace is to be compared with has a line for each effect, in the same order.
+        if words[0] == "strace" {
+            let log = String::from_utf8(output.stderr).unwrap();
+            let made = ["mkdir(", "rename("].map(|call| log.matches(call).count());
+            assert!(made[0] >= 2 && made[1] == 1, "{line}: {log}");
+            detour::run(ns, &["down", "eth0"]).done();
+        }
+    }
 }
