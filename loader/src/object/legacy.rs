@@ -119,8 +119,8 @@ fn definition(
     }
     if let Some(btf) = btf {
         (spec.key_type_id, spec.value_type_id) = annotated(btf, symbol.name, spec.key_size, spec.value_size);
+        maps::withhold_types(&mut spec, btf);
     }
-    maps::withhold_types(&mut spec);
     Ok((Definition { spec, section: index, offset: symbol.value, end, slots: None }, ids))
 }
 

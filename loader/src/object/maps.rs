@@ -126,7 +126,7 @@ impl<'a> Reader<'a> {
             (self.spec.key_size, self.spec.value_size) = (0, 0);
             (self.spec.key_type_id, self.spec.value_type_id) = (0, 0);
         }
-        withhold_types(&mut self.spec);
+        withhold_types(&mut self.spec, self.btf);
         Ok(())
     }
 
@@ -250,12 +250,19 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The kernel takes a value's type only together with the key's, except where there are no keys; and some kinds of map take
-/// none (`map_check_btf()`, kernel/bpf/syscall.c).
-pub fn withhold_types(spec: &mut MapSpec) {
+/// The kernel takes a value's type only together with the key's, except where there are no keys; some kinds of map take none
+/// (`map_check_btf()`, kernel/bpf/syscall.c), and some only with one sort of key: `array_map_check_btf()`,
+/// `trie_check_btf()`.
+pub fn withhold_types(spec: &mut MapSpec, btf: &Btf) {
     let keyless = spec.map_type == BLOOM_FILTER;
     let complete = spec.value_type_id != 0 && (spec.key_type_id != 0 || keyless);
-    if !complete || WITHOUT_TYPES.contains(&spec.map_type) {
+    let key = btf.strip(spec.key_type_id);
+    let taken = match spec.map_type {
+        ARRAY | PERCPU_ARRAY => key.and_then(|k| k.int()).is_some_and(|i| (i.bits, i.shift) == (32, 0)),
+        LPM_TRIE => key.is_some_and(|k| k.kind == Kind::Struct),
+        other => !WITHOUT_TYPES.contains(&other),
+    };
+    if !complete || !taken {
         (spec.key_type_id, spec.value_type_id) = (0, 0);
     }
 }
@@ -302,8 +309,10 @@ pub fn empty(name: &str) -> MapSpec {
 
 const LIBBPF_PIN_BY_NAME: u32 = 1;
 // enum bpf_map_type
+const ARRAY: u32 = 2;
 pub const PROG_ARRAY: u32 = 3;
 const PERF_EVENT_ARRAY: u32 = 4;
+const PERCPU_ARRAY: u32 = 6;
 const LPM_TRIE: u32 = 11;
 pub const ARRAY_OF_MAPS: u32 = 12;
 pub const HASH_OF_MAPS: u32 = 13;
