@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! Every checked-in object, damaged in 2,000 ways (500 by the core's own tests), and small ones in each byte: always an answer, never a panic, never much
-//! memory.
+//! Every checked-in object, damaged in 2,000 ways (500 by the core's own tests), and small ones in each byte: always an
+//! answer, never a panic, never much memory.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};
