@@ -51,6 +51,8 @@ fn elements_are_read_and_written_by_their_types() {
     assert_eq!(locked["elements"][1]["value"]["count"], 0, "{locked}");
     map("get", &["unused_by_programs", "7"]).ends(code::NO);
     map("get", &["nothing", "0"]).refused(code::USAGE, &["nothing", "unused_by_programs"]);
+    let beyond = map("set", &["unused_by_programs", "7", "1"]);
+    beyond.refused(code::KERNEL, &["unused_by_programs: MAP_UPDATE_ELEM", "type array", "entries at most"]);
     map("set", &["unused_by_programs", "0", "many"]).refused(code::USAGE, &["many", "number"]);
     map("set", &["unused_by_programs", "0", "hex:00"]).refused(code::USAGE, &["8 bytes"]);
     let other = ["map", "dump", DEVICE, "m", "unused_by_programs", "--types", &fixture("globals")];

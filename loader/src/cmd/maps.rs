@@ -12,6 +12,7 @@ use crate::load::refusal::{Refusal, Stage};
 use crate::load::step::Step;
 use crate::load::types::{of_map, MapTypes};
 use crate::object::{Btf, MapSpec, Object};
+use crate::ui::map_type::map_type;
 use crate::ui::maps::{self, Row, Typed};
 use crate::ui::text::escape;
 use clap::ArgMatches;
@@ -40,10 +41,10 @@ pub fn map(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> 
     let kernels = here.kernels(name, &map);
     let (key, value) = here.types(name, &map, &info, kernels.as_ref());
     let elements = match what {
-        "dump" => entries(&map)?,
+        "dump" => entries(&map).map_err(|refusal| without_keys(refusal, name, &info))?,
         "get" => {
             let wanted = bytes(text(args, "key"), key, map.key_size())?;
-            let found = map.lookup(&wanted).map_err(|e| refused(name, &e))?;
+            let found = map.lookup(&wanted).map_err(|e| without_keys(refused(name, &e), "", &info))?;
             let nothing = || {
                 Refusal::new(
                     Stage::No,
@@ -55,7 +56,7 @@ pub fn map(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> 
         }
         _ => {
             let new = wanted(args, &map, key, value)?;
-            context.execute(&write(&path, &new), None)?;
+            context.execute(&write(&path, &new), None).map_err(|refusal| unwritten(refusal, name, &info))?;
             vec![new]
         }
     };
@@ -202,6 +203,30 @@ fn bytes(written: &str, typed: Typed<'_>, size: usize) -> Result<Vec<u8>, Refusa
         (Some(Some(bytes)), _, _) => Ok(bytes),
         (None, Some((btf, id)), 0) => btf.encode(id, written).map_err(|e| wrong(e.to_string())),
         _ => Err(wrong(format!("'{}' is not {size} bytes in hex", escape(written)))),
+    }
+}
+
+/// Why the kernel reads no element, as far as the map's type says it.
+fn without_keys(refusal: Refusal, name: &str, info: &Row) -> Refusal {
+    let hint = format!("of a map of type {} only programs read what is in it", map_type(info.map_type));
+    match name {
+        "" => refusal.and_hint(&hint),
+        _ => refusal.and_hint(&hint).about(name),
+    }
+}
+
+/// The same of one that is written; what the kernel says of a map that is frozen is said already.
+fn unwritten(refusal: Refusal, name: &str, info: &Row) -> Refusal {
+    let more = format!(
+        "the map is of type {}, with {} entries at most: see bpf(2)",
+        map_type(info.map_type),
+        info.max_entries
+    );
+    let refusal = refusal.about(name);
+    if refusal.hint.is_empty() {
+        refusal.and_hint(&more)
+    } else {
+        refusal
     }
 }
 
