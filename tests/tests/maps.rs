@@ -100,6 +100,10 @@ fn programs_run_on_packets_without_a_device() {
     assert_eq!(verdicts(&ns, &[&fixture("maps"), "maps"], &[60, 1200]), [-1, 2], "the tail call's word");
     let clear = ["--set", "large=0", "--set", "pairs[1].high=0", "--set", "own_section=0"];
     assert_eq!(verdicts(&ns, &[&[&fixture("globals"), "globals"], &clear[..]].concat(), &[60]), [8]);
+    for name in ["merged", "merged_clang14"] {
+        let arguments = [&fixture(name), "merged", "--set", "own=70"];
+        assert_eq!(verdicts(&ns, &arguments, &[60, 63]), [5 + 70, 8 + 70], "a constant beside a table");
+    }
     let scratch = Scratch::new();
     let packet = scratch.write("packet", "00".repeat(64));
     let out = scratch.path("out.pcap");

@@ -40,17 +40,55 @@ fn place_variables(btf: &mut Btf, elf: &Elf<'_>) -> Result<(), ObjectError> {
                     globals.get(&(index, var.name())).ok_or(fault("places a variable that has no symbol"))?;
                 variable.offset = *offset;
             }
-            if variable.offset.checked_add(variable.size).is_none_or(|end| end > size) {
-                return Err(fault("places a variable outside its section"));
-            }
         }
         placed.sort_by_key(|p| p.offset);
+        let end = |p: &Placed| p.offset.saturating_add(p.size);
+        let apart = placed.windows(2).all(|pair| matches!(pair, [a, b] if end(a) <= b.offset));
+        if !apart || placed.iter().any(|p| end(p) > size) {
+            place_anew(btf, elf, (id, index, &name, size), &placed).ok_or(fault("is cut short"))?;
+            continue;
+        }
         let parts = placed.iter().flat_map(|p| [p.var, p.offset, p.size]);
         for (word, value) in (2usize..).zip(std::iter::once(size).chain(parts)) {
             btf.patch(id, word, value).ok_or(fault("is cut short"))?;
         }
     }
     Ok(())
+}
+
+/// Constants that LLVM merged into `.rodata.cst…` are said to be in `.rodata` still (clang 14), and the kernel takes no such
+/// types. So a second type of the section has what is there by its symbol, and the first becomes a type that is nobody's, as
+/// long as it was: a union.
+fn place_anew(
+    btf: &mut Btf,
+    elf: &Elf<'_>,
+    (id, index, name, size): (u32, usize, &str, u32),
+    placed: &[Placed],
+) -> Option<()> {
+    let largest = placed.iter().map(|p| p.size).max()?;
+    let count = |n: usize| u32::try_from(n).ok();
+    let (mut union, mut new) =
+        (vec![0, (Kind::Union as u32) << 24 | count(placed.len())?, largest], Vec::new());
+    let mut end = 0u32;
+    for variable in placed {
+        let var = btf.get(variable.var)?;
+        union.extend([0, var.type_id(), 0]);
+        let here = |s: &Symbol<'_>| {
+            s.name == var.name() && s.place == Place::Section(index) && s.value == u64::from(variable.offset)
+        };
+        let after = variable.offset.checked_add(variable.size)?;
+        if elf.symbols.iter().any(here) && variable.offset >= end && after <= size {
+            end = after;
+            new.extend([variable.var, variable.offset, variable.size]);
+        }
+    }
+    (0usize..).zip(union).try_for_each(|(word, value)| btf.patch(id, word, value))?;
+    if !new.is_empty() {
+        let name = btf.add_string(name)?;
+        let kind = (Kind::Datasec as u32) << 24 | count(new.len() / 3)?;
+        btf.add_type(&[&[name, kind, size], &new[..]].concat())?;
+    }
+    Some(())
 }
 
 fn global_variables<'a>(elf: &Elf<'a>) -> BTreeMap<(usize, &'a str), u32> {
