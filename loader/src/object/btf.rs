@@ -201,7 +201,6 @@ impl Btf {
     }
 
     /// Adds a type, word for word, and returns its id.
-    #[cfg(feature = "compat")]
     pub(crate) fn add_type(&mut self, words: &[u32]) -> Option<u32> {
         let start = u32::try_from(self.types.len()).ok()?;
         self.types.extend(words.iter().flat_map(|word| word.to_le_bytes()));
