@@ -57,6 +57,17 @@ fn a_listing_names_what_is_called_and_loaded() {
 }
 
 #[test]
+fn a_listing_names_what_the_kernel_has() {
+    let object = object("fixtures/ksyms.bpf.o");
+    let listing: String = object.programs.iter().map(|program| text(&object, program)).collect();
+    // A function, its address and a variable's; two of them are nowhere.
+    for part in ["call bpf_rcu_read_lock\n", "r1 = &no_such_function\n", "r0 = &vprintk\n"] {
+        assert!(listing.contains(part), "no '{part}' in {listing}");
+    }
+    assert!(!listing.contains("call 0x0"), "{listing}");
+}
+
+#[test]
 fn settings_reach_the_frozen_data_and_leave_the_rest() {
     let mut object = object("dnat.bpf.o");
     let cfg = object.variables.iter().find(|v| v.name == "cfg").unwrap().clone();

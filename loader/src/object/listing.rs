@@ -18,7 +18,7 @@ pub struct Line<'a> {
     pub label: Option<&'a str>,
     /// The C line that begins here.
     pub source: Option<Source<'a>>,
-    /// As llvm-objdump writes it, with names for maps, variables, functions and helpers.
+    /// As llvm-objdump writes it, with names for maps, variables, functions, helpers and what the kernel has.
     pub text: String,
 }
 
@@ -100,7 +100,17 @@ impl Object {
             let start = next.checked_add_signed(isize::try_from(insn.imm).ok()?)?;
             label_at(program, start)
         };
+        let wanted = || {
+            let found = program.externs.binary_search_by_key(&index, |e| e.insn).ok()?;
+            self.externs.get(program.externs.get(found)?.wanted).map(|wanted| &wanted.name)
+        };
+        let external = wanted().and_then(|name| match insn.code {
+            CALL => Some(format!("call {name}")),
+            _ if insn.is_ld_imm64() => Some(format!("r{} = &{name}", insn.dst())),
+            _ => None,
+        });
         let named = match insn.code {
+            _ if external.is_some() => external,
             _ if insn.is_local_call() => function().map(|name| format!("call {name}")),
             CALL if insn.src() == 0 => helper(insn.imm).map(|name| format!("call {name}#{}", insn.imm)),
             _ if insn.is_ld_imm64() && insn.src() == PSEUDO_FUNC => {
