@@ -27,7 +27,12 @@ pub fn test(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal>
     let handle = symbols.handle(&prog_symbol(program)).map_err(refused)?;
     let repeat = args.get_one::<u32>("repeat").copied().unwrap_or(1);
     let mut runs = Vec::new();
-    for packet in &packets {
+    for (number, packet) in (1usize..).zip(&packets) {
+        let refused = |error| {
+            let refusal = refused(error);
+            let length = packet.len();
+            Refusal { what: format!("packet {number}, {length} bytes: {}", refusal.what), ..refusal }
+        };
         runs.push(testrun::run(handle.as_fd(), packet, repeat).map_err(refused)?);
     }
     if let Some(out) = args.get_one::<String>("out") {

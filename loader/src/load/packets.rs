@@ -9,6 +9,8 @@ pub type Fault = &'static str;
 
 const MICROSECONDS: u32 = 0xa1b2_c3d4;
 const NANOSECONDS: u32 = 0xa1b2_3c4d;
+/// The type of a section header block, with which pcapng begins, the same in both byte orders.
+const PCAPNG: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 const HEADER: usize = 24;
 const RECORD: usize = 16;
 /// LINKTYPE_ETHERNET.
@@ -25,7 +27,10 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Vec<u8>>, Fault> {
             return pcap(bytes, word);
         }
     }
-    hex(bytes).map(|packet| vec![packet])
+    match magic == PCAPNG {
+        true => Err("a pcapng file, of which 'editcap -F pcap' makes a pcap file"),
+        false => hex(bytes).map(|packet| vec![packet]),
+    }
 }
 
 fn pcap(bytes: &[u8], word: impl Fn([u8; 4]) -> u32) -> Result<Vec<Vec<u8>>, Fault> {
@@ -42,7 +47,10 @@ fn pcap(bytes: &[u8], word: impl Fn([u8; 4]) -> u32) -> Result<Vec<Vec<u8>>, Fau
         packets.push(bytes.get(start..end).ok_or(cut)?.to_vec());
         here = end;
     }
-    Ok(packets)
+    match packets.is_empty() {
+        true => Err("a pcap file without packets"),
+        false => Ok(packets),
+    }
 }
 
 fn hex(bytes: &[u8]) -> Result<Vec<u8>, Fault> {
@@ -96,6 +104,7 @@ mod tests {
             file.chunks(4).take(10).flat_map(|w| w.iter().rev().copied().collect::<Vec<_>>()).collect();
         let big = [big.as_slice(), &[1, 2, 3]].concat();
         assert_eq!(read(&big).unwrap(), [[1, 2, 3]]);
+        assert_eq!(read(&write(&[])), Err("a pcap file without packets"));
     }
 
     #[test]
@@ -104,5 +113,6 @@ mod tests {
         for bad in [&b""[..], b"0", b"0x00", b"\xff\xff", b"# nothing"] {
             assert!(read(bad).is_err(), "{bad:?}");
         }
+        assert!(read(b"\n\r\r\n\x1c\0\0\0").unwrap_err().contains("pcapng"));
     }
 }
