@@ -50,6 +50,10 @@ fn old_and_new_definitions_make_the_same_program() {
         detour::run(ns, &["load", &fixture(name), DEVICE, "--name", "it", "--legacy-maps"]).done();
         // How often this length was seen, and two counters that grow by 2 and 3.
         assert_eq!(verdicts(ns, &[60, 60, 61]), [1 + 2 + 3, 2 + 4 + 6, 1 + 6 + 9], "{name}");
+        let dump = detour::run(ns, &["map", "dump", DEVICE, "it", "seen", "--types", &fixture(name)]).done();
+        let mut lines: Vec<&str> = dump.stdout.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["60: 2", "61: 1"], "{name}");
         detour::run(ns, &["unload", DEVICE, "it"]).done();
     }
 }

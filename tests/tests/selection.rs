@@ -93,6 +93,8 @@ fn sizes_that_only_the_machine_knows() {
     for words in [
         "a_name_that_is_long_2: the kernel shows it as a_name_that_is_",
         "near_each: the kernel takes no notice of numa_node",
+        "by_place: the kernel takes no key of this type",
+        "by_prefix: the kernel takes no key of this type",
     ] {
         assert!(run.stdout.contains(words), "{run:?}");
     }
@@ -108,6 +110,9 @@ fn sizes_that_only_the_machine_knows() {
     for name in ["map_a_name_that_is_long_1", "map_a_name_that_is_long_2", "map_near"] {
         assert!(pins.contains(name), "{name} is not in {pins}");
     }
+    // The kernel is told no types of it, and the object has them.
+    let dump = ["map", "dump", DEVICE, "sizes", "by_place", "--types", &fixture("sizes")];
+    assert_eq!(detour::run(ns, &dump).done().stdout, "HERE: 0\nTHERE: 0\n");
     detour::run(ns, &["unload", DEVICE, "sizes"]).done();
 
     detour::run(ns, &["load", &fixture("loose"), DEVICE]).done();

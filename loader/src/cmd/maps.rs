@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! `map list|dump|get|set`: the pinned maps of an instance, their elements read by the object's types.
-use crate::cmd::{Answer, Context};
+use crate::cmd::{objects, Answer, Context};
 use crate::dnat::embedded;
 use crate::dnat::running::{entries, Element};
 use crate::load::facts::{Facts, Instance};
@@ -108,7 +108,7 @@ impl Here {
         let object = match args.get_one::<String>("types") {
             Some(path) => {
                 let bytes = std::fs::read(path).map_err(|e| Refusal::unreadable(path, &e))?;
-                let object = Object::parse(&bytes).map_err(|e| Refusal::from(e).about(path))?;
+                let object = objects::parse_known(&bytes).map_err(|e| Refusal::from(e).about(path))?;
                 if Some(object.sha256) != sha256 {
                     let what = format!("{} is not what '{name}' was loaded from", path.escape_debug());
                     return Err(Refusal::new(Stage::Usage, what, "other bytes may mean other types"));

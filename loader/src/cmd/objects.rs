@@ -96,6 +96,17 @@ fn parse(bytes: &[u8], args: &ArgMatches) -> Result<Object, ObjectError> {
     }
 }
 
+/// An object that is known to have been loaded, and so with `--legacy-maps` if it wanted that.
+#[cfg(feature = "compat")]
+pub fn parse_known(bytes: &[u8]) -> Result<Object, ObjectError> {
+    Object::parse_legacy(bytes)
+}
+
+#[cfg(not(feature = "compat"))]
+pub fn parse_known(bytes: &[u8]) -> Result<Object, ObjectError> {
+    Object::parse(bytes)
+}
+
 #[cfg(not(feature = "compat"))]
 fn parse(bytes: &[u8], _: &ArgMatches) -> Result<Object, ObjectError> {
     Object::parse(bytes)

@@ -72,6 +72,7 @@ pub fn map(btf: &Btf, externs: &[Extern], config: &Config) -> Option<(MapSpec, P
         pinning: 0,
         key_type_id: 0,
         value_type_id: datasec,
+        types_withheld: false,
         inner: None,
         slots: Vec::new(),
         contents: Some(contents),

@@ -235,7 +235,7 @@ fn map_call(map: &MapSpec, entries: u32, inner: Option<String>, types: Option<&s
     }
     args.extend(inner.map(|symbol| ("inner_map_fd", Arg::Fd(symbol))));
     args.extend(map.numa_node.map(|node| ("numa_node", Arg::Num(node.into()))));
-    if let (Some(types), true) = (types, map.value_type_id != 0) {
+    if let (Some(types), true) = (types, map.value_type_id != 0 && !map.types_withheld) {
         args.push(("btf_fd", Arg::Fd(types.to_string())));
         args.push(("btf_key_type_id", Arg::Num(map.key_type_id.into())));
         args.push(("btf_value_type_id", Arg::Num(map.value_type_id.into())));

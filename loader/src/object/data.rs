@@ -68,6 +68,7 @@ pub fn spec(
         // No key type: `array_map_check_btf()` takes a DATASEC only like this.
         key_type_id: 0,
         value_type_id: datasec.map_or(0, |t| t.id),
+        types_withheld: false,
         inner: None,
         slots: Vec::new(),
         contents: (section.role == Role::Data).then(|| section.data.to_vec()),

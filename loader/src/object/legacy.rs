@@ -173,12 +173,21 @@ fn place_inner(found: &mut [(Definition, Ids)]) -> Result<(), ObjectError> {
         if matches!(inner.map_type, ARRAY_OF_MAPS | HASH_OF_MAPS) {
             return Err(fault("inner_id", "maps nest only once"));
         }
+        let inside = all.iter().filter(|(_, other)| other.id == ids.inner_id && other.inner_idx != u32::MAX);
+        for (_, other) in inside.clone() {
+            if definition.spec.key_size != 4 {
+                let what = "has maps by inner_idx, of 4 bytes, and so are its keys then: -1 leaves them out";
+                return Err(fault("size_key", what));
+            }
+            if other.inner_idx >= definition.spec.max_entries && definition.spec.map_type == ARRAY_OF_MAPS {
+                return Err(fault("max_elem", "is not beyond the inner_idx of a map with this inner_id"));
+            }
+        }
         let name = format!("{}.inner", definition.spec.name);
         let mut template = inner.clone();
         (template.kernel_name, template.name, template.pinning) = (maps::kernel_name(&name), name, 0);
         let spec = &mut definition.spec;
         (spec.inner, spec.value_size) = (Some(Box::new(template)), 4);
-        let inside = all.iter().filter(|(_, other)| other.id == ids.inner_id && other.inner_idx != u32::MAX);
         spec.slots.extend(inside.map(|(map, other)| (other.inner_idx, Slot::Map(map.name.clone()))));
     }
     Ok(())
@@ -230,16 +239,45 @@ const PIN_GLOBAL_NS: u32 = 2;
 #[cfg(test)]
 mod tests {
     use super::super::sample::{Sample, GLOBAL, OBJECT};
-    use super::super::{MapSpec, Object};
+    use super::super::{MapSpec, Object, Slot};
 
     /// An object with one definition of these words.
     fn map(numbers: &[u32]) -> Result<MapSpec, String> {
+        maps(&[("m", numbers)]).map(|maps| maps.into_iter().next().unwrap())
+    }
+
+    fn maps(definitions: &[(&str, &[u32])]) -> Result<Vec<MapSpec>, String> {
         let mut sample = Sample::drop();
-        let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
-        let section = sample.data("maps", &bytes);
-        sample.symbol("m", OBJECT | GLOBAL, section, 0, bytes.len() as u64);
-        let object = Object::parse_legacy(&sample.bytes()).map_err(|e| e.to_string())?;
-        Ok(object.maps.into_iter().next().unwrap())
+        let bytes = |numbers: &[u32]| numbers.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>();
+        let all: Vec<u8> = definitions.iter().flat_map(|(_, numbers)| bytes(numbers)).collect();
+        let section = sample.data("maps", &all);
+        let mut at = 0;
+        for (name, numbers) in definitions {
+            let size = bytes(numbers).len() as u64;
+            sample.symbol(name, OBJECT | GLOBAL, section, at, size);
+            at += size;
+        }
+        Object::parse_legacy(&sample.bytes()).map(|object| object.maps).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_map_stands_in_a_slot_that_there_is() {
+        // {type, size_key, size_value, max_elem, flags, id, pinning, inner_id, inner_idx}
+        let placed = |outer, key, inner_idx| {
+            maps(&[
+                ("i", &[2, 4, 8, 2, 0, 7, 0, 0, inner_idx]),
+                ("o", &[outer, key, 4, 4, 0, 0, 0, 7, u32::MAX]),
+            ])
+            .map(|maps| maps[1].slots.clone())
+        };
+        let (array, hash) = (12, 13);
+        let slot = |at| Ok(vec![(at, Slot::Map("i".to_owned()))]);
+        assert_eq!(
+            [placed(array, 4, 3), placed(hash, 4, 9), placed(hash, 8, u32::MAX)],
+            [slot(3), slot(9), Ok(vec![])]
+        );
+        assert!(placed(array, 4, 4).unwrap_err().contains("map o, attribute max_elem: is not beyond"));
+        assert!(placed(hash, 8, 1).unwrap_err().contains("map o, attribute size_key"));
     }
 
     #[test]

@@ -262,13 +262,11 @@ pub fn withhold_types(spec: &mut MapSpec, btf: &Btf) {
         LPM_TRIE => key.is_some_and(|k| k.kind == Kind::Struct),
         other => !WITHOUT_TYPES.contains(&other),
     };
-    if !complete || !taken {
-        (spec.key_type_id, spec.value_type_id) = (0, 0);
-    }
+    spec.types_withheld = !complete || !taken;
 }
 
-/// What of a map's flags no kernel takes, or takes notice of.
-pub fn notice_flags(spec: &MapSpec, warnings: &mut Vec<String>) {
+/// What of a map no kernel takes, or takes notice of.
+pub fn notice_odd(spec: &MapSpec, warnings: &mut Vec<String>) {
     // bpf_map_attr_numa_node() (include/linux/bpf.h)
     if spec.numa_node.is_some() && spec.flags & BPF_F_NUMA_NODE == 0 {
         warnings.push(format!(
@@ -282,7 +280,14 @@ pub fn notice_flags(spec: &MapSpec, warnings: &mut Vec<String>) {
             spec.name
         ));
     }
-    spec.inner.iter().for_each(|inner| notice_flags(inner, warnings));
+    let by_key = matches!(spec.map_type, ARRAY | PERCPU_ARRAY | LPM_TRIE);
+    if by_key && spec.types_withheld && spec.key_type_id != 0 && spec.value_type_id != 0 {
+        warnings.push(format!(
+            "map {}: the kernel takes no key of this type here, and is told no types: who dumps it needs --types",
+            spec.name
+        ));
+    }
+    spec.inner.iter().for_each(|inner| notice_odd(inner, warnings));
 }
 
 /// A map of this name, and nothing else said of it.
@@ -300,6 +305,7 @@ pub fn empty(name: &str) -> MapSpec {
         pinning: 0,
         key_type_id: 0,
         value_type_id: 0,
+        types_withheld: false,
         inner: None,
         slots: Vec::new(),
         contents: None,

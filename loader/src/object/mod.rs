@@ -235,10 +235,12 @@ pub struct MapSpec {
     pub numa_node: Option<u32>,
     /// LIBBPF_PIN_NONE 0 or LIBBPF_PIN_BY_NAME 1.
     pub pinning: u32,
-    /// BTF id, 0 when there is none or the kernel refuses one for this map type.
+    /// BTF id, 0 when there is none.
     pub key_type_id: u32,
     /// BTF id, as for the key; for data the DATASEC.
     pub value_type_id: u32,
+    /// Whether the kernel is told no types, as it would refuse such a map with them.
+    pub types_withheld: bool,
     /// The template of a map of maps.
     pub inner: Option<Box<MapSpec>>,
     /// Statically filled slots of a map of maps or a program array: index and what belongs there.

@@ -42,7 +42,7 @@ pub fn parse(bytes: &[u8], old_maps: OldMaps) -> Result<Object, ObjectError> {
     let sections = add_data(&elf, btf.as_ref(), &linked, &mut maps, &mut warnings)?;
     let programs: Vec<Program> = linked.into_iter().map(|l| refer(l, &sections)).collect();
     check_names(&programs, &maps, &mut warnings)?;
-    maps.iter().for_each(|map| maps::notice_flags(map, &mut warnings));
+    maps.iter().for_each(|map| maps::notice_odd(map, &mut warnings));
     notice_the_odd(&elf, &functions, &programs, &mut warnings);
     let variables = btf.as_ref().map(|btf| data::variables(&maps, btf)).unwrap_or_default();
     Ok(Object {

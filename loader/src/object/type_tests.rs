@@ -62,6 +62,23 @@ fn flags_that_no_kernel_takes_are_noticed() {
 }
 
 #[test]
+fn who_gets_no_types_in_the_kernel_is_told() {
+    let warnings = |number: u32, key: u32| {
+        let sample = with_map(1, move |t| {
+            let flags = ("map_flags", t.uint(1));
+            vec![("type", t.uint(number)), flags, ("key", t.pointer(key)), ("value", t.pointer(1))]
+        });
+        Object::parse(&sample.bytes()).unwrap().warnings
+    };
+    for (number, key) in [(11, 1), (2, 2)] {
+        let warnings = warnings(number, key);
+        assert!(warnings.iter().any(|w| w.contains("map m") && w.contains("--types")), "{warnings:?}");
+    }
+    // An integer of 32 bits in an array and in a hash; and a map that never has any.
+    assert_eq!([(2, 1), (1, 1), (15, 1)].map(|(number, key)| warnings(number, key).len()), [0; 3]);
+}
+
+#[test]
 fn static_extern_and_filled_maps_are_refused_by_name() {
     let refuse = |linkage| {
         let sample = with_map(linkage, |t| vec![("type", t.uint(1))]);
@@ -77,17 +94,19 @@ fn static_extern_and_filled_maps_are_refused_by_name() {
 
 #[test]
 fn types_are_withheld_from_maps_that_refuse_them() {
-    let ids = |number: u32| {
+    let withheld = |number: u32| {
         let spec =
             map(move |t| vec![("type", t.uint(number)), ("key", t.pointer(1)), ("value", t.pointer(1))]);
-        spec.map(|s| (s.key_type_id, s.value_type_id)).unwrap()
+        let spec = spec.unwrap();
+        assert_eq!((spec.key_type_id, spec.value_type_id), (1, 1), "an object's reader has them");
+        spec.types_withheld
     };
-    assert_eq!((ids(2), ids(4), ids(15)), ((1, 1), (0, 0), (0, 0)));
+    assert_eq!([1, 2, 4, 11, 15].map(withheld), [false, false, true, true, true]);
     let only_value =
         map(|t| vec![("type", t.uint(1)), ("key_size", t.uint(4)), ("value", t.pointer(1))]).unwrap();
-    assert_eq!((only_value.key_type_id, only_value.value_type_id), (0, 0));
+    assert!(only_value.types_withheld);
     let bloom = map(|t| vec![("type", t.uint(30)), ("value", t.pointer(1))]).unwrap();
-    assert_eq!((bloom.key_type_id, bloom.value_type_id), (0, 1));
+    assert_eq!((bloom.key_type_id, bloom.value_type_id, bloom.types_withheld), (0, 1, false));
 }
 
 #[test]
