@@ -182,7 +182,8 @@ fn a_client_that_left_refuses_the_answer() {
 fn trace(family: Family, lab: &Lab, to: IpAddr, hops: u16) -> Vec<String> {
     let wire = Wire::tap(&lab.client, "eth0");
     for ttl in 1..=hops {
-        let socket = talk::udp_for(&lab.client, family, 5000);
+        // A program that another thread starts has a copy of the last one until it runs.
+        let socket = talk::udp_shared(&lab.client, family, 5000);
         // Of hops on the way the kernel tells a socket only when it asked to hear of such errors.
         match family {
             Family::V4 => {
