@@ -15,7 +15,7 @@ use crate::load::repair::repair;
 use crate::load::sockopt::{Beside, GETSOCKOPT};
 use crate::load::step::{Effect, Step};
 use crate::load::tc::Place;
-use crate::load::unpinned::MIXED;
+use crate::load::unpinned::is_mixed;
 use crate::object::Object;
 use detour_sys::commands;
 
@@ -94,7 +94,6 @@ pub fn in_place(
         return Ok((change, plan));
     }
     same_cgroup(config.beside.as_ref(), running.cgroup, instance, facts)?;
-    let is_mixed = |i: &Instance| i.record.as_ref().is_some_and(|record| record.object_sha256 == MIXED);
     let interrupted = !repair.steps.is_empty() || is_mixed(instance);
     same_options(object, running, pickup, facts).map_err(|refusal| match interrupted {
         true => refusal.and_hint(&format!(

@@ -16,7 +16,7 @@ use crate::load::refusal::{Refusal, Stage};
 use crate::load::sockopt::GETSOCKOPT;
 use crate::load::tc::EGRESS;
 use crate::load::tcx;
-use crate::load::unpinned::MIXED;
+use crate::load::unpinned::is_mixed;
 use crate::ui;
 use crate::ui::status::{Dnat, Program, Status};
 use crate::ui::text::escape;
@@ -61,8 +61,7 @@ pub fn all(context: &mut Context, device: Option<&String>) -> Result<(Vec<Status
                 )),
             }
         }
-        let mixed = |i: &&Instance| i.record.as_ref().is_some_and(|r| r.object_sha256 == MIXED);
-        notes.extend(facts.instances.iter().filter(mixed).map(|i| interrupted(device, &i.name)));
+        notes.extend(facts.instances.iter().filter(|i| is_mixed(i)).map(|i| interrupted(device, &i.name)));
         notes.extend(facts.hidden.iter().map(|name| {
             format!("{device}: '{name}' runs and is pinned nowhere here: looking at it takes CAP_SYS_ADMIN")
         }));

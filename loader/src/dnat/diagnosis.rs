@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
 //! What a machine and a device are like -> findings: what hinders, what surprises, and how to mend it. Pure.
-use crate::load::facts::{Bpffs, Facts, Instance};
+use crate::load::facts::{Bpffs, Facts};
 use crate::load::rtnl::{Link, ARPHRD_ETHER, ARPHRD_LOOPBACK, ARPHRD_NONE, IFF_UP};
 use crate::load::surroundings::{Nearby, Surroundings};
 use crate::load::tc::{Filter, EGRESS, INGRESS};
 use crate::load::tcx;
-use crate::load::unpinned::{owner, MIXED};
+use crate::load::unpinned::{is_mixed, owner};
 use nix::errno::Errno;
 use std::collections::BTreeSet;
 
@@ -169,7 +169,6 @@ pub fn unpinned(findings: &mut [Finding], device: &str) {
 
 /// Instances that are not as they were made.
 fn broken(facts: &Facts) -> Vec<Finding> {
-    let is_mixed = |i: &Instance| i.record.as_ref().is_some_and(|record| record.object_sha256 == MIXED);
     let broken = facts.instances.iter().filter(|i| !facts.is_whole(i) || is_mixed(i));
     let names: BTreeSet<&str> = broken.map(|i| i.name.as_str()).collect();
     let device = &facts.device.name;

@@ -180,7 +180,9 @@ fn verifier(
     let lines: Vec<String> = log.lines().map(clean).filter(|l| !l.trim().is_empty()).collect();
     let says = |all: &[&str]| all.iter().any(|words| log.contains(*words));
     let denied = says(&MINDED) || (says(&TOO_MUCH) && lacks::lacks(lacks::PERFMON));
-    let (stage, hint) = match error.raw_os_error().map(Errno::from_raw) {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    let unsigned = errno.filter(|_| lines.is_empty()).and_then(|errno| signature(effect, errno));
+    let (stage, hint) = match errno {
         _ if denied => (Stage::Permission, "needs CAP_PERFMON, or root".to_string()),
         Some(Errno::EPERM) => (Stage::Permission, os_hint(effect, error)),
         _ if log.contains("GPL-restricted") || log.contains("GPL-compatible") => {
@@ -193,9 +195,7 @@ fn verifier(
                 ),
             )
         }
-        Some(errno) if lines.is_empty() && signature(effect, errno).is_some() => {
-            (Stage::Kernel, signature(effect, errno).unwrap_or_default().to_string())
-        }
+        _ if unsigned.is_some() => (Stage::Kernel, unsigned.unwrap_or_default().to_string()),
         _ if matches!(effect, Effect::Bpf(call) if call.command == &commands::BTF_LOAD) => (
             Stage::Kernel,
             "--no-btf loads the object without its types, if its maps can do without".to_string(),

@@ -181,7 +181,12 @@ fn mixed(one: &Instance, other: &Instance, wanted: &dyn Fn(&str) -> bool, facts:
 }
 
 /// In the place of an object's digest: programs of two.
-pub const MIXED: [u8; 32] = [0; 32];
+const MIXED: [u8; 32] = [0; 32];
+
+/// Whether an instance is of two versions, for a replacement was killed between its filters.
+pub fn is_mixed(instance: &Instance) -> bool {
+    instance.record.as_ref().is_some_and(|record| record.object_sha256 == MIXED)
+}
 
 /// The id of the record behind a program, and the instance as far as this program knows it; None where it has none that
 /// says so.
