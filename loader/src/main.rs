@@ -5,6 +5,10 @@ use detour::load::refusal::{Refusal, Stage};
 use std::io::Write;
 use std::process::ExitCode;
 
+/// Most requests of a command are answered without the C library, and without a system call.
+#[global_allocator]
+static HEAP: detour_sys::Heap = detour_sys::Heap::new();
+
 fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
     let mut command = detour::ui::cli::command_for(&args);

@@ -7,6 +7,7 @@
 //! * [`call`] makes the system call for commands whose attribute says all lengths by itself.
 //! * [`map`] makes it for element commands, where the kernel takes the lengths from the map: it allocates every buffer
 //!   by the sizes that the kernel reported for that very descriptor.
+//! * [`heap`] gives the program its memory, out of a region that it brings along; which block is whose says `blocks`, safe code.
 //! * [`info`] asks what a descriptor is; two records point to lists, whose room it allocates by the kernel's own count.
 //! * [`ethtool`] asks a driver for one number.
 //! * [`ring`] maps a ring buffer and copies its records out.
@@ -16,9 +17,11 @@
 //! * [`terminal`] asks a terminal for its size.
 //! * [`types`] maps the one file that is the kernel's memory.
 pub mod attr;
+mod blocks;
 pub mod call;
 pub mod commands;
 pub mod ethtool;
+pub mod heap;
 pub mod info;
 pub mod landlock;
 pub mod map;
@@ -30,6 +33,7 @@ pub mod types;
 
 pub use attr::{Command, Field, Kind, Value};
 pub use call::{call, Answer};
+pub use heap::Heap;
 pub use info::info;
 pub use map::{possible_cpus, Map};
 pub use types::KernelTypes;
