@@ -37,6 +37,14 @@ pub struct Context<'a> {
     /// Where each map definition begins, by section and offset, to its index.
     pub maps: &'a BTreeMap<(usize, u64), usize>,
     pub externs: &'a Externs<'a>,
+    /// Whether GCC compiled the object, so that GNU's assembler wrote it.
+    pub by_gcc: bool,
+}
+
+/// As the object says itself.
+pub fn by_gcc(elf: &Elf<'_>) -> bool {
+    // Strings, the first of them empty.
+    elf.section(".comment").is_some_and(|(_, comment)| comment.data.starts_with(b"\0GCC: "))
 }
 
 impl Context<'_> {
@@ -154,11 +162,17 @@ impl Site<'_> {
         } else if section.name == ".maps"
             || self.context.maps.range((place, 0)..(place.saturating_add(1), 0)).next().is_some()
         {
-            let map = self.context.maps.get(&(place, address)).filter(|_| symbol.kind != SymbolKind::Section);
+            // GNU binutils before 2.41 put the symbol's value into the instruction too.
+            let start = if u64::try_from(insn.imm) == Ok(symbol.value) { symbol.value } else { address };
+            let map = self.context.maps.get(&(place, start)).filter(|_| symbol.kind != SymbolKind::Section);
             let map = map.ok_or("is not the start of a map definition")?;
             body.loads.push((index, Target::Map(*map)));
             replace(body, index, Insn { imm: 0, ..insn.with_src(insn::PSEUDO_MAP_FD) });
         } else if super::data::is_data(section) {
+            let both = u64::try_from(insn.imm).is_ok_and(|imm| symbol.value > 0 && imm >= symbol.value);
+            if both && symbol.kind != SymbolKind::Section && self.context.by_gcc {
+                return Err(EITHER);
+            }
             if address >= section.size {
                 return Err("points beyond its section");
             }
@@ -172,10 +186,13 @@ impl Site<'_> {
         Ok(())
     }
 
-    /// For a global function the symbol says it all and `imm` is -1; for a static one the symbol is its section.
+    /// For a global function the symbol says it all and `imm` is -1, or with GNU binutils before 2.41 its offset less 1; for a
+    /// static one the symbol is its section, and `imm` counts instructions.
     fn callee(&self, insn: Insn, symbol: &Symbol<'_>) -> Result<usize, &'static str> {
         let Place::Section(place) = symbol.place else { return Err(NOT_HERE) };
-        let distance = i64::from(insn.imm).saturating_add(1).saturating_mul(8);
+        let after = i64::from(insn.imm).saturating_add(1);
+        let twice = symbol.kind != SymbolKind::Section && u64::try_from(after) == Ok(symbol.value);
+        let distance = if twice { 0 } else { after.saturating_mul(8) };
         let address = symbol.value.checked_add_signed(distance).ok_or("points before its section")?;
         self.function_at(place, address)
     }
@@ -227,6 +244,11 @@ fn replace(body: &mut Body, index: usize, insn: Insn) {
 }
 
 const NOT_HERE: &str = "is neither code nor data of this object";
+/// With GNU binutils before 2.41 the instruction holds the variable's offset in its section already, with LLVM the distance
+/// from the variable.
+const EITHER: &str =
+    "may mean two places, as GNU's assembler adds the variable's offset and LLVM's does not: \
+    make the variable static, or compile with clang";
 const R_BPF_NONE: u32 = 0;
 const R_BPF_64_64: u32 = 1;
 const R_BPF_64_32: u32 = 10;

@@ -7,22 +7,35 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::btf::Btf;
-use super::btf_type::{Kind, Placed};
+use super::btf_type::{IntEncoding, Kind, Placed, Type};
 use super::elf::{Elf, Place, Symbol, SymbolKind};
 use super::error::ObjectError;
 
-/// Makes all three fix-ups.
+/// Makes all of the fix-ups.
 pub fn fix_up(btf: &mut Btf, elf: &Elf<'_>) -> Result<(), ObjectError> {
+    one_encoding(btf);
     place_variables(btf, elf)?;
     narrow_hidden_functions(btf, elf);
+    name_functions(btf)?;
     name_parameters(btf)
+}
+
+/// GCC calls a `char` both signed and a character, and the kernel takes only one of these (`btf_int_check_meta()`). LLVM
+/// calls it signed.
+fn one_encoding(btf: &mut Btf) {
+    let both = |int: &IntEncoding| int.signed && int.character;
+    let ints: Vec<(u32, IntEncoding)> =
+        btf.types().filter_map(|t| Some((t.id, t.int()?))).filter(|(_, int)| both(int)).collect();
+    for (id, int) in ints {
+        btf.patch(id, 3, SIGNED << 24 | int.shift << 16 | int.bits);
+    }
 }
 
 /// Gives each DATASEC its section's size and its variables their offsets, rising.
 ///
-/// A static variable's offset is right already, as its name could not be looked up: two may share it.
+/// LLVM places static variables itself, as their names may not be enough: two may share one. GCC leaves them at 0.
 fn place_variables(btf: &mut Btf, elf: &Elf<'_>) -> Result<(), ObjectError> {
-    let globals = global_variables(elf);
+    let (globals, statics) = (global_variables(elf), static_variables(elf));
     let sections: Vec<(u32, String)> =
         btf.types().filter(|t| t.kind == Kind::Datasec).map(|t| (t.id, t.name().to_owned())).collect();
     for (id, name) in sections {
@@ -38,6 +51,8 @@ fn place_variables(btf: &mut Btf, elf: &Elf<'_>) -> Result<(), ObjectError> {
             if var.linkage() == GLOBAL {
                 let offset =
                     globals.get(&(index, var.name())).ok_or(fault("places a variable that has no symbol"))?;
+                variable.offset = *offset;
+            } else if let Some(Some(offset)) = statics.get(&(index, var.name())) {
                 variable.offset = *offset;
             }
         }
@@ -91,13 +106,27 @@ fn place_anew(
     Some(())
 }
 
+/// By section and name, where each lies in its section.
 fn global_variables<'a>(elf: &Elf<'a>) -> BTreeMap<(usize, &'a str), u32> {
-    let global = |s: &&Symbol<'a>| !s.local && s.kind == SymbolKind::Other;
-    let at = |s: &Symbol<'a>| match s.place {
-        Place::Section(index) => Some(((index, s.name), u32::try_from(s.value).ok()?)),
+    elf.symbols.iter().filter(|s| !s.local).filter_map(place).collect()
+}
+
+/// The same; None for a name that two share.
+fn static_variables<'a>(elf: &Elf<'a>) -> BTreeMap<(usize, &'a str), Option<u32>> {
+    let mut found = BTreeMap::new();
+    for (name, offset) in elf.symbols.iter().filter(|s| s.local).filter_map(place) {
+        found.entry(name).and_modify(|only| *only = None).or_insert(Some(offset));
+    }
+    found
+}
+
+fn place<'a>(symbol: &Symbol<'a>) -> Option<((usize, &'a str), u32)> {
+    match symbol.place {
+        Place::Section(index) if symbol.kind == SymbolKind::Other => {
+            Some(((index, symbol.name), u32::try_from(symbol.value).ok()?))
+        }
         _ => None,
-    };
-    elf.symbols.iter().filter(global).filter_map(at).collect()
+    }
 }
 
 /// A `__hidden` function becomes static: the kernel then verifies it in its callers and not alone, as its author wants.
@@ -116,6 +145,20 @@ fn narrow_hidden_functions(btf: &mut Btf, elf: &Elf<'_>) {
     for id in ids {
         btf.patch(id, 1, (Kind::Func as u32) << 24 | STATIC);
     }
+}
+
+/// A function must have a name, and GCC has one without where a pointer leads to functions. No code is of this type.
+fn name_functions(btf: &mut Btf) -> Result<(), ObjectError> {
+    let unnamed = |t: &Type<'_>| t.kind == Kind::Func && t.name().is_empty();
+    let ids: Vec<u32> = btf.types().filter(unnamed).map(|t| t.id).collect();
+    let Some(first) = ids.first() else { return Ok(()) };
+    let name = btf
+        .add_string("unnamed")
+        .ok_or(ObjectError::Btf { type_id: *first, what: "has too many strings" })?;
+    for id in ids {
+        btf.patch(id, 0, name);
+    }
+    Ok(())
 }
 
 /// A function's parameters must have names, and C lets a definition leave them out.
@@ -141,6 +184,8 @@ fn name_parameters(btf: &mut Btf) -> Result<(), ObjectError> {
     Ok(())
 }
 
+/// BTF_INT_SIGNED.
+const SIGNED: u32 = 1;
 /// BTF_FUNC_STATIC.
 const STATIC: u32 = 0;
 /// BTF_FUNC_GLOBAL, BTF_VAR_GLOBAL_ALLOCATED.

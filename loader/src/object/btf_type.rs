@@ -146,6 +146,8 @@ pub struct Param<'a> {
 pub struct IntEncoding {
     /// Two's complement.
     pub signed: bool,
+    /// A character.
+    pub character: bool,
     /// `_Bool`.
     pub boolean: bool,
     /// Width; a plain integer's is eight times its size.
@@ -233,6 +235,7 @@ impl<'a> Type<'a> {
         let flag = |bit: u32| word >> 24 & bit != 0;
         (self.kind == Kind::Int).then_some(IntEncoding {
             signed: flag(1),
+            character: flag(2),
             boolean: flag(4),
             bits: word & 0xff,
             shift: word >> 16 & 0xff,

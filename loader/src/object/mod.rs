@@ -38,6 +38,8 @@ mod externs;
 #[cfg(feature = "compat")]
 mod foreign;
 mod functions;
+#[cfg(test)]
+mod gcc_tests;
 mod helpers;
 mod insn;
 pub mod isa;

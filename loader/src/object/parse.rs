@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::body::{Context, Target};
+use super::body::{by_gcc, Context, Target};
 use super::btf::Btf;
 use super::btf_ext::BtfExt;
 use super::elf::{Elf, Role};
@@ -34,7 +34,8 @@ pub fn parse(bytes: &[u8], old_maps: OldMaps) -> Result<Object, ObjectError> {
 
     let ext = instructions(&elf, btf.as_ref())?;
     let externs = Externs::collect(&elf, btf.as_ref());
-    let context = Context { elf: &elf, functions: &functions, maps: &places, externs: &externs };
+    let by_gcc = by_gcc(&elf);
+    let context = Context { elf: &elf, functions: &functions, maps: &places, externs: &externs, by_gcc };
     let bodies = functions.iter().map(|(_, function)| context.read(function)).collect();
     let catchers = btf.as_ref().map_or(Ok(BTreeMap::new()), |btf| functions.catchers(btf))?;
     let linked = Parts { elf: &elf, functions: &functions, bodies, ext, catchers, tails }.link()?;

@@ -19,7 +19,7 @@ pub fn fill(elf: &Elf<'_>, definitions: &mut [Definition]) -> Result<(), ObjectE
             what,
         };
         // Before LLVM 13 an address in data was an R_BPF_64_64 too.
-        if !matches!(relocation.kind, R_BPF_64_64 | R_BPF_64_ABS64) {
+        if !matches!(relocation.kind, R_BPF_64_64 | R_BPF_64_ABS64 | R_BPF_DATA_64) {
             return Err(fault("is unknown here"));
         }
         let symbol = symbol.ok_or_else(|| fault("the symbol does not exist"))?;
@@ -67,3 +67,5 @@ fn place<'a>(
 
 const R_BPF_64_64: u32 = 1;
 const R_BPF_64_ABS64: u32 = 2;
+/// What GNU binutils before 2.41 called an address in data.
+const R_BPF_DATA_64: u32 = 12;
