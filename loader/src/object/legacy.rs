@@ -168,6 +168,10 @@ fn place_inner(found: &mut [(Definition, Ids)]) -> Result<(), ObjectError> {
             let map = definition.spec.name.clone();
             ObjectError::Map { map, attribute: attribute.to_owned(), what }
         };
+        if definition.end.saturating_sub(definition.offset) < WITH_INNER {
+            let what = "is a map of maps, and a definition this short cannot say of which: use .maps, or all 36 bytes of struct bpf_elf_map";
+            return Err(fault("type", what));
+        }
         let inner = all.iter().find(|(_, other)| ids.inner_id != 0 && other.id == ids.inner_id);
         let (inner, _) = inner.ok_or_else(|| fault("inner_id", "names no map of this object"))?;
         if matches!(inner.map_type, ARRAY_OF_MAPS | HASH_OF_MAPS) {
@@ -232,6 +236,8 @@ fn number(text: &str) -> Option<u32> {
 
 const FOREIGN_PIN: &str = "is a number that only /etc/iproute2 explains";
 // include/bpf_elf.h of iproute2.
+/// The size of `struct bpf_elf_map` in bytes.
+const WITH_INNER: u64 = 36;
 const PIN_NONE: u32 = 0;
 const PIN_OBJECT_NS: u32 = 1;
 const PIN_GLOBAL_NS: u32 = 2;
@@ -297,6 +303,10 @@ mod tests {
             (&[1, 4, 8, 16, 1, 0, 5, 0, 0], "map m, attribute pinning"),
             (&[12, 4, 4, 16, 0, 0, 0, 9, 0], "map m, attribute inner_id: names no map"),
             (&[12, 4, 4, 16, 0, 9, 0, 9, 0], "maps nest only once"),
+            (&[12, 4, 4, 16], "map m, attribute type: is a map of maps"),
+            (&[13, 4, 4, 16, 0], "map m, attribute type: is a map of maps"),
+            (&[12, 4, 4, 16, 0, 0], "map m, attribute type: is a map of maps"),
+            (&[13, 4, 4, 16, 0, 0, 0], "map m, attribute type: is a map of maps"),
         ] {
             let refusal = map(numbers).unwrap_err();
             assert!(refusal.contains(words), "{numbers:?}: {refusal}");
