@@ -33,6 +33,37 @@ fn what_is_skipped_is_said() {
     before.holds(&ns, "dry runs");
 }
 
+/// What the slot would hold, libbpf loads for XDP: the kernel takes it into no array that a tc program uses (EINVAL).
+#[test]
+fn a_slot_with_what_is_not_for_tc_is_empty_or_refused() {
+    let lab = Lab::on(Netns::alone(), DEVICE);
+    let ns = &lab.gateway;
+    let before = Snapshot::take(ns);
+    let file = fixture("slot_xdp");
+    let load = ["load", &file, DEVICE, "--name", "it"];
+    let calls = |ns: &Netns| {
+        let folder = ns.within(|| std::fs::read_dir("/sys/fs/bpf/detour").unwrap().next().unwrap().unwrap());
+        let pin = folder.path().join("it/map_calls").display().to_string();
+        serde_json::from_str::<Value>(&ns.run("bpftool", &["-j", "map", "dump", "pinned", &pin])).unwrap()
+    };
+    let document = detour::json(ns, &load);
+    assert_eq!(skipped(&document), ["other", "jumps"]);
+    let notes = document["notes"].to_string();
+    assert!(notes.contains("map calls: slot 1 holds 'other' in section 'xdp'"), "{notes}");
+    assert_eq!(calls(ns), json!([]));
+    detour::run(ns, &["unload", DEVICE, "it"]).done();
+    let jumps = [&load[..], &["--ingress", "jumps"]].concat();
+    let words =
+        ["map calls: slot 1", "'other' in section 'xdp'", "'jumps' uses this map", "--type sched_cls"];
+    detour::run(ns, &jumps).refused(code::OBJECT, &words);
+    before.holds(ns, "refusals");
+    let document = detour::json(ns, &[&jumps[..], &["--type", "sched_cls"]].concat());
+    assert_eq!(skipped(&document), ["alone"]);
+    assert_eq!(calls(ns).as_array().map(Vec::len), Some(1));
+    detour::run(ns, &["unload", DEVICE, "it"]).done();
+    before.holds(ns, "load and unload");
+}
+
 #[test]
 fn an_unknown_section_needs_a_type() {
     let lab = Lab::on(Netns::alone(), DEVICE);

@@ -4,8 +4,9 @@ use crate::cmd::texts;
 use crate::dnat::{alike, embedded};
 use crate::load::plan::Plan;
 use crate::load::refusal::{Refusal, Stage};
-use crate::object::{Object, ObjectError};
+use crate::object::{Object, ObjectError, Program, ProgramKind, Slot};
 use clap::ArgMatches;
+use std::collections::BTreeSet;
 
 /// An object and what it is called.
 #[derive(Debug)]
@@ -69,8 +70,24 @@ pub fn dnat(args: &ArgMatches) -> Result<Named, Refusal> {
     admitted(named, &held, args)
 }
 
-/// The object as `--set` and `--map-size` want it, where the command has those options.
+fn held((_, slot): &(u32, Slot)) -> Option<&String> {
+    match slot {
+        Slot::Program(name) => Some(name),
+        Slot::Map(_) => None,
+    }
+}
+
+/// The object as `--set`, `--map-size` and `--type` want it, where the command has those options.
 fn edited(mut object: Object, args: &ArgMatches) -> Result<Object, Refusal> {
+    if let Ok(true) = args.try_contains_id("type") {
+        // Programs of slots are named by the object.
+        let named: BTreeSet<&String> =
+            object.maps.iter().flat_map(|map| &map.slots).filter_map(held).collect();
+        let unknown = |p: &&mut Program| p.kind == ProgramKind::Unknown && named.contains(&p.name);
+        for program in object.programs.iter_mut().filter(unknown) {
+            (program.kind, program.autoload) = (ProgramKind::SchedCls, false);
+        }
+    }
     let mut each = |option: &str, edit: fn(&mut Object, &str) -> Result<(), ObjectError>| {
         let given = args.try_get_many::<String>(option).ok().flatten().into_iter().flatten();
         for assignment in given {

@@ -5,6 +5,7 @@ use crate::load::home;
 use crate::load::kept::Kept;
 use crate::load::record::Record;
 use crate::load::shared::Shared;
+use crate::load::slot_programs::is_loaded;
 use crate::load::sockopt::GETSOCKOPT;
 use crate::load::step::{Arg, Blob, Bpf, Expect, Hole, Step};
 use crate::load::unpinned::RECORD_MAP;
@@ -135,20 +136,23 @@ pub fn create(object: &Object, creation: &Creation, machine: &Machine) -> Vec<St
     }
     for map in &object.maps {
         steps.extend(map.slots.iter().filter_map(|(index, slot)| match slot {
-            Slot::Program(name) => Some(slot_update(map, *index, &prog_symbol(name))),
-            Slot::Map(_) => None,
+            Slot::Program(name) if programs.iter().any(|p| p.name == *name) => {
+                Some(slot_update(map, *index, &prog_symbol(name)))
+            }
+            _ => None,
         }));
     }
     steps
 }
 
-/// The selected programs and those that stand in slots of program arrays, in the object's order.
+/// The selected programs and those for tc that stand in slots of program arrays, in the object's order.
 pub fn loaded<'a>(object: &'a Object, selected: &[String]) -> Vec<&'a Program> {
     let in_slot = |name: &str| {
         let mut slots = object.maps.iter().flat_map(|m| &m.slots);
         slots.any(|(_, slot)| matches!(slot, Slot::Program(p) if p == name))
     };
-    object.programs.iter().filter(|p| selected.contains(&p.name) || in_slot(&p.name)).collect()
+    let wanted = |p: &&Program| selected.contains(&p.name) || in_slot(&p.name);
+    object.programs.iter().filter(wanted).filter(|p| is_loaded(p, selected)).collect()
 }
 
 /// Pins of everything that `create` made, in the folder `dir`.

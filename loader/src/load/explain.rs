@@ -3,7 +3,8 @@
 use crate::load::exec::{Cause, Failure};
 use crate::load::plan::Plan;
 use crate::load::refusal::{Refusal, Stage, BY_ID};
-use crate::load::step::{Arg, Bpf, Effect};
+use crate::load::shape_hint::shape_hint;
+use crate::load::step::{Arg, Effect};
 use crate::load::{lacks, sockopt, tc, tcx, transcript};
 use crate::object::{Object, Program};
 use detour_sys::commands;
@@ -114,7 +115,7 @@ fn os_hint(effect: &Effect, error: &io::Error) -> String {
                 None => tcx::hint(errno),
             }
         }
-        (Effect::Bpf(call), Some(Errno::EINVAL)) => map_hint(call),
+        (Effect::Bpf(call), Some(Errno::EINVAL)) => shape_hint(call),
         (Effect::Bpf(call), Some(Errno::E2BIG)) if call.command == &commands::MAP_CREATE => {
             "the map is larger than the kernel allows: fewer or smaller entries"
         }
@@ -139,22 +140,6 @@ fn os_hint(effect: &Effect, error: &io::Error) -> String {
         _ => "",
     };
     hint.to_string()
-}
-
-fn map_hint(call: &Bpf) -> &'static str {
-    let number = |name: &str| match call.arg(name) {
-        Some(Arg::Num(n)) => *n,
-        _ => 0,
-    };
-    match (call.command == &commands::MAP_CREATE, number("map_type"), number("map_flags") & 1) {
-        (false, ..) => "",
-        (true, 11, 0) => "an LPM trie wants __uint(map_flags, BPF_F_NO_PREALLOC)",
-        // Storage that belongs to a cgroup or a socket has none.
-        (true, 1..=18 | 20 | 22 | 23 | 25, _) if number("max_entries") == 0 => {
-            "it has no max_entries: __uint(max_entries, N) in the object, or --map-size MAP=N"
-        }
-        _ => "the kernel does not know this map type, or refuses this shape of it",
-    }
 }
 
 /// What the verifier minds only of those without CAP_PERFMON (`allow_ptr_leaks` in kernel/bpf/verifier.c). Linux 5.10 says the
@@ -268,6 +253,7 @@ fn blamed<'a>(
 #[cfg(all(test, feature = "operate"))]
 mod tests {
     use super::*;
+    use crate::load::step::Bpf;
     use crate::load::undo::Left;
     use caps::{CapSet, Capability};
 

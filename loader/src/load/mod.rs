@@ -71,10 +71,12 @@ pub mod refusal;
 pub mod repair;
 pub mod replace;
 pub mod rtnl;
+mod shape_hint;
 pub mod shared;
 pub mod signals;
 #[cfg(feature = "audit")]
 pub mod signed;
+pub mod slot_programs;
 pub mod sockopt;
 pub mod step;
 pub mod strace_form;

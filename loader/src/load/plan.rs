@@ -9,6 +9,7 @@ use crate::load::refusal::Refusal;
 use crate::load::repair::repair;
 use crate::load::replace::replace;
 use crate::load::shared;
+use crate::load::slot_programs;
 use crate::load::sockopt::{self, Beside};
 use crate::load::step::{Arg, Effect, Expect, Step};
 use crate::load::tc::{Place, Tc, EGRESS, ETH_P_ALL, INGRESS};
@@ -16,7 +17,7 @@ use crate::load::tcx::{self, Anchor};
 use crate::load::unpinned;
 use crate::object::{MapSpec, Object, Tags};
 use detour_sys::commands;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// Steps in order, and what a reader should know besides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,7 +102,8 @@ pub fn load_with(
     if let Some(more) = &config.beside {
         sound(&more.object, &more.creation)?;
     }
-    let mut plan = Plan { steps: Vec::new(), notes: object.warnings.clone() };
+    let empty = slot_programs::left_empty(object, &config.creation)?;
+    let mut plan = Plan { steps: Vec::new(), notes: [&object.warnings[..], &empty].concat() };
     facts.understood(&config.name)?;
     if config.mount && facts.bpffs == Bpffs::Missing {
         let (mount, undo) = (Effect::MountBpffs(BPFFS.to_string()), Effect::Unmount(BPFFS.to_string()));
@@ -119,7 +121,7 @@ pub fn load_with(
             let replaced = replace(object, config, facts, instance, between)?;
             plan.notes = [plan.notes, replaced.notes].concat();
             plan.steps.extend(replaced.steps);
-            return Ok(plan);
+            return pinned_once(plan);
         }
         if facts.is_whole(instance) {
             return Err(Refusal::exists(&config.name, &facts.device.name));
@@ -179,23 +181,26 @@ pub fn load_with(
         let made = plan.steps.split_off(cleared);
         plan.steps.extend(unpinned::strip(made));
     }
-    match same_pin(&plan) {
-        Some(pin) => Err(Refusal::same_pin(&pin)),
-        None => Ok(plan),
-    }
+    pinned_once(plan)
 }
 
-/// A path that two steps would pin something to.
-fn same_pin<'a>(plan: &'a Plan) -> Option<String> {
-    let path = |step: &'a Step| match &step.effect {
-        Effect::Bpf(call) if call.command == &commands::OBJ_PIN => call.arg("pathname"),
-        _ => None,
-    };
-    let mut seen = BTreeSet::new();
-    plan.steps.iter().filter_map(path).find_map(|path| match path {
-        Arg::Text(path) => (!seen.insert(path.as_str())).then(|| path.clone()),
-        _ => None,
-    })
+/// The plan, unless two of its steps would pin something to one path.
+fn pinned_once(plan: Plan) -> Result<Plan, Refusal> {
+    let mut seen = BTreeMap::new();
+    for step in &plan.steps {
+        let call = match &step.effect {
+            Effect::Bpf(call) if call.command == &commands::OBJ_PIN => call,
+            _ => continue,
+        };
+        let (Some(Arg::Text(path)), Some(Arg::Fd(symbol))) = (call.arg("pathname"), call.arg("bpf_fd"))
+        else {
+            continue;
+        };
+        if let Some(first) = seen.insert(path, symbol) {
+            return Err(Refusal::same_pin([first, symbol], path));
+        }
+    }
+    Ok(plan)
 }
 
 /// The tags that the steps so far want of a program: hashed once.
@@ -226,7 +231,8 @@ pub fn dry_run(object: &Object, creation: &Creation, machine: &Machine) -> Resul
     sound(object, creation)?;
     let memlock = machine.charges_memlock().then(|| Step::from(Effect::Memlock));
     let steps = memlock.into_iter().chain(create(object, creation, machine)).collect();
-    Ok(Plan { steps, notes: object.warnings.clone() })
+    let empty = slot_programs::left_empty(object, creation)?;
+    Ok(Plan { steps, notes: [&object.warnings[..], &empty].concat() })
 }
 
 /// Detaches an instance and removes everything that it made, and nothing else. An unfinished one goes with it.
@@ -440,4 +446,38 @@ pub(super) fn record(
         programs: all,
         flags: if config.unpinned { UNPINNED } else { 0 },
     })
+}
+
+#[cfg(all(test, feature = "operate"))]
+mod tests {
+    use super::*;
+    use crate::load::refusal::Stage;
+
+    #[test]
+    fn two_maps_of_one_pin_are_both_named() {
+        let file = |path: &str| std::fs::read([env!("CARGO_MANIFEST_DIR"), path].concat()).unwrap();
+        let facts = serde_json::from_slice(&file("/../tests/golden/eth0.facts.json")).unwrap();
+        let facts = crate::load::facts_json::read(&facts).unwrap();
+        let mut object = Object::parse(&file("/../elf/fixtures/variants.bpf.o")).unwrap();
+        let mut map = object.maps[0].clone();
+        for name in [".data.cfg", "_data_cfg"] {
+            map.name = name.to_owned();
+            object.maps.push(map.clone());
+        }
+        let creation = Creation { programs: vec!["variants".into()], ..Creation::default() };
+        let place = Place::new(facts.device.ifindex, INGRESS, 1, 1);
+        let attach = vec![Attach { program: "variants".into(), place, anchor: Anchor::default() }];
+        let name = "it".to_owned();
+        let mut config =
+            Config { creation, attach, name, mount: false, unpinned: false, replace: false, beside: None };
+        let refusal = load(&object, &config, &facts).unwrap_err();
+        assert_eq!(refusal.stage, Stage::Object);
+        let end = "/map__data_cfg'";
+        assert!(refusal
+            .what
+            .starts_with("'.data.cfg' and '_data_cfg' of the object would both be pinned as '"));
+        assert!(refusal.what.ends_with(end), "{refusal}");
+        config.unpinned = true;
+        assert!(load(&object, &config, &facts).is_ok(), "nothing is pinned then");
+    }
 }

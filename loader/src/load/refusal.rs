@@ -181,13 +181,12 @@ impl Refusal {
         Refusal::new(Stage::InTheWay, what, hint)
     }
 
-    pub(crate) fn same_pin(pin: &str) -> Refusal {
-        let what = format!("two maps or programs of the object would both be pinned as '{pin}'");
-        Refusal::new(
-            Stage::Object,
-            what,
-            "names that differ in '.' and '_' only cannot be told apart in bpffs",
-        )
+    /// Of what two symbols of a plan stand for.
+    pub(crate) fn same_pin(symbols: [&str; 2], pin: &str) -> Refusal {
+        let [first, second] = symbols.map(|symbol| symbol.trim_start_matches('%').escape_debug().to_string());
+        let what = format!("'{first}' and '{second}' of the object would both be pinned as '{pin}'");
+        let hint = "names that differ in '.' and '_' only cannot be told apart in bpffs: give one of them another name";
+        Refusal::new(Stage::Object, what, hint)
     }
 
     /// What nothing pins is found by ids.
