@@ -115,6 +115,37 @@ fn what_the_kernel_has_to_provide_is_listed() {
     assert!(relocations.iter().any(|r| r.as_str().unwrap().starts_with("struct ")), "{relocations:?}");
 }
 
+/// `CO-RE <byte_off> [2] struct __sk_buff___moved::mark (0:0)` is llvm-objdump's form; of types and enumerators it has no path.
+#[test]
+fn what_the_kernels_types_decide_is_said_as_llvm_says_it() {
+    let file = fixture("core");
+    let output = Command::new("llvm-objdump-19").args(["-dr", &file]).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let llvms = said.lines().filter_map(|line| {
+        let (kind, rest) = line.split_once("CO-RE <")?.1.split_once("> ")?;
+        let (name, path) =
+            rest.split_once("] ")?.1.split_once("::").unwrap_or((rest.split_once("] ")?.1, ""));
+        let path = path.rsplit_once('(').map(|(_, path)| path.trim_end_matches(')'));
+        let name = name.trim_start_matches("fwd ").trim_start_matches("typedef ");
+        Some(format!("{kind} {name} {}", path.unwrap_or_default()))
+    });
+    let mut llvms: Vec<String> = llvms.collect();
+    llvms.sort();
+    let document = inspect(&[&file, "-j", "--disasm"]).done().json();
+    let listings =
+        document["programs"].as_array().unwrap().iter().flat_map(|p| p["listing"].as_array().unwrap());
+    let mut ours: Vec<&str> = listings.filter_map(|line| line["core"].as_str()).collect();
+    ours.sort_unstable();
+    assert!(ours.len() > 40 && ours.len() == llvms.len(), "{ours:?} {llvms:?}");
+    for (ours, llvms) in ours.iter().zip(&llvms) {
+        assert!(ours.starts_with(llvms), "{ours}: {llvms}");
+    }
+    assert!(inspect(&[&file, "--disasm"])
+        .done()
+        .stdout
+        .contains("   ; CO-RE byte_off struct __sk_buff___moved 0:0\n"));
+}
+
 #[test]
 fn instructions_come_with_their_source() {
     let text = inspect(&["@dnat", "--disasm", "--program", "detour_out"]).done().stdout;

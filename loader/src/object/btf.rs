@@ -167,8 +167,9 @@ impl Btf {
                     id = found.type_id();
                     continue;
                 }
-                Kind::Struct | Kind::Fwd => "struct ",
                 Kind::Union => "union ",
+                Kind::Fwd if found.kind_flag() => "union ",
+                Kind::Struct | Kind::Fwd => "struct ",
                 Kind::Enum | Kind::Enum64 => "enum ",
                 Kind::FuncProto => "function",
                 _ => "",

@@ -7,7 +7,7 @@ use std::fmt;
 use super::disasm::{constant, disassemble};
 use super::helpers::helper;
 use super::insn::{Insn, CALL, PSEUDO_FUNC};
-use super::{Label, MapRef, Object, Program};
+use super::{CoreRelo, Label, MapRef, Object, Program};
 
 /// One instruction of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,9 @@ pub struct Line<'a> {
     pub source: Option<Source<'a>>,
     /// As llvm-objdump writes it, with names for maps, variables, functions, helpers and what the kernel has.
     pub text: String,
+    /// What this kernel's types decide about it, before it is loaded: `byte_off struct sk_buff 0:5`, in LLVM's words, the type
+    /// and the path of indexes in it. Until then the text is as it was compiled.
+    pub core: Option<String>,
 }
 
 /// A place in the C source, as the object remembers it.
@@ -89,9 +92,21 @@ impl Object {
                 label: label_at(program, index),
                 source,
                 text: self.text(program, index, insn),
+                core: program
+                    .core
+                    .binary_search_by_key(&index, |relo| relo.insn)
+                    .ok()
+                    .and_then(|found| self.asks(program.core.get(found)?)),
             });
         }
         lines
+    }
+
+    fn asks(&self, relo: &CoreRelo) -> Option<String> {
+        let btf = self.btf.as_ref()?;
+        let path = String::from_utf8_lossy(btf.string(relo.access_off)?);
+        let kind = usize::try_from(relo.kind).ok().and_then(|kind| ASKS.get(kind)).unwrap_or(&"unknown");
+        Some(format!("{kind} {} {path}", btf.describe(relo.type_id)))
     }
 
     fn text(&self, program: &Program, index: usize, insn: &Insn) -> String {
@@ -141,6 +156,23 @@ impl Object {
         Some(if rest == 0 { format!("&{name}") } else { format!("&{name}+{}", constant(rest)) })
     }
 }
+
+/// `enum bpf_core_relo_kind` as llvm-objdump calls it.
+const ASKS: [&str; 13] = [
+    "byte_off",
+    "byte_sz",
+    "field_exists",
+    "signed",
+    "lshift_u64",
+    "rshift_u64",
+    "local_type_id",
+    "target_type_id",
+    "type_exists",
+    "type_size",
+    "enumval_exists",
+    "enumval_value",
+    "type_matches",
+];
 
 fn label_at(program: &Program, insn: usize) -> Option<&str> {
     let index = program.labels.binary_search_by_key(&insn, |l: &Label| l.insn).ok()?;

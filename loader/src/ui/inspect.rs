@@ -81,7 +81,8 @@ pub fn listing(object: &Object, only: &[&String]) -> String {
             if let Some(source) = line.source {
                 let _ = writeln!(text, "; {}", escape(&source.to_string()));
             }
-            let _ = writeln!(text, "{:6}: {}", line.insn, escape(&line.text));
+            let core = line.core.map(|asks| format!("   ; CO-RE {}", escape(&asks))).unwrap_or_default();
+            let _ = writeln!(text, "{:6}: {}{core}", line.insn, escape(&line.text));
         }
     }
     text
@@ -183,7 +184,7 @@ fn program_json(object: &Object, program: &Program, disasm: bool) -> Json {
     if disasm {
         let line = |line: &crate::object::Line<'_>| {
             let source = line.source.as_ref();
-            json!({"insn": line.insn, "text": line.text, "function": line.label,
+            json!({"insn": line.insn, "text": line.text, "function": line.label, "core": line.core,
                 "source": source.map(|s| json!({"file": s.file, "line": s.line, "text": s.text}))})
         };
         json["listing"] = object.listing(program).iter().map(line).collect();
