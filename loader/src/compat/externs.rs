@@ -31,6 +31,17 @@ pub fn wanted(object: &Object) -> BTreeSet<String> {
     typed.map(|e| essential(&e.name).to_owned()).collect()
 }
 
+/// The names of those functions and variables that the kernel itself has none of, whatever else it calls so.
+pub fn missing(object: &Object, kernel: &Target) -> BTreeSet<String> {
+    let lacks = |e: &&Extern| {
+        let kind = if e.origin == Origin::Function { Kind::Func } else { Kind::Var };
+        let of_kind = |id: &u32| kernel.btf.get(*id).is_some_and(|t| t.kind == kind);
+        !kernel.named(essential(&e.name)).iter().any(of_kind)
+    };
+    let typed = object.externs.iter().filter(|e| e.origin != Origin::Config && !is_untyped(object, e));
+    typed.filter(lacks).map(|e| essential(&e.name).to_owned()).collect()
+}
+
 /// The names that have to be looked up in the kernel's list of symbols.
 pub fn untyped(object: &Object) -> BTreeSet<&str> {
     object.externs.iter().filter(|e| is_untyped(object, e)).map(|e| e.name.as_str()).collect()
@@ -76,6 +87,7 @@ pub fn fill(
         Ok(Found::Other(what)) => {
             Some(format!("extern {}: {what}; as it is __weak, it counts as missing", wanted.name))
         }
+        Ok(Found::Module(_, number)) => shared_name(wanted, targets, *number),
         _ => None,
     }));
     let offsets = externs.iter().enumerate().filter_map(|(n, e)| Some((e.type_id, places.get(&n)?.0)));
@@ -157,7 +169,7 @@ fn load(insns: &mut [Insn], at: usize, insn: Insn, low: i32, high: i32) {
     replace(insns, second, Insn { code: 0, regs: 0, off: 0, imm: high });
 }
 
-fn missing(wanted: &Extern, what: String) -> Result<Found, String> {
+fn absent(wanted: &Extern, what: String) -> Result<Found, String> {
     if wanted.weak {
         Ok(Found::Missing)
     } else {
@@ -168,7 +180,7 @@ fn missing(wanted: &Extern, what: String) -> Result<Found, String> {
 fn address(wanted: &Extern, addresses: &BTreeMap<String, BTreeSet<u64>>) -> Result<Found, String> {
     let known: Vec<u64> = addresses.get(&wanted.name).into_iter().flatten().copied().collect();
     match known.as_slice() {
-        [] => missing(wanted, "is not among the kernel's symbols (/proc/kallsyms)".to_owned()),
+        [] => absent(wanted, "is not among the kernel's symbols (/proc/kallsyms)".to_owned()),
         [0] => {
             Err("the kernel hides addresses from this process: CAP_SYSLOG and kernel.kptr_restrict decide"
                 .to_owned())
@@ -185,21 +197,21 @@ fn typed(btf: &Btf, wanted: &Extern, targets: &[Target]) -> Result<Found, String
     let sort = if kind == Kind::Func { "kernel function" } else { "kernel variable with a type" };
     let name = essential(&wanted.name);
     let Some(kernel) = targets.first() else {
-        return missing(wanted, "no types of a kernel are known".to_owned());
+        return absent(wanted, "no types of a kernel are known".to_owned());
     };
     let found = targets.iter().enumerate().find_map(|(number, target)| {
         let mut types = target.named(name).iter().filter_map(|id| target.btf.get(*id));
         Some((number, target, types.find(|t| t.kind == kind && t.name() == name)?))
     });
     let Some((number, target, found)) = found else {
-        return missing(wanted, format!("is no {sort} in {}", kernel.name));
+        return absent(wanted, format!("is no {sort} in {}", kernel.name));
     };
     let ours = btf.get(wanted.type_id).map_or(0, |t| t.type_id());
     let ours = btf.strip(ours).map_or(0, |t| t.id);
     let theirs = target.btf.strip(found.type_id()).map_or(0, |t| t.id);
     if !alike::compatible(btf, ours, &target.btf, theirs)? {
         let what = format!("is declared with another type than in {}", target.name);
-        return missing(wanted, what.clone()).map(|_| Found::Other(what));
+        return absent(wanted, what.clone()).map(|_| Found::Other(what));
     }
     let id = target.kernel_id(found.id).ok_or("has no id")?;
     match (number, kind) {
@@ -210,6 +222,20 @@ fn typed(btf: &Btf, wanted: &Extern, targets: &[Target]) -> Result<Found, String
         // Such a load names the module by a descriptor's number, so no tag could be told beforehand.
         _ => Err(format!("is a variable of {}: only those of the kernel itself can be had", target.name)),
     }
+}
+
+/// Says so where more than one module has a function of this name. Other loaders take that of the module that was there first.
+fn shared_name(wanted: &Extern, targets: &[Target], number: i16) -> Option<String> {
+    let name = essential(&wanted.name);
+    let has = |target: &&Target| {
+        let mut types = target.named(name).iter().filter_map(|id| target.btf.get(*id));
+        types.any(|t| t.kind == Kind::Func)
+    };
+    let taken = targets.get(usize::try_from(number).ok()?)?;
+    let all: Vec<&str> = targets.iter().skip(1).filter(has).map(|t| t.name.as_str()).collect();
+    (all.len() > 1).then(|| {
+        format!("extern {name}: the modules {} have it, that of {} is meant", all.join(", "), taken.name)
+    })
 }
 
 /// `.kconfig` becomes a section like those of data: its variables defined, at their places, in rising order.
@@ -276,3 +302,34 @@ const PSEUDO_MAP_VALUE: u8 = 2;
 const PSEUDO_BTF_ID: u8 = 3;
 /// Calls of what is missing become calls of helpers with numbers from here on, as in libbpf.
 const POISONED_KFUNC: i32 = 2_002_000_000;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// The kernel's own types in the place of those of modules.
+    #[test]
+    fn of_two_modules_with_one_name_the_first_is_taken_and_said() {
+        let Ok(types) = std::fs::read("/sys/kernel/btf/vmlinux") else { return };
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../elf/fixtures/ksyms.bpf.o");
+        let object = Object::parse(&std::fs::read(path).unwrap()).unwrap();
+        let wanted = wanted(&object);
+        let target = |name: &str| Target::read(name, &types, &wanted).unwrap();
+        let kernel = target("kernel");
+        let lock = object.externs.iter().find(|e| e.name == "bpf_rcu_read_lock").unwrap();
+        let none: Vec<u8> =
+            [0x0001_eb9f_u32, 24, 0, 0, 0, 1].iter().flat_map(|w| w.to_le_bytes()).chain([0]).collect();
+        let targets = [Target::read("none", &none, &wanted).unwrap(), target("one"), target("other")];
+        let btf = object.btf.as_ref().unwrap();
+        let Ok(Found::Module(id, 1)) = typed(btf, lock, &targets) else { panic!("not of the first module") };
+        assert_eq!(
+            kernel.named("bpf_rcu_read_lock").iter().filter_map(|n| kernel.kernel_id(*n)).collect::<Vec<_>>(),
+            [id]
+        );
+        let said = shared_name(lock, &targets, 1).unwrap();
+        assert!(said.contains("one, other have it, that of one"), "{said}");
+        assert_eq!(shared_name(lock, &targets[..2], 1), None);
+        assert_eq!(missing(&object, &targets[0]), wanted);
+    }
+}

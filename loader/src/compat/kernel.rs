@@ -50,7 +50,8 @@ fn decide(
         let path = btf.unwrap_or(VMLINUX);
         let kernel = types(path, &mut reads)?;
         let target = Target::read(path, &*kernel, wanted)?;
-        let missing = target.missing(wanted);
+        let mut missing = target.missing(wanted);
+        missing.extend(externs::missing(object, &target));
         targets.push(target);
         if btf.is_none() && !missing.is_empty() {
             targets.extend(modules::read(&*kernel, &missing, &mut reads)?);

@@ -27,6 +27,23 @@ pub struct Scan<'a> {
 impl<'a> Scan<'a> {
     /// Makes the passes.
     pub fn new(source: &'a dyn Source, wanted: &BTreeSet<String>) -> io::Result<Scan<'a>> {
+        let mut scan = Scan::open(source)?;
+        match source.whole() {
+            Some(all) => scan.find(all, wanted)?,
+            None => {
+                let names = scan.read_names(wanted)?;
+                scan.read_types(&names)?;
+            }
+        }
+        Ok(scan)
+    }
+
+    /// Where in the strings of a file the wanted names are, flavours included: rising.
+    pub fn offsets(source: &'a dyn Source, wanted: &BTreeSet<String>) -> io::Result<Vec<u32>> {
+        Ok(Scan::open(source)?.read_names(wanted)?.into_keys().collect())
+    }
+
+    fn open(source: &'a dyn Source) -> io::Result<Scan<'a>> {
         let mut header = [0; 24];
         source.read_at(&mut header, 0)?;
         let mut words = header.chunks_exact(4).map(|w| w.try_into().map_or(0, u32::from_le_bytes));
@@ -41,13 +58,6 @@ impl<'a> Scan<'a> {
         let mut scan = Scan { source, types, strings, starts: Vec::new(), found: BTreeMap::new(), sizes };
         if header >= 32 {
             scan.read_layout(header)?;
-        }
-        match source.whole() {
-            Some(all) => scan.find(all, wanted)?,
-            None => {
-                let names = scan.read_names(wanted)?;
-                scan.read_types(&names)?;
-            }
         }
         Ok(scan)
     }

@@ -60,9 +60,10 @@ impl Target {
         self.named.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// The names of `wanted` that are not here.
+    /// The names of `wanted` that are not here, or only as structs that somebody else defines: a module.
     pub fn missing(&self, wanted: &BTreeSet<String>) -> BTreeSet<String> {
-        wanted.iter().filter(|name| !self.named.contains_key(*name)).cloned().collect()
+        let defined = |id: &u32| self.btf.get(*id).is_some_and(|t| t.kind != Kind::Fwd);
+        wanted.iter().filter(|name| !self.named(name).iter().any(defined)).cloned().collect()
     }
 
     fn new_id(&self, kernel_id: u32) -> Option<u32> {

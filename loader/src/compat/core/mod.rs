@@ -103,11 +103,13 @@ fn decide(relo: &CoreRelo, local: &Spec<'_>, ask: Ask, targets: &[Target]) -> Re
         return Err("a type without a name cannot be looked up in a kernel".to_owned());
     }
     let mut found: Option<(Spec<'_>, Option<Answer>)> = None;
-    let own = targets.iter().take(1).any(|target| !target.named(name).is_empty());
+    let alike =
+        |target: &Target, id: &u32| target.btf.get(*id).is_some_and(|t| alike::same_kind(t.kind, root.kind));
+    // What the kernel itself only declares, a module may define.
+    let own = targets.iter().take(1).any(|target| target.named(name).iter().any(|id| alike(target, id)));
     let asked = targets.iter().take(if own { 1 } else { targets.len() });
     for (target, id) in asked.flat_map(|target| target.named(name).iter().map(move |id| (target, id))) {
-        let candidate = target.btf.get(*id).filter(|t| alike::same_kind(t.kind, root.kind));
-        if candidate.is_none() {
+        if !alike(target, id) {
             continue;
         }
         let Some(spec) = find::find(local, &target.btf, *id, ask)? else { continue };
