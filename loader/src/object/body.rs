@@ -152,7 +152,7 @@ impl Site<'_> {
         let second = index.saturating_add(1);
         let high =
             body.insns.get(second).copied().filter(|i| i.code == 0).ok_or("the load has no second half")?;
-        let Place::Section(place) = symbol.place else { return Err(NOT_HERE) };
+        let Place::Section(place) = symbol.place else { return Err(not_here(symbol.place)) };
         let section = self.context.elf.sections.get(place).ok_or("the symbol's section does not exist")?;
         let address = symbol.value.checked_add_signed(insn.imm.into()).ok_or("points before its section")?;
         if section.role == Role::Code {
@@ -189,7 +189,7 @@ impl Site<'_> {
     /// For a global function the symbol says it all and `imm` is -1, or with GNU binutils before 2.41 its offset less 1; for a
     /// static one the symbol is its section, and `imm` counts instructions.
     fn callee(&self, insn: Insn, symbol: &Symbol<'_>) -> Result<usize, &'static str> {
-        let Place::Section(place) = symbol.place else { return Err(NOT_HERE) };
+        let Place::Section(place) = symbol.place else { return Err(not_here(symbol.place)) };
         let after = i64::from(insn.imm).saturating_add(1);
         let twice = symbol.kind != SymbolKind::Section && u64::try_from(after) == Ok(symbol.value);
         let distance = if twice { 0 } else { after.saturating_mul(8) };
@@ -243,7 +243,15 @@ fn replace(body: &mut Body, index: usize, insn: Insn) {
     }
 }
 
-const NOT_HERE: &str = "is neither code nor data of this object";
+fn not_here(place: Place) -> &'static str {
+    match place {
+        Place::Nowhere => {
+            "lies in no section: a variable without a value in common ones, compile with -fno-common"
+        }
+        _ => "is neither code nor data of this object",
+    }
+}
+
 /// With GNU binutils before 2.41 the instruction holds the variable's offset in its section already, with LLVM the distance
 /// from the variable.
 const EITHER: &str =

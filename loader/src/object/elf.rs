@@ -133,7 +133,11 @@ impl<'a> Elf<'a> {
 
 fn check_ident(bytes: &[u8]) -> Result<(), ObjectError> {
     let Some([b'\x7f', b'E', b'L', b'F', class, data, _]) = bytes.first_chunk() else {
-        return Err(ObjectError::Elf("not an ELF file"));
+        let bitcode = bytes.starts_with(b"BC\xc0\xde");
+        return Err(ObjectError::Elf(match bitcode {
+            true => "LLVM bitcode, not an ELF file: compile without -flto, or link it",
+            false => "not an ELF file",
+        }));
     };
     match (elf::FileClass(*class), elf::DataEncoding(*data)) {
         (elf::ELFCLASS64, elf::ELFDATA2LSB) => Ok(()),

@@ -9,7 +9,7 @@ use super::elf::{Elf, Place, Role, Symbol, SymbolKind};
 use super::error::ObjectError;
 use super::ProgramKind;
 
-/// A function's name and place. Those of one section never overlap.
+/// A function's name and place. Those of one section are apart, or one function by another name.
 pub struct Function<'a> {
     pub name: &'a str,
     /// Index in [`Elf::sections`].
@@ -70,9 +70,13 @@ impl<'a> Functions<'a> {
             found.iter_mut().filter(|f| is_text(f)).for_each(|f| f.entry = false);
         }
         found.sort_by_key(|f| (f.section, f.start));
+        let mut names = 1usize;
         for pair in found.windows(2) {
             if let [a, b] = pair {
-                if a.section == b.section && b.start < a.end {
+                // One function may have two names: __attribute__((alias)).
+                let alias = (a.section, a.start, a.end) == (b.section, b.start, b.end);
+                names = if alias { names.saturating_add(1) } else { 1 };
+                if a.section == b.section && b.start < a.end && (!alias || names > MAX_NAMES) {
                     let section = elf.sections.get(a.section).map_or("", |s| s.name).to_owned();
                     let offset = (b.start as u64) << 3;
                     let what = "the function overlaps another one";
@@ -112,11 +116,15 @@ impl<'a> Functions<'a> {
         Ok(found)
     }
 
-    /// The index of the function that starts exactly there.
+    /// The index of the function that starts exactly there; of several names the one that the symbol table has first.
     pub fn at(&self, section: usize, start: usize) -> Option<usize> {
-        self.0.binary_search_by_key(&(section, start), |f| (f.section, f.start)).ok()
+        let index = self.0.partition_point(|f| (f.section, f.start) < (section, start));
+        self.0.get(index).filter(|f| (f.section, f.start) == (section, start)).map(|_| index)
     }
 }
+
+/// Of one function: each is read by itself.
+const MAX_NAMES: usize = 16;
 
 /// The section of a symbol that says it is a function.
 fn typed_function(symbol: &Symbol<'_>) -> Option<usize> {

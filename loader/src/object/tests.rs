@@ -28,6 +28,8 @@ fn what_is_no_bpf_object_is_named() {
     let refuse = |bytes: &[u8]| Object::parse(bytes).unwrap_err().to_string();
     assert_eq!(refuse(b""), "not an ELF file");
     assert_eq!(refuse(b"#!/bin/sh\n"), "not an ELF file");
+    // The magic of LLVM's bitcode, which clang -flto writes.
+    assert!(refuse(b"BC\xc0\xde\x35\x14").contains("-flto"));
     let with = |change: fn(&mut Sample)| {
         let mut sample = Sample::drop();
         change(&mut sample);
@@ -234,6 +236,18 @@ fn addresses_outside_their_section_and_huge_sections_are_refused() {
 }
 
 #[test]
+fn a_common_variable_lies_in_no_section() {
+    let mut sample = Sample::new();
+    let [low, high] = load(0);
+    let code = sample.code("tc", &[low, high, MOV_0, EXIT]);
+    sample.symbol("f", FUNC | GLOBAL, code, 0, 32);
+    // SHN_COMMON
+    let common = sample.symbol("v", OBJECT | GLOBAL, 0xfff2, 4, 4);
+    sample.relocations(code, &[(0, 1, common)]);
+    assert!(refusal(sample).contains("R_BPF_64_64 against 'v': lies in no section"));
+}
+
+#[test]
 fn map_definitions_of_the_old_form_are_refused_with_the_reason() {
     let mut sample = Sample::drop();
     sample.data("maps", &[0; 28]);
@@ -248,6 +262,36 @@ fn functions_are_whole_and_apart() {
     let mut sample = Sample::drop();
     sample.symbol("beyond", FUNC | GLOBAL, 1, 16, 8);
     assert!(refusal(sample).contains("beyond: the function reaches beyond its section"));
+}
+
+#[test]
+fn a_function_may_have_two_names() {
+    let mut sample = Sample::new();
+    let code = sample.code("tc", &[call(1), EXIT, MOV_0, EXIT]);
+    for (name, start) in [("f", 0), ("called", 16), ("g", 0), ("other", 16)] {
+        sample.symbol(name, FUNC | GLOBAL, code, start, 16);
+    }
+    let object = parsed(sample);
+    let programs: Vec<_> = object.programs.iter().map(|p| (p.name.as_str(), p.tags())).collect();
+    let tags = |name: &str| object.program(name).unwrap().tags();
+    assert_eq!(programs, ["f", "g", "called", "other"].map(|name| (name, tags(name))));
+    assert_eq!([tags("f"), tags("called")], [tags("g"), tags("other")]);
+    let labels =
+        |name: &str| object.program(name).unwrap().labels.iter().map(|l| l.name.as_str()).collect::<Vec<_>>();
+    assert_eq!([labels("f"), labels("g")], [["f", "called"], ["g", "called"]]);
+    let mut sample = Sample::drop();
+    sample.symbol("shorter", FUNC | GLOBAL, 1, 0, 8);
+    assert!(refusal(sample).contains("overlaps"));
+    let many = |count: usize| {
+        let mut sample = Sample::drop();
+        for n in 0..count {
+            sample.symbol(&format!("again{n}"), FUNC | GLOBAL, 1, 0, 16);
+        }
+        Object::parse(&sample.bytes()).map_err(|e| e.to_string())
+    };
+    // What is read is bounded by the file's size.
+    assert_eq!(many(15).map(|object| object.programs.len()), Ok(16));
+    assert!(many(16).unwrap_err().contains("overlaps"));
 }
 
 #[test]
