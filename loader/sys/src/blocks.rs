@@ -32,8 +32,19 @@ struct Region([AtomicU64; WORDS]);
 struct Lists {
     /// Of each size the index of the block that was freed last, plus one: 0 is none.
     free: [AtomicU32; CLASSES],
-    /// How many words of the region were ever given out.
+    /// Where the part of the region begins that nobody has, in words.
     used: AtomicU32,
+    /// Where the part begins that nobody ever had.
+    fresh: AtomicU32,
+}
+
+/// What is given.
+#[derive(Debug, Clone, Copy)]
+pub struct Block {
+    /// Its address.
+    pub at: *mut u8,
+    /// So many bytes of it somebody may have written before; those behind them are zero.
+    pub dirty: usize,
 }
 
 impl Blocks {
@@ -41,15 +52,23 @@ impl Blocks {
     pub const fn new() -> Blocks {
         Blocks {
             region: Region([const { AtomicU64::new(0) }; WORDS]),
-            lists: Lists { free: [const { AtomicU32::new(0) }; CLASSES], used: AtomicU32::new(0) },
+            lists: Lists {
+                free: [const { AtomicU32::new(0) }; CLASSES],
+                used: AtomicU32::new(0),
+                fresh: AtomicU32::new(0),
+            },
             held: AtomicBool::new(false),
         }
     }
 
     /// A block of this class that nobody has, at least [`words`] long; None where the region is full.
-    pub fn take(&self, class: usize) -> Option<*mut u8> {
-        let index = self.locked(|lists| lists.take(class, &self.region))?;
-        self.region.0.get(index).map(|word| word.as_ptr().cast())
+    pub fn take(&self, class: usize) -> Option<Block> {
+        let (index, fresh) = self.locked(|lists| {
+            let fresh = lists.fresh.load(Ordering::Relaxed) as usize;
+            Some((lists.take(class, &self.region)?, fresh))
+        })?;
+        let at = self.region.0.get(index)?.as_ptr().cast();
+        Some(Block { at, dirty: fresh.saturating_sub(index).saturating_mul(8) })
     }
 
     /// Takes back what [`Blocks::take`] gave.
@@ -95,7 +114,9 @@ impl Lists {
     /// The block at `index`, behind which nothing is used, gets the size of `class`.
     fn cut(&self, index: usize, class: usize) -> Option<usize> {
         let end = index.checked_add(words(class)).filter(|end| *end <= WORDS)?;
-        self.used.store(u32::try_from(end).ok()?, Ordering::Relaxed);
+        let end = u32::try_from(end).ok()?;
+        self.used.store(end, Ordering::Relaxed);
+        self.fresh.store(end.max(self.fresh.load(Ordering::Relaxed)), Ordering::Relaxed);
         Some(index)
     }
 

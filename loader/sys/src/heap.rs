@@ -25,7 +25,7 @@ impl Heap {
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match class(layout).and_then(|class| self.0.take(class)) {
-            Some(block) => block,
+            Some(block) => block.at,
             // SAFETY: the caller's own promise.
             None => unsafe { System.alloc(layout) },
         }
@@ -35,8 +35,8 @@ unsafe impl GlobalAlloc for Heap {
         match class(layout).and_then(|class| self.0.take(class)) {
             Some(block) => {
                 // SAFETY: a new block of at least so many bytes.
-                unsafe { block.write_bytes(0, layout.size()) };
-                block
+                unsafe { block.at.write_bytes(0, layout.size().min(block.dirty)) };
+                block.at
             }
             // SAFETY: the caller's own promise.
             None => unsafe { System.alloc_zeroed(layout) },

@@ -152,6 +152,14 @@ fn the_last_block_grows_where_it_is_and_others_are_copied() {
         let zero = HEAP.alloc_zeroed(layout(5_000, 1));
         assert_eq!(zero, first);
         check(zero, 5_000, 0);
+        // Behind what was ever given out nothing has to be written.
+        let fresh = HEAP.alloc_zeroed(layout(60_000, 1));
+        check(fresh, 60_000, 0);
+        fresh.write_bytes(1, 60_000);
+        HEAP.dealloc(fresh, layout(60_000, 1));
+        let again = HEAP.alloc_zeroed(layout(61_000, 1));
+        assert_eq!(again, fresh);
+        check(again, 61_000, 0);
         for (block, size) in [(moved, 9_000), (zero, 5_000), (second, 16)] {
             HEAP.dealloc(block, layout(size, 1));
         }
