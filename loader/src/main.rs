@@ -13,8 +13,8 @@ fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
     let mut command = detour::ui::cli::command_for(&args);
     let matches = command.try_get_matches_from_mut(args);
-    // It is needed no more, but taking it apart would cost as much as building it did.
-    std::mem::forget(command);
+    // It is needed no more, and a quarter of all memory that a load takes.
+    drop(command);
     let matches = match matches {
         Ok(matches) => matches,
         Err(error) => return usage(&error),

@@ -100,15 +100,17 @@ impl Blocks {
 }
 
 impl Lists {
+    /// A block that was freed, of this size or the next, which is this size's from now on; else a new one.
     fn take(&self, class: usize, region: &Region) -> Option<usize> {
-        let list = self.free.get(class)?;
-        let Some(index) = list.load(Ordering::Relaxed).checked_sub(1) else {
-            return self.cut(self.used.load(Ordering::Relaxed) as usize, class);
-        };
-        let index = index as usize;
-        let next = region.0.get(index)?.load(Ordering::Relaxed);
-        list.store(u32::try_from(next).unwrap_or(0), Ordering::Relaxed);
-        Some(index)
+        for list in self.free.get(class..)?.iter().take(2) {
+            if let Some(index) = list.load(Ordering::Relaxed).checked_sub(1) {
+                let index = index as usize;
+                let next = region.0.get(index)?.load(Ordering::Relaxed);
+                list.store(u32::try_from(next).unwrap_or(0), Ordering::Relaxed);
+                return Some(index);
+            }
+        }
+        self.cut(self.used.load(Ordering::Relaxed) as usize, class)
     }
 
     /// The block at `index`, behind which nothing is used, gets the size of `class`.
