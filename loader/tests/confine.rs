@@ -5,7 +5,7 @@
 //! `BLESS=1 cargo test -p detour --test confine` writes the page anew.
 #![allow(clippy::unwrap_used, clippy::panic)]
 #![cfg(feature = "operate")]
-use detour::load::allowed::{Only, Task, DOWN, EVENTS, GROWS, METRICS, RUN, TABLE, TASKS, WATCH};
+use detour::load::allowed::{Only, Task, DOWN, EVENTS, GROWS, LISTEN, METRICS, RUN, TABLE, TASKS, WATCH};
 use detour::load::confine::{filter, kept};
 use std::fmt::Write;
 
@@ -13,25 +13,26 @@ const HEAD: &str = "\
 <!-- SPDX-License-Identifier: MIT OR GPL-2.0-or-later -->
 # Confinement
 
-`run`, `events` and `watch` live long. When everything that they need is open, they give up all capabilities but those below,
+`run`, `events`, `watch` and `map listen` live long. When everything that they need is open, they give up all capabilities but those below,
 can gain none (no_new_privs), and let the kernel kill them (SIGSYS) at any system call that is not in this table. The filter
 is built from the table in `loader/src/load/allowed.rs`, and so is this page (`loader/tests/confine.rs`).
 
-What follows: of bpf(2) the process can look up and write elements of maps that are there, and open what is pinned. It can
+What follows: of bpf(2) the process can look up and write elements of maps that are there, and open what is pinned; `map listen`
+can do nothing at all by it, for its ring buffer is mapped. The process can
 create no map, load no program, make no link, pin nothing, open no socket, start no program and no thread, enter no namespace.
 Other rules and addresses are elements, so SIGHUP and changes of addresses still work.
 A device that comes back needs a load: then `run` ends with exit code 5 and says so, and a service manager starts it anew
 (`Restart=on-failure`). `--no-confine` keeps everything, and loads by itself.
 
 What `--no-pin` made is opened before that, by CAP_SYS_ADMIN, and kept: no id is asked for afterwards, so the process reaches
-the maps of this instance and no others. When other programs run in its place, `run` ends with exit code 5, `events` with 1, and
-`watch` says so; a new process finds them.
+the maps of this instance and no others. When other programs run in its place, `run` ends with exit code 5, `events` and `map listen`
+with 1, and `watch` says so; a new process finds them.
 
 Nothing opened before is closed by this: stderr, stdout, a capture, the sockets of rtnetlink and of the service manager.
 
 ## Files
 
-The filter lets `events` and `watch` open files for reading only. `run` may also make new files, rename and remove, with
+The filter lets `watch` open files for reading only, `events` and `map listen` none. `run` may also make new files, rename and remove, with
 `--metrics-file` and `--names`, and make and lengthen files, with `--events`. A filter sees no paths, so Landlock (Linux 5.13)
 says where: in the folders of these files as they are at the start, with `--down-on-exit` below /sys/fs/bpf, and nowhere else; nothing is moved from
 one folder to another. Where the name that `--events` has is a link at the start, the folder that it leads to counts as well;
@@ -52,7 +53,8 @@ A process that the filter killed ends by signal 31 (`status=31/SYS` in `systemct
 ";
 
 fn tasks(bits: Task) -> String {
-    if bits & (EVENTS | RUN | WATCH) == EVENTS | RUN | WATCH {
+    let all = EVENTS | RUN | WATCH | LISTEN;
+    if bits & all == all {
         return "all".into();
     }
     let names = TASKS.iter().filter(|(task, _)| bits & task != 0).map(|(_, name)| format!("`{name}`"));
@@ -137,7 +139,7 @@ const OTHER: u32 = 0x4000_0003; // i386
 #[test]
 fn the_filter_is_the_table() {
     let (mut tried, own) = (0, u64::from(std::process::id()));
-    for task in [EVENTS, WATCH, RUN, RUN | METRICS, RUN | DOWN, RUN | METRICS | DOWN, RUN | GROWS] {
+    for task in [EVENTS, LISTEN, WATCH, RUN, RUN | METRICS, RUN | DOWN, RUN | METRICS | DOWN, RUN | GROWS] {
         let program = filter(task).unwrap();
         let lines = |number: u32| {
             TABLE.iter().filter(move |l| l.tasks & task != 0 && l.number == Some(i64::from(number)))

@@ -280,8 +280,8 @@ fn opens_a_file(call: &Call) -> bool {
 /// Whether a call only looks.
 pub fn is_read(call: &Call) -> bool {
     match call.name.as_str() {
-        // OBJ_GET, LOOKUP_ELEM, GET_NEXT_KEY, GET_INFO_BY_FD, and the walks by id
-        "bpf" => matches!(call.bpf(), Some(1 | 4 | 7 | 11 | 12 | 13 | 14 | 15 | 16 | 19 | 23)),
+        // OBJ_GET, LOOKUP_ELEM, GET_NEXT_KEY, LOOKUP_BATCH, GET_INFO_BY_FD, and the walks by id
+        "bpf" => matches!(call.bpf(), Some(1 | 4 | 7 | 11 | 12 | 13 | 14 | 15 | 16 | 19 | 23 | 24)),
         // RTM_GET… is the third of each four.
         "sendto" | "sendmsg" => call.netlink().is_some_and(|kind| kind % 4 == 2),
         "openat" => true,

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! `map list|dump|get|set`: the pinned maps of an instance, their elements read by the object's types.
+//! `map list|dump|get|set|listen`: the pinned maps of an instance, their elements read by the object's types.
 use crate::cmd::{objects, Answer, Context};
 use crate::dnat::embedded;
 use crate::dnat::running::{entries, Element};
 use crate::load::facts::{Facts, Instance};
+#[cfg(feature = "operate")]
+use crate::load::gather::open;
 use crate::load::gather::open_map;
 use crate::load::home::{map_pin, Dir};
 use crate::load::plan::Plan;
 use crate::load::plan_json::unhex;
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::step::Step;
+#[cfg(feature = "operate")]
+use crate::load::types::of_program;
 use crate::load::types::{of_map, MapTypes};
 use crate::object::{Btf, MapSpec, Object};
 use crate::ui::map_type::map_type;
@@ -19,11 +23,15 @@ use clap::ArgMatches;
 use detour_sys::Map;
 use std::os::fd::AsFd;
 
-/// `map list|dump|get|set DEV NAME …`.
+/// `map list|dump|get|set|listen DEV NAME …`.
 pub fn map(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
     let Some((what, args)) = args.subcommand() else {
-        return Err(Refusal::new(Stage::Usage, "map what?", "map list, dump, get or set"));
+        return Err(Refusal::new(Stage::Usage, "map what?", "map list, dump, get, set or listen"));
     };
+    #[cfg(feature = "operate")]
+    if what == "listen" {
+        return crate::cmd::listen::listen(context, args);
+    }
     if what == "set" {
         context.lock()?;
     }
@@ -88,19 +96,19 @@ fn write(path: &str, (key, value): &Element) -> Plan {
     Plan { steps, notes: Vec::new() }
 }
 
-fn text<'a>(args: &'a ArgMatches, name: &str) -> &'a str {
+pub(super) fn text<'a>(args: &'a ArgMatches, name: &str) -> &'a str {
     args.get_one::<String>(name).map(String::as_str).unwrap_or_default()
 }
 
 /// An instance, where its pins are, and the object that it came from if that is at hand.
-struct Here {
+pub(super) struct Here {
     dir: Dir,
     pins: Vec<String>,
     object: Option<Object>,
 }
 
 impl Here {
-    fn find(facts: &Facts, args: &ArgMatches) -> Result<Here, Refusal> {
+    pub(super) fn find(facts: &Facts, args: &ArgMatches) -> Result<Here, Refusal> {
         let name = text(args, "name");
         let instance: &Instance =
             facts.instance(name).ok_or_else(|| Refusal::nothing(name, &facts.device.name))?;
@@ -133,7 +141,7 @@ impl Here {
         self.pins.iter().filter(|pin| pin.starts_with("map_")).filter_map(move |pin| Some((name(pin)?, pin)))
     }
 
-    fn path(&self, name: &str) -> Result<String, Refusal> {
+    pub(super) fn path(&self, name: &str) -> Result<String, Refusal> {
         let pin = map_pin(name);
         if self.pins.contains(&pin) {
             return Ok(self.dir.pin(&pin));
@@ -149,6 +157,24 @@ impl Here {
             Ok(Row { name: name.clone(), ..info(&map, &name)? })
         };
         self.names().map(row).collect()
+    }
+
+    /// Where it is.
+    #[cfg(feature = "operate")]
+    pub(super) fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// All types of the object: its own where it is at hand, or those that a program of the instance was loaded with.
+    #[cfg(feature = "operate")]
+    pub(super) fn any_types(&self) -> Result<Btf, Refusal> {
+        let programs = || self.pins.iter().filter(|pin| pin.starts_with("prog_"));
+        let kernels = |pin: &String| of_program(open(&self.dir.pin(pin)).ok()?.as_fd()).ok().flatten();
+        let own = self.object.as_ref().and_then(|object| object.btf.clone());
+        own.or_else(|| programs().find_map(kernels)).ok_or_else(|| {
+            let hint = "--types FILE: what it was loaded from. The kernel's are for CAP_SYS_ADMIN; without --as records are hex";
+            Refusal::new(Stage::Usage, "the types of the instance are not at hand", hint)
+        })
     }
 
     /// The types that the kernel keeps, where no object is at hand; asking for them needs CAP_SYS_ADMIN.
@@ -181,7 +207,7 @@ impl Here {
 }
 
 /// `struct bpf_map_info` {type, id, key_size, value_size, max_entries, map_flags}.
-fn info(map: &Map, name: &str) -> Result<Row, Refusal> {
+pub(super) fn info(map: &Map, name: &str) -> Result<Row, Refusal> {
     let info = detour_sys::info(map.as_fd(), 24).map_err(|e| refused(name, &e))?;
     let words: Vec<u32> =
         info.chunks_exact(4).filter_map(|w| w.try_into().ok()).map(u32::from_ne_bytes).collect();

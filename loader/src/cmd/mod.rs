@@ -21,6 +21,8 @@ mod in_place;
 mod inspect;
 mod list;
 #[cfg(feature = "operate")]
+mod listen;
+#[cfg(feature = "operate")]
 mod log;
 mod look;
 mod maps;

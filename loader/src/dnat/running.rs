@@ -7,11 +7,9 @@ use crate::load::kept::{self, Kept};
 use crate::load::plan_json::{read_blob, write_blob};
 use crate::load::refusal::{Refusal, Stage};
 use crate::load::step::Blob;
+pub use detour_sys::Element;
 use detour_sys::Map;
 use serde_json::{json, Value};
-
-/// Key and value.
-pub type Element = (Vec<u8>, Vec<u8>);
 
 /// State of an instance that a new set of rules depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +47,7 @@ impl Running {
         let generation = in_force::generation(&rules).max(in_force::generation(&idle));
         let mut locals = Vec::new();
         for name in ["local4", "local6"] {
-            locals.extend(entries(&open_map(&pin(name, "MAP_GET_NEXT_KEY, MAP_LOOKUP_ELEM"))?)?);
+            locals.extend(entries(&open_map(&pin(name, "MAP_LOOKUP_BATCH"))?)?);
         }
         locals.sort();
         Ok(Running { rodata, active, rules, generation, locals, kept: Vec::new(), cgroup: None })
@@ -106,15 +104,26 @@ fn none_in_force(dir: &Dir) -> Refusal {
     )
 }
 
-/// All elements of a hash map. One that is deleted meanwhile makes the kernel start over, so keys are seen once at most and
-/// the walk ends when the map could not hold more.
+/// All elements of a map, sorted by their keys, each once: in batches where its type has them since before Linux 5.10.
 pub fn entries(map: &Map) -> Result<Vec<Element>, Refusal> {
     let failed = |e: std::io::Error| Refusal::new(Stage::Kernel, format!("cannot read a map: {e}"), "");
+    let Some(batches) = map.batches() else { return one_by_one(map).map_err(failed) };
+    let mut found = Vec::new();
+    for batch in batches {
+        found.extend(batch.map_err(failed)?);
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// By the key after each key. One that is deleted meanwhile makes the kernel start over, so keys are seen once at most and
+/// the walk ends when the map could not hold more.
+fn one_by_one(map: &Map) -> std::io::Result<Vec<Element>> {
     let mut found = std::collections::BTreeMap::new();
-    let mut key = map.next_key(None).map_err(failed)?;
+    let mut key = map.next_key(None)?;
     let mut repeated = 0_u32;
     while let Some(current) = key {
-        if let Some(value) = map.lookup(&current).map_err(failed)? {
+        if let Some(value) = map.lookup(&current)? {
             if found.insert(current.clone(), value).is_some() {
                 repeated = repeated.saturating_add(1);
             }
@@ -122,7 +131,7 @@ pub fn entries(map: &Map) -> Result<Vec<Element>, Refusal> {
         if repeated > REPEATED {
             break;
         }
-        key = map.next_key(Some(&current)).map_err(failed)?;
+        key = map.next_key(Some(&current))?;
     }
     Ok(found.into_iter().collect())
 }

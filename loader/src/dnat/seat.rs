@@ -24,10 +24,18 @@ impl Seat {
     /// # Errors
     /// Where the record is not there any more.
     pub fn of(look: &Look) -> io::Result<Seat> {
-        let ids = || look.record().programs.iter().map(|program| program.id).collect();
-        Ok(match look.dir() {
+        let programs = look.record().programs.iter().map(|program| program.id).collect();
+        Seat::at(look.dir(), look.device().0, programs)
+    }
+
+    /// Of any instance: where it is, the index of its device, the ids of its programs.
+    ///
+    /// # Errors
+    /// Where its record is not there any more.
+    pub fn at(dir: &Dir, device: u32, programs: BTreeSet<u32>) -> io::Result<Seat> {
+        Ok(match dir {
             Dir::Folder(path) => Seat::Folder(path.clone(), inode(path)?),
-            Dir::Ids(_) => Seat::Filters(look.device().0, ids()),
+            Dir::Ids(_) => Seat::Filters(device, programs),
         })
     }
 

@@ -18,21 +18,24 @@ pub const METRICS: Task = 8;
 pub const DOWN: Task = 16;
 /// `run --events`: a file grows, and is opened anew.
 pub const GROWS: Task = 32;
+/// `map listen`: reads a ring buffer, writes lines. It makes no bpf(2).
+pub const LISTEN: Task = 128;
 /// Where nothing is pinned: the filters say whether what it goes by is still what runs.
 pub const UNPINNED: Task = 64;
 
-const ALL: Task = EVENTS | RUN | WATCH;
+const ALL: Task = EVENTS | RUN | WATCH | LISTEN;
 const SEE: Task = RUN | WATCH;
 
 /// The names of the tasks, as they are printed.
-pub const TASKS: [(Task, &str); 7] = [
+pub const TASKS: [(Task, &str); 8] = [
     (EVENTS, "events"),
     (RUN, "run"),
     (WATCH, "watch"),
     (METRICS, "run --metrics-file` or `--names"),
     (DOWN, "run --down-on-exit"),
     (GROWS, "run --events"),
-    (UNPINNED, "events` after `up --no-pin"),
+    (LISTEN, "map listen"),
+    (UNPINNED, "events` and `map listen` of what `--no-pin` made"),
 ];
 
 /// What an argument may be.
@@ -95,7 +98,7 @@ const ELEMENTS: &[(&str, u64)] = &[
 const READ: &[(&str, u64)] = &[
     command(&commands::MAP_LOOKUP_ELEM),
     command(&commands::MAP_UPDATE_ELEM),
-    command(&commands::MAP_GET_NEXT_KEY),
+    command(&commands::MAP_LOOKUP_BATCH),
     command(&commands::OBJ_GET),
     command(&commands::OBJ_GET_INFO_BY_FD),
 ];
@@ -104,7 +107,7 @@ const PINNED: &[(&str, u64)] = &[
     command(&commands::MAP_LOOKUP_ELEM),
     command(&commands::MAP_UPDATE_ELEM),
     command(&commands::MAP_DELETE_ELEM),
-    command(&commands::MAP_GET_NEXT_KEY),
+    command(&commands::MAP_LOOKUP_BATCH),
     command(&commands::OBJ_GET),
     command(&commands::OBJ_GET_INFO_BY_FD),
 ];
@@ -200,7 +203,7 @@ pub const TABLE: &[Allowed] = table! {
     new SYS_lseek "lseek" Any, SEE, "reading a file";
     new SYS_getdents64 "getdents64" Any, SEE, "names in our folders";
     new SYS_geteuid "geteuid" Any, SEE, "who owns our folders";
-    new SYS_flock "flock" Any, ALL, "one command at a time changes /sys/fs/bpf, one reads the events";
+    new SYS_flock "flock" Any, EVENTS | SEE, "one command at a time changes /sys/fs/bpf, one reads the events";
     new SYS_clock_nanosleep "clock_nanosleep" Any, SEE, "between two attempts at that lock";
     new SYS_nanosleep "nanosleep" Any, SEE, "the same by musl";
     new SYS_clock_getres "clock_getres" Any, SEE, "the length of a jiffy";

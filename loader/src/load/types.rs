@@ -48,10 +48,27 @@ pub fn of_map(map: BorrowedFd<'_>) -> io::Result<Option<MapTypes>> {
     if btf_id == 0 || (key, value) == (0, 0) {
         return Ok(None);
     }
-    let arguments = [("btf_id", Value::Num(btf_id.into()))];
+    Ok(Some(MapTypes { btf: by_id(btf_id)?, key, value }))
+}
+
+/// `struct bpf_prog_info` up to `btf_id`.
+const PROGRAM: usize = 132;
+
+/// Asks for the types that a program was loaded with, which are those of its object (Linux 5.0); None when without. Needs
+/// CAP_SYS_ADMIN.
+pub fn of_program(program: BorrowedFd<'_>) -> io::Result<Option<Btf>> {
+    let info = detour_sys::info(program, PROGRAM)?;
+    let id = info.get(128..PROGRAM).and_then(|word| word.try_into().ok()).map_or(0, u32::from_ne_bytes);
+    if id == 0 {
+        return Ok(None);
+    }
+    by_id(id).map(Some)
+}
+
+fn by_id(id: u32) -> io::Result<Btf> {
+    let arguments = [("btf_id", Value::Num(id.into()))];
     let answer = detour_sys::call(&commands::BTF_GET_FD_BY_ID, &arguments).map_err(|(error, _)| error)?;
     let fd = answer.fd.ok_or(io::ErrorKind::InvalidData)?;
     let image = detour_sys::info::btf_image(fd.as_fd())?;
-    let btf = Btf::parse(&image).map_err(|error| io::Error::other(error.to_string()))?;
-    Ok(Some(MapTypes { btf, key, value }))
+    Btf::parse(&image).map_err(|error| io::Error::other(error.to_string()))
 }

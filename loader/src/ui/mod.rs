@@ -23,6 +23,8 @@ pub mod metrics;
 #[cfg(feature = "operate")]
 pub mod original;
 pub mod paper;
+#[cfg(feature = "operate")]
+pub mod records;
 pub mod rules;
 pub mod status;
 #[cfg(feature = "operate")]

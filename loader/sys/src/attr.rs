@@ -42,7 +42,7 @@ pub enum Kind {
     /// The address of 32-bit numbers of which the kernel reads those that the program's instructions name: one that is not
     /// there is whatever lies behind, which it takes for a descriptor, or EFAULT.
     Numbers,
-    /// The address of a key or value, whose size only the map knows: see [`crate::Map`].
+    /// The address of keys or values, whose size only the map knows: see [`crate::Map`] and [`crate::Batches`].
     Element,
 }
 
@@ -109,6 +109,14 @@ impl Command {
     /// The command with the name `name` (without `BPF_`).
     pub fn by_name(name: &str) -> Option<&'static Command> {
         crate::commands::COMMANDS.iter().copied().find(|c| c.name == name)
+    }
+
+    /// The number that the attribute `image` has in the field `name`; 0 where it is too short to have it.
+    pub(crate) fn number_in(&self, image: &[u8], name: &str) -> u64 {
+        let Some(field) = self.field(name) else { return 0 };
+        let bytes = image.get(field.at..field.at.saturating_add(field.width()));
+        let (narrow, wide) = (bytes.and_then(|b| b.try_into().ok()), bytes.and_then(|b| b.try_into().ok()));
+        narrow.map(u32::from_ne_bytes).map(u64::from).or(wide.map(u64::from_ne_bytes)).unwrap_or(0)
     }
 
     /// Whether the lengths of its buffers are known to the map only.

@@ -17,10 +17,7 @@ pub struct Answer {
 impl Answer {
     /// The number in the field `name` after the call; 0 where the attribute was too short to hold it.
     pub fn number(&self, command: &'static Command, name: &str) -> u64 {
-        let Some(field) = command.field(name) else { return 0 };
-        let bytes = self.image.get(field.at..field.at.saturating_add(field.width()));
-        let (narrow, wide) = (bytes.and_then(|b| b.try_into().ok()), bytes.and_then(|b| b.try_into().ok()));
-        narrow.map(u32::from_ne_bytes).map(u64::from).or(wide.map(u64::from_ne_bytes)).unwrap_or(0)
+        command.number_in(&self.image, name)
     }
 
     /// What the kernel wrote into the room `name`; empty when none was given.
@@ -61,7 +58,7 @@ pub(crate) fn encoded(command: &'static Command, attr: Attr) -> Result<Answer, (
 /// Writes the buffers' addresses into the attribute and makes the call.
 ///
 /// The caller vouches that every buffer is as long as the kernel will take it to be: [`call`] because the attribute
-/// itself says the lengths, [`crate::Map`] because it allocated them by the map's sizes.
+/// itself says the lengths, [`crate::Map`] and [`crate::Batches`] because they allocated them by the map's sizes.
 pub(crate) fn bpf(command: &Command, attr: Attr) -> (Vec<u8>, Vec<Buffer>, io::Result<i32>) {
     let (mut image, mut buffers) = attr.parts();
     for buffer in &mut buffers {

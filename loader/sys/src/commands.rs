@@ -35,6 +35,10 @@ commands! {
     MAP_DELETE_ELEM = 3 gives_fd false { map_fd at 0 Fd; key at 8 Element; }
     /// Linux 3.19.
     MAP_GET_NEXT_KEY = 4 gives_fd false { map_fd at 0 Fd; key at 8 Element; next_key at 16 Element; }
+    /// Linux 5.6, each type's own; what comes back in `count` is how many there are, and ENOENT says that no more follow.
+    MAP_LOOKUP_BATCH = 24 gives_fd false {
+        in_batch at 0 Element; out_batch at 8 Element; keys at 16 Element; values at 24 Element; count at 32 U32; map_fd at 36 Fd;
+    }
     /// Linux 3.18, types 5.0, `fd_array` 5.14, `log_true_size` 6.4, `signature` 6.18; `bpf_prog_load()` in kernel/bpf/syscall.c.
     PROG_LOAD = 5 gives_fd true {
         prog_type at 0 U32; insns at 8 Records { count: 4, unit: 8 }; license at 16 Text;

@@ -7,6 +7,7 @@
 //! * [`call`] makes the system call for commands whose attribute says all lengths by itself.
 //! * [`map`] makes it for element commands, where the kernel takes the lengths from the map: it allocates every buffer
 //!   by the sizes that the kernel reported for that very descriptor.
+//! * [`batch`] makes it for many elements at once: room for as many keys and values, of those sizes, as the call asks for.
 //! * [`heap`] gives the program its memory, out of a region that it brings along; which block is whose says `blocks`, safe code.
 //! * [`info`] asks what a descriptor is; two records point to lists, whose room it allocates by the kernel's own count.
 //! * [`ethtool`] asks a driver for one number.
@@ -17,6 +18,7 @@
 //! * [`terminal`] asks a terminal for its size.
 //! * [`types`] maps the one file that is the kernel's memory.
 pub mod attr;
+pub mod batch;
 mod blocks;
 pub mod call;
 pub mod commands;
@@ -32,6 +34,7 @@ pub mod terminal;
 pub mod types;
 
 pub use attr::{Command, Field, Kind, Value};
+pub use batch::{Batches, Element};
 pub use call::{call, Answer};
 pub use heap::Heap;
 pub use info::info;

@@ -31,6 +31,8 @@ pub struct Map {
     fd: OwnedFd,
     key: usize,
     value: usize,
+    map_type: u32,
+    max_entries: u32,
     id: Option<u32>,
 }
 
@@ -42,36 +44,50 @@ impl Map {
     /// `BPF_MAP_CREATE` with the arguments given; the sizes are those of the arguments, which the kernel has accepted.
     pub fn create(arguments: &[(&str, Value<'_>)]) -> io::Result<Map> {
         let attr = Attr::encode(&commands::MAP_CREATE, arguments)?;
-        let (map_type, key, value) = (attr.u32_at(0), attr.u32_at(4), attr.u32_at(8));
+        let shape = [0, 4, 8, 12].map(|at| attr.u32_at(at));
         let answer = encoded(&commands::MAP_CREATE, attr).map_err(|(error, _)| error)?;
         let fd = answer.fd.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
-        Map::sized(fd, map_type, key, value, None)
+        Map::sized(fd, shape, None)
     }
 
     /// A map by a descriptor from elsewhere (`OBJ_GET`, `MAP_GET_FD_BY_ID`): asks the kernel for its sizes.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Map> {
-        let info = info(fd.as_fd(), 16)?;
+        let info = info(fd.as_fd(), 20)?;
         let number = |at: usize| {
             let bytes = info.get(at..at.saturating_add(4)).and_then(|b| b.try_into().ok());
             bytes.map(u32::from_ne_bytes).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
         };
-        // struct bpf_map_info: type, id, key_size, value_size.
-        let (map_type, id, key, value) = (number(0)?, number(4)?, number(8)?, number(12)?);
-        Map::sized(fd, map_type, key, value, Some(id))
+        // struct bpf_map_info: type, id, key_size, value_size, max_entries.
+        let shape = [number(0)?, number(8)?, number(12)?, number(16)?];
+        Map::sized(fd, shape, Some(number(4)?))
     }
 
-    fn sized(fd: OwnedFd, map_type: u32, key: u32, value: u32, id: Option<u32>) -> io::Result<Map> {
+    fn sized(
+        fd: OwnedFd,
+        [map_type, key, value, max_entries]: [u32; 4],
+        id: Option<u32>,
+    ) -> io::Result<Map> {
         let mut size = value as usize;
         if PER_CPU.contains(&map_type) {
             let overflow = || io::Error::from(io::ErrorKind::OutOfMemory);
             size = size.next_multiple_of(8).checked_mul(possible_cpus()?).ok_or_else(overflow)?;
         }
-        Ok(Map { fd, key: key as usize, value: size, id })
+        Ok(Map { fd, key: key as usize, value: size, map_type, max_entries, id })
     }
 
     /// The map's id, where the kernel was asked for it ([`Map::from_fd`]).
     pub fn id(&self) -> Option<u32> {
         self.id
+    }
+
+    /// `BPF_MAP_TYPE_…`, as a number.
+    pub fn map_type(&self) -> u32 {
+        self.map_type
+    }
+
+    /// How many elements it holds at most.
+    pub fn max_entries(&self) -> usize {
+        self.max_entries as usize
     }
 
     /// Bytes in a key.

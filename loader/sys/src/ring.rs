@@ -53,7 +53,8 @@ impl Drop for Pages {
     }
 }
 
-/// The only reader of a ring buffer: two would take each other's records.
+/// A reader of a ring buffer. Each record goes to one of several readers of this kind; others, such as libbpf's, do not look
+/// whether somebody else has moved the position.
 #[derive(Debug)]
 pub struct Ring {
     map: Map,
@@ -111,8 +112,10 @@ impl Ring {
             let from = unsafe { header.add(HEADER as usize) };
             // SAFETY: as above; the vector has just been made with this length.
             unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), record.as_mut_ptr(), count) };
-            ours.store(at + (bytes + HEADER).next_multiple_of(8), Ordering::Release);
-            if length & DISCARD == 0 {
+            let next = at + (bytes + HEADER).next_multiple_of(8);
+            // Another reader may have had it meanwhile, and the kernel its place: what was copied is of no use then.
+            let taken = ours.compare_exchange(at, next, Ordering::Release, Ordering::Relaxed).is_ok();
+            if taken && length & DISCARD == 0 {
                 return Some(record);
             }
         }

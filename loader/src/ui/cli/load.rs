@@ -194,13 +194,35 @@ pub(super) fn map_set() -> Command {
     map_of("set", "Write one element").arg(argument("map", "MAP", "The map")).arg(map_key()).arg(value)
 }
 
+#[cfg(feature = "operate")]
+const LISTEN: &str = "\
+A record goes to one reader: what is read here is gone for the program that else reads this ring buffer, and the\n\
+other way round. What nobody has read comes first; records that a program discarded are left out. What found no\n\
+room in the ring buffer only its programs know. With --as a record of another length is shown as hex.";
+
+#[cfg(feature = "operate")]
+fn map_listen() -> Command {
+    use super::args::option;
+    let types = "Read records as this type: 'struct event', or 'event' for a struct, union, typedef, enum or number; of FILE or, \
+                 with CAP_SYS_ADMIN, of what the programs were loaded with";
+    let count = option("count", "N", clap::value_parser!(u64).range(1..), "End after N of them");
+    map_of("listen", "Records of a ring buffer, a line each as they come, until a signal ends it")
+        .after_help(LISTEN)
+        .arg(argument("map", "MAP", "The ring buffer"))
+        .arg(option("as", "TYPE", clap::builder::ValueParser::string(), types))
+        .arg(count)
+}
+
 pub(super) fn map() -> Command {
     let name = || argument("map", "MAP", "The map");
-    Command::new("map")
+    let map = Command::new("map")
         .about("Look into the maps of an instance, by their types where they are known, and write elements")
         .subcommand_required(true)
         .subcommand(map_of("list", "The maps and their shapes"))
         .subcommand(map_of("dump", "All elements of a map").arg(name()))
         .subcommand(map_of("get", "One element").arg(name()).arg(map_key()))
-        .subcommand(super::args::recorded(map_set()))
+        .subcommand(super::args::recorded(map_set()));
+    #[cfg(feature = "operate")]
+    let map = map.subcommand(map_listen());
+    map
 }

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-or-later
+//! `map listen DEV NAME MAP`: the records of a ring buffer, a line each as they come; until a signal or `--count` ends it, or
+//! somebody else takes down or replaces what is listened to: 1.
+use crate::cmd::events::say;
+use crate::cmd::maps::{info, text, Here};
+use crate::cmd::{Answer, Context};
+use crate::dnat::seat::Seat;
+use crate::load::allowed::{LISTEN, UNPINNED};
+use crate::load::facts::Facts;
+use crate::load::gather::open_map;
+use crate::load::places::Places;
+use crate::load::refusal::{Refusal, Stage};
+use crate::load::signals::Signals;
+use crate::ui;
+use crate::ui::map_type::map_type;
+use crate::ui::maps::Row;
+use crate::ui::records::{self, Shape};
+use crate::ui::text::escape;
+use clap::ArgMatches;
+use detour_sys::ring::Ring;
+use nix::poll::{poll, PollFd, PollFlags};
+use serde_json::json;
+use std::os::fd::AsFd;
+
+/// `enum bpf_map_type`.
+const PERF_EVENT_ARRAY: u32 = 4;
+const RINGBUF: u32 = 27;
+const USER_RINGBUF: u32 = 31;
+/// BPF_F_RB_OVERWRITE of Linux 6.19: the programs overwrite what nobody has read, and the reader's position is not all there is.
+const OVERWRITE: u32 = 1 << 19;
+/// The instance of `up`, and its ring buffer.
+const OURS: (&str, &str) = ("up", "events");
+
+/// Reads what programs submit. What nobody had read before comes first.
+pub fn listen(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
+    let (device, name) = (text(args, "dev").to_owned(), text(args, "map").to_owned());
+    let facts = context.facts_of_device(&device)?;
+    facts.reachable()?;
+    let here = Here::find(&facts, args)?;
+    let map = open_map(&here.path(&name)?)?;
+    readable(text(args, "name"), &name, &info(&map, &name)?)?;
+    let wanted = args.get_one::<String>("as");
+    let types = wanted.map(|_| here.any_types()).transpose()?;
+    let shape = types.as_ref().zip(wanted).map(|(types, wanted)| Shape::named(types, wanted));
+    let shape = shape.transpose().map_err(|why| Refusal::new(Stage::Usage, why.what, why.hint))?;
+    let mut ring = Ring::map(map).map_err(|e| unmapped(&name, &e))?;
+    let seat = seat(&facts, &here, text(args, "name"))?;
+    let most = args.get_one::<u64>("count").copied().unwrap_or(u64::MAX);
+
+    let signals = Signals::hold();
+    let task = if here.dir().folder().is_some() { LISTEN } else { LISTEN | UNPINNED };
+    context.confine(task, &Places::default(), None)?;
+    let (mut count, mut others, mut open, mut gone) = (0_u64, 0_u64, true, false);
+    while open && count < most {
+        wait(&ring, &signals);
+        // What was submitted before the signal came is still read.
+        let last = signals.pending().is_some();
+        // As is what programs submitted before others took their place.
+        gone = !seat.is_taken(context.socket()?);
+        // Who writes faster than this is read has to wait: what is found now ends somewhere.
+        const MOST: u64 = 10_000;
+        let end = count.saturating_add(MOST).min(most);
+        while open && count < end {
+            let Some(record) = ring.take() else { break };
+            count = count.saturating_add(1);
+            let fits = shape.as_ref().is_none_or(|shape| shape.fits(&record));
+            others = others.saturating_add(u64::from(!fits));
+            open = say(&match context.json {
+                true => ui::json::document(&records::json(&device, &name, &record, shape.as_ref()), false),
+                false => records::text(&record, shape.as_ref()),
+            });
+        }
+        open &= !last && !gone;
+    }
+    let mut text = String::new();
+    if let Some(shape) = shape.filter(|_| others > 0) {
+        text.push_str(&format!("note: {others} records are not as long as {shape}, and shown as hex\n"));
+    }
+    if gone {
+        text.push_str(&format!("{device}: others took down what was listened to, or loaded it anew\n"));
+    }
+    let json = json!({"schema": "detour.records/1", "device": device, "map": name, "records": count,
+        "of_another_length": others, "gone": gone});
+    Ok(Answer { text, json, code: u8::from(gone) })
+}
+
+/// Until there is something to read, a signal came, or it is time to look whether the instance is still there; programs may
+/// also submit without waking anybody (BPF_RB_NO_WAKEUP).
+fn wait(ring: &Ring, signals: &Signals) {
+    let mut ready = vec![PollFd::new(ring.as_fd(), PollFlags::POLLIN)];
+    ready.extend(signals.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+    // Interrupted or not: who waited looks at both anyway.
+    let _ = poll(&mut ready, 1000_u16);
+}
+
+fn seat(facts: &Facts, here: &Here, name: &str) -> Result<Seat, Refusal> {
+    let record = facts.instance(name).and_then(|instance| instance.record.as_ref());
+    let programs = record.into_iter().flat_map(|record| &record.programs).map(|program| program.id);
+    let seat = Seat::at(here.dir(), facts.device.ifindex, programs.collect());
+    seat.map_err(|e| Refusal::new(Stage::Kernel, format!("the pins of '{}': {e}", escape(name)), ""))
+}
+
+/// Whether records can be taken from a map like this.
+fn readable(instance: &str, name: &str, map: &Row) -> Result<(), Refusal> {
+    let hint = match map.map_type {
+        RINGBUF if (instance, name) == OURS => "'detour events' reads it, and says what its records mean",
+        RINGBUF if map.flags & OVERWRITE != 0 => {
+            "its programs overwrite what nobody has read (BPF_F_RB_OVERWRITE), which 'map listen' cannot follow"
+        }
+        RINGBUF => return Ok(()),
+        PERF_EVENT_ARRAY => {
+            "'map listen' reads ring buffers only; 'bpftool map event_pipe' reads perf event arrays"
+        }
+        USER_RINGBUF => "programs read it, and user space writes",
+        _ => "'detour map dump' shows its elements; 'map listen' reads ring buffers",
+    };
+    let what = format!("the map '{}' is of type {}", escape(name), map_type(map.map_type));
+    Err(Refusal::new(Stage::Usage, what, hint))
+}
+
+/// Why the kernel does not share it.
+fn unmapped(name: &str, error: &std::io::Error) -> Refusal {
+    let (stage, hint) = match error.raw_os_error() {
+        Some(nix::libc::EPERM) => (Stage::Permission, "a reader writes its position: not into a map made read-only"),
+        _ => (Stage::Kernel, ""),
+    };
+    Refusal::new(stage, format!("map '{}': mmap: {error}", escape(name)), hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ring_buffers_are_read_and_others_are_told_what_does() {
+        let map = |map_type, flags| Row { map_type, flags, ..Row::default() };
+        assert!(readable("mine", "events", &map(RINGBUF, 0)).is_ok());
+        for (instance, map, words) in [
+            ("up", map(RINGBUF, 0), "detour events"),
+            ("mine", map(RINGBUF, OVERWRITE), "BPF_F_RB_OVERWRITE"),
+            ("mine", map(PERF_EVENT_ARRAY, 0), "bpftool map event_pipe"),
+            ("mine", map(USER_RINGBUF, 0), "user space writes"),
+            ("mine", map(1, 0), "map dump"),
+        ] {
+            let refusal = readable(instance, "events", &map).unwrap_err();
+            assert!(refusal.stage == Stage::Usage && refusal.hint.contains(words), "{refusal:?}");
+            assert!(refusal.what.contains(&map_type(map.map_type)), "{refusal:?}");
+        }
+    }
+}
