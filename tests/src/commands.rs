@@ -56,6 +56,7 @@ const NOTHING: &[&[&str]] = &[];
 const UP: &[&[&str]] = &[&["up", DEVICE, "{rules}"]];
 const UNPINNED: &[&[&str]] = &[&["up", DEVICE, "{rules}", "--no-pin"]];
 const TRACE: &[&[&str]] = &[&["load", "@trace", DEVICE]];
+const RINGS: &[&[&str]] = &[&["load", "{rings}", DEVICE]];
 const TCX: &[&[&str]] = &[&["load", "@trace", DEVICE, "--tcx"]];
 /// No BPF file system.
 const COVERED: &[&[&str]] = &[&["mount", "-t", "tmpfs", COVER, BPFFS]];
@@ -162,6 +163,13 @@ pub const COMMANDS: &[Case] = &[
         name: "map dump",
         before: UP,
         line: &["map", "dump", DEVICE, "up", "reasons"],
+        needs: READS,
+        ..LOOK
+    },
+    Case {
+        name: "map listen",
+        before: RINGS,
+        line: &["map", "listen", DEVICE, "rings", "records", "--as", "heard_t", "--types", "{rings}"],
         needs: READS,
         ..LOOK
     },
@@ -280,7 +288,7 @@ impl Files {
                 return word.to_string();
             };
             let path = match name {
-                "pins" | "core" => project().join(format!("elf/fixtures/{name}.bpf.o")),
+                "pins" | "core" | "rings" => project().join(format!("elf/fixtures/{name}.bpf.o")),
                 "shared" => PathBuf::from("/sys/fs/bpf/shared"),
                 _ => self.0.path(name),
             };
@@ -337,7 +345,7 @@ impl Default for Files {
 
 /// Whether a command goes on until a signal ends it.
 fn is_endless(line: &[String]) -> bool {
-    matches!(line[0].as_str(), "run" | "events")
+    matches!(line[0].as_str(), "run" | "events") || line.iter().any(|word| word == "listen")
 }
 
 /// What it is told when it serves: `run` to read its rules anew, and to end.

@@ -186,6 +186,24 @@ fn a_listener_has_given_everything_up() {
     assert!(String::from_utf8_lossy(&output.stdout).contains(" new udp "), "{output:?}");
 }
 
+#[test]
+fn who_reads_a_ring_buffer_has_given_everything_up() {
+    let lab = Lab::new();
+    let object = e2e::tools::project().join("elf/fixtures/rings.bpf.o").display().to_string();
+    detour::run(&lab.gateway, &["load", &object, &lab.device]).done();
+    let mut command = detour::command(&["map", "listen", &lab.device, "rings", "records"]);
+    let child = lab.gateway.within(|| command.stdout(Stdio::piped()).spawn().unwrap());
+    let start = Instant::now();
+    while status(child.id())["Seccomp"] != "2" {
+        assert!(start.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Not even what look-ups need on old kernels.
+    is_confined(child.id(), 0);
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    assert!(child.wait_with_output().unwrap().status.success());
+}
+
 /// What nobody who only serves has to do. None of it does harm where it is let through.
 type Attempt = (&'static str, fn() -> bool);
 const ATTEMPTS: [Attempt; 22] = [

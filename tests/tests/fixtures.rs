@@ -94,6 +94,7 @@ const EXPECTED: &[Expected] = &[
     row("pins_moved", Loads, true, true),
     refused_by_kernel("rejected", &["invalid access to packet"]),
     row("rewrites", Loads, true, true),
+    row("rings", Loads, true, true),
     row("sections", Loads, false, true), // `stranger` has no type for libbpf
     row("sizes", Loads, true, true),
     row("slot_xdp", Loads, false, false), // bpftool cannot leave out `jumps`, tc fills the slot and fails

@@ -121,7 +121,9 @@ fn readable(instance: &str, name: &str, map: &Row) -> Result<(), Refusal> {
 /// Why the kernel does not share it.
 fn unmapped(name: &str, error: &std::io::Error) -> Refusal {
     let (stage, hint) = match error.raw_os_error() {
-        Some(nix::libc::EPERM) => (Stage::Permission, "a reader writes its position: not into a map made read-only"),
+        Some(nix::libc::EPERM) => {
+            (Stage::Permission, "a reader writes its position: not into a map made read-only")
+        }
         _ => (Stage::Kernel, ""),
     };
     Refusal::new(stage, format!("map '{}': mmap: {error}", escape(name)), hint)

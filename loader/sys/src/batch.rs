@@ -49,7 +49,12 @@ impl Map {
     pub fn batches(&self) -> Option<Batches<'_>> {
         let one = self.key_size().saturating_add(self.value_size()).max(1);
         let count = CALL.checked_div(one).unwrap_or(0).max(LEAST).min(self.max_entries());
-        BATCHED.contains(&self.map_type()).then_some(Batches { map: self, position: None, count, ended: false })
+        BATCHED.contains(&self.map_type()).then_some(Batches {
+            map: self,
+            position: None,
+            count,
+            ended: false,
+        })
     }
 }
 

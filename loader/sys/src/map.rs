@@ -62,11 +62,7 @@ impl Map {
         Map::sized(fd, shape, Some(number(4)?))
     }
 
-    fn sized(
-        fd: OwnedFd,
-        [map_type, key, value, max_entries]: [u32; 4],
-        id: Option<u32>,
-    ) -> io::Result<Map> {
+    fn sized(fd: OwnedFd, [map_type, key, value, max_entries]: [u32; 4], id: Option<u32>) -> io::Result<Map> {
         let mut size = value as usize;
         if PER_CPU.contains(&map_type) {
             let overflow = || io::Error::from(io::ErrorKind::OutOfMemory);
