@@ -13,13 +13,13 @@ const HEAD: &str = "\
 <!-- SPDX-License-Identifier: MIT OR GPL-2.0-or-later -->
 # Confinement
 
-`run`, `events`, `watch` and `map listen` live long. When everything that they need is open, they give up all capabilities but those below,
-can gain none (no_new_privs), and let the kernel kill them (SIGSYS) at any system call that is not in this table. The filter
-is built from the table in `loader/src/load/allowed.rs`, and so is this page (`loader/tests/confine.rs`).
+`run`, `events`, `watch` and `map listen` live long. When everything that they need is open, they give up all capabilities but
+those below, can gain none (no_new_privs), and let the kernel kill them (SIGSYS) at any system call that is not in this table. The
+filter is built from the table in `loader/src/load/allowed.rs`, and so is this page (`loader/tests/confine.rs`).
 
 What follows: of bpf(2) the process can look up and write elements of maps that are there, and open what is pinned; `map listen`
-can do nothing at all by it, for its ring buffer is mapped. The process can
-create no map, load no program, make no link, pin nothing, open no socket, start no program and no thread, enter no namespace.
+can do nothing by it, for its ring buffer is mapped. Nobody of them can create a map, load a program, make a link, pin anything, open
+a socket, start a program or a thread, enter a namespace.
 Other rules and addresses are elements, so SIGHUP and changes of addresses still work.
 A device that comes back needs a load: then `run` ends with exit code 5 and says so, and a service manager starts it anew
 (`Restart=on-failure`). `--no-confine` keeps everything, and loads by itself.
@@ -32,9 +32,9 @@ Nothing opened before is closed by this: stderr, stdout, a capture, the sockets 
 
 ## Files
 
-The filter lets `watch` open files for reading only, `events` and `map listen` none. `run` may also make new files, rename and remove, with
-`--metrics-file` and `--names`, and make and lengthen files, with `--events`. A filter sees no paths, so Landlock (Linux 5.13)
-says where: in the folders of these files as they are at the start, with `--down-on-exit` below /sys/fs/bpf, and nowhere else; nothing is moved from
+The filter lets `watch` open files for reading only, `events` and `map listen` none. `run` may also make new
+files, rename and remove, with `--metrics-file` and `--names`, and make and lengthen files, with `--events`. A filter sees no paths, so
+Landlock (Linux 5.13) says where: in the folders of these files as they are at the start, with `--down-on-exit` below /sys/fs/bpf, and nowhere else; nothing is moved from
 one folder to another. Where the name that `--events` has is a link at the start, the folder that it leads to counts as well;
 one that is put there later leads nowhere. So give these files a folder of their own: in /etc, what took over `run` could
 write what it likes there.

@@ -176,6 +176,9 @@ _detour() {
             detour__subcmd__help__subcmd__map,list)
                 cmd="detour__subcmd__help__subcmd__map__subcmd__list"
                 ;;
+            detour__subcmd__help__subcmd__map,listen)
+                cmd="detour__subcmd__help__subcmd__map__subcmd__listen"
+                ;;
             detour__subcmd__help__subcmd__map,set)
                 cmd="detour__subcmd__help__subcmd__map__subcmd__set"
                 ;;
@@ -212,6 +215,9 @@ _detour() {
             detour__subcmd__map,list)
                 cmd="detour__subcmd__map__subcmd__list"
                 ;;
+            detour__subcmd__map,listen)
+                cmd="detour__subcmd__map__subcmd__listen"
+                ;;
             detour__subcmd__map,set)
                 cmd="detour__subcmd__map__subcmd__set"
                 ;;
@@ -226,6 +232,9 @@ _detour() {
                 ;;
             detour__subcmd__map__subcmd__help,list)
                 cmd="detour__subcmd__map__subcmd__help__subcmd__list"
+                ;;
+            detour__subcmd__map__subcmd__help,listen)
+                cmd="detour__subcmd__map__subcmd__help__subcmd__listen"
                 ;;
             detour__subcmd__map__subcmd__help,set)
                 cmd="detour__subcmd__map__subcmd__help__subcmd__set"
@@ -898,7 +907,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__help__subcmd__map)
-            opts="list dump get set"
+            opts="list dump get set listen"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -940,6 +949,20 @@ _detour() {
             return 0
             ;;
         detour__subcmd__help__subcmd__map__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        detour__subcmd__help__subcmd__map__subcmd__listen)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1482,7 +1505,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__map)
-            opts="-n -j -p -v -q -h --netns --json --pretty --color --verbose --quiet --help list dump get set help"
+            opts="-n -j -p -v -q -h --netns --json --pretty --color --verbose --quiet --help list dump get set listen help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1568,7 +1591,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__map__subcmd__help)
-            opts="list dump get set help"
+            opts="list dump get set listen help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1637,6 +1660,20 @@ _detour() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        detour__subcmd__map__subcmd__help__subcmd__listen)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         detour__subcmd__map__subcmd__help__subcmd__set)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
@@ -1659,6 +1696,44 @@ _detour() {
             fi
             case "${prev}" in
                 --types)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --netns)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        detour__subcmd__map__subcmd__listen)
+            opts="-n -j -p -v -q -h --types --as --count --netns --json --pretty --color --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --types)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --as)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --count)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -421,20 +421,21 @@ complete -c detour -n "__fish_detour_using_subcommand check" -s p -l pretty -d '
 complete -c detour -n "__fish_detour_using_subcommand check" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
 complete -c detour -n "__fish_detour_using_subcommand check" -s q -l quiet -d 'Errors only'
 complete -c detour -n "__fish_detour_using_subcommand check" -s h -l help -d 'Print help'
-complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set help" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
-complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set help" -l color -d 'Colours' -r -f -a "auto\t''
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set listen help" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set listen help" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set help" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
-complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set help" -s p -l pretty -d 'Indented JSON'
-complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set help" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
-complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set help" -s q -l quiet -d 'Errors only'
-complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set help" -s h -l help -d 'Print help'
-complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set help" -f -a "list" -d 'The maps and their shapes'
-complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set help" -f -a "dump" -d 'All elements of a map'
-complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set help" -f -a "get" -d 'One element'
-complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set help" -f -a "set" -d 'Write one element'
-complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set listen help" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set listen help" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set listen help" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set listen help" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set listen help" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set listen help" -f -a "list" -d 'The maps and their shapes'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set listen help" -f -a "dump" -d 'All elements of a map'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set listen help" -f -a "get" -d 'One element'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set listen help" -f -a "set" -d 'Write one element'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set listen help" -f -a "listen" -d 'Records of a ring buffer, a line each as they come, until a signal ends it'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set listen help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from list" -l types -d 'The object that the instance was loaded from: its types are used' -r -F
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from list" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from list" -l color -d 'Colours' -r -f -a "auto\t''
@@ -476,10 +477,23 @@ complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subco
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from set" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from set" -s q -l quiet -d 'Errors only'
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from listen" -l types -d 'The object that the instance was loaded from: its types are used' -r -F
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from listen" -l as -d 'Read records as this type: \'struct event\', or \'event\' for a struct, union, typedef, enum or number; of FILE or, with CAP_SYS_ADMIN, of what the programs were loaded with' -r
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from listen" -l count -d 'End after N of them' -r
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from listen" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from listen" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from listen" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from listen" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from listen" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from listen" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from listen" -s h -l help -d 'Print help'
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from help" -f -a "list" -d 'The maps and their shapes'
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from help" -f -a "dump" -d 'All elements of a map'
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from help" -f -a "get" -d 'One element'
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from help" -f -a "set" -d 'Write one element'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from help" -f -a "listen" -d 'Records of a ring buffer, a line each as they come, until a signal ends it'
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c detour -n "__fish_detour_using_subcommand inspect" -l set -d 'Set a variable, VAR[.FIELD][[N]]=VALUE, before loading' -r
 complete -c detour -n "__fish_detour_using_subcommand inspect" -l map-size -d 'Let this map have N entries (max_entries), whatever the object says' -r
@@ -714,3 +728,4 @@ complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from map" -f -a "dump" -d 'All elements of a map'
 complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from map" -f -a "get" -d 'One element'
 complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from map" -f -a "set" -d 'Write one element'
+complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from map" -f -a "listen" -d 'Records of a ring buffer, a line each as they come, until a signal ends it'

@@ -35,7 +35,7 @@ pub const TASKS: [(Task, &str); 8] = [
     (DOWN, "run --down-on-exit"),
     (GROWS, "run --events"),
     (LISTEN, "map listen"),
-    (UNPINNED, "events` and `map listen` of what `--no-pin` made"),
+    (UNPINNED, "events` and `map listen` after `--no-pin"),
 ];
 
 /// What an argument may be.
