@@ -169,7 +169,7 @@ pub const COMMANDS: &[Case] = &[
     Case {
         name: "map listen",
         before: RINGS,
-        line: &["map", "listen", DEVICE, "rings", "records", "--as", "heard_t", "--types", "{rings}"],
+        line: &["map", "listen", DEVICE, "rings", "records", "--as", "heard_t", "--types", "{rings}", "-v"],
         needs: READS,
         ..LOOK
     },

@@ -3,6 +3,7 @@
 //!
 //! `BLESS=1 cargo test -p e2e --test documents` writes that page anew. A member that is gone, or of another kind, is a
 //! change of meaning and needs another number behind the slash.
+use e2e::capture::Wire;
 use e2e::commands::{self, Files, COMMANDS};
 use e2e::lab::{self, Lab, GATEWAY};
 use e2e::listen::Events;
@@ -127,6 +128,18 @@ fn others(lab: &Lab, files: &Files, seen: &mut Seen) {
         .write("plan", detour::json(ns, &["plan", "up", commands::DEVICE, "--rule", "drop"]).to_string());
     let other = ["plan", "up", commands::DEVICE, "--rule", "accept", "--against", &plan, "-j"];
     note(&detour::run(ns, &other).ends(detour::code::NO).json(), "", "", seen);
+    // A record by its type and one of another length; nobody has to wait for them.
+    let rings = tools::project().join("elf/fixtures/rings.bpf.o").display().to_string();
+    detour::run(ns, &["load", &rings, commands::DEVICE]).done();
+    let wire = Wire::tap(&lab.client, &lab.device);
+    for kind in [b'a', b's'] {
+        wire.send(&[&[0xff; 6][..], &[2, 0, 0, 0, 0, 0x51, 0x88, 0xb5], &[kind; 46]].concat());
+    }
+    let listen =
+        ["map", "listen", commands::DEVICE, "rings", "records", "--as", "heard", "--count", "2", "-j"];
+    let records = detour::run(ns, &listen).done().stdout;
+    documents(&records, "map listen").iter().for_each(|document| note(document, "", "", seen));
+    detour::run(ns, &["unload", commands::DEVICE]).done();
     let policy = scratch.write("policy", "helper deny *\n");
     for name in ["variants_big_endian", "globals", "bss_own", "kconfig", "ksyms", "maps"] {
         let object = tools::project().join(format!("elf/fixtures/{name}.bpf.o")).display().to_string();

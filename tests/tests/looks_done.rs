@@ -38,6 +38,8 @@ const DONE: [(&[&str], i32, usize); 46] = [
     (&["map", "set", DEVICE, "up", "local4", "hex:01020304", "hex:01000000"], 0, NONE),
     (&["map", "dump", DEVICE, "up", "hands"], 0, NONE),
     (&["map", "dump", DEVICE, "up", "no_map"], code::USAGE, NONE),
+    (&["map", "listen", DEVICE, "up", "events"], code::USAGE, NONE),
+    (&["map", "listen", DEVICE, "up", "asked"], code::USAGE, NONE),
     (&["load", "@trace", DEVICE], 0, NONE),
     (&["load", "@trace", DEVICE], code::FOREIGN, NONE),
     (&["load", "@trace", DEVICE, "--replace"], 0, NONE),

@@ -92,7 +92,7 @@ fn records_are_bytes_and_what_their_types_say() {
         one,
         [
             json!({"schema": "detour.record/1", "device": DEVICE, "map": "records", "bytes": 12, "type": null,
-                "record": raw}),
+                "value": raw}),
             json!({"schema": "detour.records/1", "device": DEVICE, "map": "records", "records": 1,
                 "of_another_length": 0, "gone": false}),
         ]
@@ -101,12 +101,12 @@ fn records_are_bytes_and_what_their_types_say() {
     let types = ["--as", "struct heard", "--types", &fixture("rings")];
     let two = lines(&run(&[&types[..], &["--count", "2", "-j"]].concat()).done().stdout);
     assert_eq!(
-        (&two[0]["bytes"], &two[0]["type"], &two[0]["record"]),
+        (&two[0]["bytes"], &two[0]["type"], &two[0]["value"]),
         (&8.into(), &Value::Null, &"hex:3e00000000000000".into()),
         "62 is 0x3e"
     );
     assert_eq!((&two[1]["bytes"], &two[1]["type"]), (&12.into(), &"struct heard".into()));
-    assert_eq!((&two[1]["record"]["length"], &two[1]["record"]["ethertype"]), (&63.into(), &0x88b5.into()));
+    assert_eq!((&two[1]["value"]["length"], &two[1]["value"]["ethertype"]), (&63.into(), &0x88b5.into()));
     assert_eq!((&two[2]["records"], &two[2]["of_another_length"]), (&2.into(), &1.into()));
 
     // The kernel knows the types as well; as text, in another namespace.
@@ -133,7 +133,7 @@ fn two_readers_get_each_record_once() {
         let mut all = lines(&stop(reader));
         let end = all.pop().unwrap();
         assert_eq!(end["records"], all.len(), "{end}");
-        read.extend(all.iter().map(|line| line["record"].as_str().unwrap().to_owned()));
+        read.extend(all.iter().map(|line| line["value"].as_str().unwrap().to_owned()));
     }
     assert_eq!(read.len(), lengths.len());
     let sent = lengths.iter().map(|length| format!("hex:{}", heard(b'a', *length)));

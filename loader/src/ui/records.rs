@@ -88,6 +88,6 @@ pub fn json(device: &str, map: &str, record: &[u8], shape: Option<&Shape<'_>>) -
     let read = shape.map_or_else(|| Value::Bytes(record.to_vec()), |s| value(s.btf, s.id, record));
     json!({
         "schema": "detour.record/1", "device": device, "map": map, "bytes": record.len(),
-        "type": shape.map(ToString::to_string), "record": read.json(),
+        "type": shape.map(ToString::to_string), "value": read.json(),
     })
 }
