@@ -139,7 +139,7 @@ fn others(lab: &Lab, files: &Files, seen: &mut Seen) {
         ["map", "listen", commands::DEVICE, "rings", "records", "--as", "heard", "--count", "2", "-j"];
     let records = detour::run(ns, &listen).done().stdout;
     documents(&records, "map listen").iter().for_each(|document| note(document, "", "", seen));
-    detour::run(ns, &["unload", commands::DEVICE]).done();
+    detour::run(ns, &["unload", commands::DEVICE, "rings"]).done();
     let policy = scratch.write("policy", "helper deny *\n");
     for name in ["variants_big_endian", "globals", "bss_own", "kconfig", "ksyms", "maps"] {
         let object = tools::project().join(format!("elf/fixtures/{name}.bpf.o")).display().to_string();

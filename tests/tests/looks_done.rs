@@ -14,7 +14,7 @@ use std::fmt::Write;
 const DEVICE: &str = "eth0";
 
 /// Lines in this order, each with its exit code and the column of its ids; `{…}` are files.
-const DONE: [(&[&str], i32, usize); 46] = [
+const DONE: [(&[&str], i32, usize); 48] = [
     (&["status"], code::NO, NONE),
     (&["up", DEVICE, "{rules}"], 0, NONE),
     (&["up", DEVICE, "{rules}"], 0, NONE),

@@ -38,7 +38,7 @@ pub fn listen(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusa
     facts.reachable()?;
     let here = Here::find(&facts, args)?;
     let map = open_map(&here.path(&name)?)?;
-    readable(text(args, "name"), &name, &info(&map, &name)?)?;
+    readable((&device, text(args, "name"), &name), &info(&map, &name)?)?;
     let wanted = args.get_one::<String>("as");
     let types = wanted.map(|_| here.any_types()).transpose()?;
     let shape = types.as_ref().zip(wanted).map(|(types, wanted)| Shape::named(types, wanted));
@@ -100,21 +100,26 @@ fn seat(facts: &Facts, here: &Here, name: &str) -> Result<Seat, Refusal> {
     seat.map_err(|e| Refusal::new(Stage::Kernel, format!("the pins of '{}': {e}", escape(name)), ""))
 }
 
-/// Whether records can be taken from a map like this.
-fn readable(instance: &str, name: &str, map: &Row) -> Result<(), Refusal> {
+/// Whether records can be taken from this map of an instance.
+fn readable((device, instance, name): (&str, &str, &str), map: &Row) -> Result<(), Refusal> {
+    let told = escape(name);
     let hint = match map.map_type {
-        RINGBUF if (instance, name) == OURS => "'detour events' reads it, and says what its records mean",
+        RINGBUF if (instance, name) == OURS => {
+            format!("'detour events {device}' reads it, and says what its records mean")
+        }
         RINGBUF if map.flags & OVERWRITE != 0 => {
-            "its programs overwrite what nobody has read (BPF_F_RB_OVERWRITE), which 'map listen' cannot follow"
+            "its programs overwrite what nobody has read (BPF_F_RB_OVERWRITE): 'map listen' cannot follow"
+                .into()
         }
         RINGBUF => return Ok(()),
         PERF_EVENT_ARRAY => {
-            "'map listen' reads ring buffers only; 'bpftool map event_pipe' reads perf event arrays"
+            let id = map.id;
+            format!("'map listen' reads ring buffers only; 'bpftool map event_pipe id {id}' reads this one")
         }
-        USER_RINGBUF => "programs read it, and user space writes",
-        _ => "'detour map dump' shows its elements; 'map listen' reads ring buffers",
+        USER_RINGBUF => "programs read it, and user space writes".into(),
+        _ => format!("'detour map dump {device} {instance} {told}' shows its elements, if it has any"),
     };
-    let what = format!("the map '{}' is of type {}", escape(name), map_type(map.map_type));
+    let what = format!("the map '{told}' is of type {}", map_type(map.map_type));
     Err(Refusal::new(Stage::Usage, what, hint))
 }
 
@@ -136,16 +141,16 @@ mod tests {
     #[test]
     fn only_ring_buffers_are_read_and_others_are_told_what_does() {
         let map = |map_type, flags| Row { map_type, flags, ..Row::default() };
-        assert!(readable("mine", "events", &map(RINGBUF, 0)).is_ok());
+        assert!(readable(("eth0", "mine", "events"), &map(RINGBUF, 0)).is_ok());
         for (instance, map, words) in [
-            ("up", map(RINGBUF, 0), "detour events"),
+            ("up", map(RINGBUF, 0), "detour events eth0"),
             ("mine", map(RINGBUF, OVERWRITE), "BPF_F_RB_OVERWRITE"),
             ("mine", map(PERF_EVENT_ARRAY, 0), "bpftool map event_pipe"),
             ("mine", map(USER_RINGBUF, 0), "user space writes"),
-            ("mine", map(1, 0), "map dump"),
+            ("mine", map(1, 0), "detour map dump eth0 mine events"),
         ] {
             let of = map_type(map.map_type);
-            let told = readable(instance, "events", &map);
+            let told = readable(("eth0", instance, "events"), &map);
             let names =
                 |r: &Refusal| r.stage == Stage::Usage && r.hint.contains(words) && r.what.contains(&of);
             assert!(told.as_ref().is_err_and(names), "{told:?}");
