@@ -62,6 +62,10 @@ const TCX: &[&[&str]] = &[&["load", "@trace", DEVICE, "--tcx"]];
 const COVERED: &[&[&str]] = &[&["mount", "-t", "tmpfs", COVER, BPFFS]];
 const COVER: &str = "cover";
 const BPFFS: &str = "/sys/fs/bpf";
+/// An instance whose program has variables.
+const VARIABLES: &[&[&str]] = &[&["load", "{variables}", DEVICE]];
+/// The map of local addresses has this one, which is the lab's.
+const OWN: &str = "hex:c0a8b202";
 /// An element of the map of local addresses, which nobody else has.
 const KEY: &str = "hex:01020304";
 
@@ -196,6 +200,27 @@ pub const COMMANDS: &[Case] = &[
         ..LOOK
     },
     Case {
+        name: "plan map del",
+        before: UP,
+        line: &["plan", "map", "del", DEVICE, "up", "local4", OWN],
+        needs: READS,
+        ..LOOK
+    },
+    Case {
+        name: "map del",
+        before: UP,
+        line: &["map", "del", DEVICE, "up", "local4", OWN],
+        needs: READS,
+        ..CHANGE
+    },
+    Case {
+        name: "map set (variable)",
+        before: VARIABLES,
+        line: &["map", "set", DEVICE, "variables", ".bss", "step", "1", "--types", "{variables}"],
+        needs: READS,
+        ..CHANGE
+    },
+    Case {
         name: "map set",
         before: UP,
         line: &["map", "set", DEVICE, "up", "local4", KEY, "hex:01000000"],
@@ -288,7 +313,9 @@ impl Files {
                 return word.to_string();
             };
             let path = match name {
-                "pins" | "core" | "rings" => project().join(format!("elf/fixtures/{name}.bpf.o")),
+                "pins" | "core" | "rings" | "variables" => {
+                    project().join(format!("elf/fixtures/{name}.bpf.o"))
+                }
                 "shared" => PathBuf::from("/sys/fs/bpf/shared"),
                 _ => self.0.path(name),
             };

@@ -6,6 +6,9 @@ use detour::object::{sha256, Object};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+/// Bytes in a page of x86-64.
+const PAGE: usize = 4096;
+
 /// Walks through the calls with the plan in hand.
 pub struct Witness {
     /// Descriptors that steps gave, by symbol.
@@ -19,7 +22,8 @@ impl Witness {
     /// the first one and after the last one only.
     pub fn compare(plan: &Value, calls: &[Call]) {
         let steps = plan["steps"].as_array().expect("steps");
-        let calls: Vec<&Call> = calls.iter().filter(|call| !is_talk(call) && !opens_a_file(call)).collect();
+        let calls: Vec<&Call> =
+            calls.iter().filter(|call| !is_talk(call) && !opens_a_file(call) && !is_memory(call)).collect();
         let reads = calls.iter().take_while(|call| is_read(call)).count();
         // The first step may itself only look: it is one of the first calls, which one nobody can tell beforehand.
         let follow =
@@ -80,6 +84,18 @@ impl Witness {
                 let symbol = step["gives"].as_str().ok_or("no symbol")?.to_string();
                 self.fds.insert(symbol, call.result.ok_or("no result")? as u32);
                 Ok(())
+            }
+            // Of its pages, for reading and writing, shared; a store is no call.
+            "store" => {
+                let fd = self.fds.get(step["map"].as_str().unwrap_or_default()).ok_or("no map")?;
+                let at = step["at"].as_u64().unwrap_or_default() as usize;
+                let (first, length) =
+                    (at / PAGE * PAGE, step["bytes"].as_str().unwrap_or_default().len() / 2);
+                let mapped = (at + length).next_multiple_of(PAGE) - first;
+                let [mapped, fd, first] =
+                    [mapped as i128, i128::from(*fd), first as i128].map(Argument::Number);
+                let [any, both, shared] = [0, 3, 1].map(Argument::Number);
+                is("mmap", &[any, mapped, both, shared, fd, first])
             }
             "rmdir" => is("rmdir", &[path("path")]),
             "unlink" => is("unlink", &[path("path")]),
@@ -268,6 +284,12 @@ fn is_talk(call: &Call) -> bool {
     let line = |bytes: &Argument| matches!(bytes, Argument::Bytes(line) if line.starts_with(b"{\""));
     let terminal = matches!(call.arguments.first(), Some(Argument::Number(1 | 2)));
     call.name == "write" && (terminal || call.arguments.get(1).is_some_and(line))
+}
+
+/// Memory of its own, or of a file that is only read: MAP_PRIVATE.
+fn is_memory(call: &Call) -> bool {
+    call.name == "mmap"
+        && call.arguments.get(3).and_then(Argument::number).is_some_and(|flags| flags & 1 == 0)
 }
 
 /// Files are not what this is about; opening a folder for its descriptor is a step.

@@ -7,12 +7,13 @@ use detour::load::facts::Facts;
 use detour::load::gather::{ask_tcx, gather, machine, open_map};
 use detour::load::netlink::Socket;
 use detour::load::plan::{self, Attach, Config, Plan};
+use detour::load::step::Step;
 use detour::load::symbols::Symbols;
 use detour::load::tc::{Place, INGRESS};
 use detour::load::tcx::{self, Anchor};
 use detour::load::{create, exec, explain, plan_json, refusal, testrun, types, verify};
 use detour::object::Object;
-use detour::ui::value::value;
+use detour::ui::value::{part, value};
 use e2e::lab::Lab;
 use e2e::netns::Netns;
 use e2e::snapshot::Snapshot;
@@ -97,7 +98,12 @@ fn from_bytes_to_a_filter_and_its_maps_and_back() {
         assert_eq!(through.as_ref(), Some(&bytes));
         let known = types::of_map(map.as_fd()).unwrap().unwrap();
         assert_eq!(value(&known.btf, known.value, &bytes).text(), "{.counter = 12}");
-        map.update(&[0; 4], &[&100_u32.to_ne_bytes()[..], &bytes[4..]].concat(), 0).unwrap();
+        // A variable by its name.
+        let counter = known.btf.place(known.value, "counter").unwrap();
+        assert_eq!(part(&known.btf, &counter, &bytes).text(), "12");
+        let written = known.btf.write(&counter, "100").unwrap();
+        let steps = vec![Step::get(pin, "%map"), Step::store("%map", written)];
+        done(&Plan { steps, notes: Vec::new() }, &mut socket);
         assert_eq!(verdict(&symbols, "globals"), 100 + 5 - 5 + 9);
         // What is there is what was planned.
         let mut facts = gather(&mut socket, DEVICE).unwrap();

@@ -14,7 +14,7 @@ use std::fmt::Write;
 const DEVICE: &str = "eth0";
 
 /// Lines in this order, each with its exit code and the column of its ids; `{…}` are files.
-const DONE: [(&[&str], i32, usize); 48] = [
+const DONE: [(&[&str], i32, usize); 63] = [
     (&["status"], code::NO, NONE),
     (&["up", DEVICE, "{rules}"], 0, NONE),
     (&["up", DEVICE, "{rules}"], 0, NONE),
@@ -36,6 +36,21 @@ const DONE: [(&[&str], i32, usize); 48] = [
     (&["flush", DEVICE, "tcp port"], code::USAGE, NONE),
     (&["map", "get", DEVICE, "up", "event_control", "0"], 0, NONE),
     (&["map", "set", DEVICE, "up", "local4", "hex:01020304", "hex:01000000"], 0, NONE),
+    (&["plan", "map", "del", DEVICE, "up", "local4", "hex:01020304"], 0, NONE),
+    (&["map", "del", DEVICE, "up", "local4", "hex:01020304"], 0, NONE),
+    (&["map", "del", DEVICE, "up", "local4", "hex:01020304"], code::NO, NONE),
+    (&["map", "del", DEVICE, "up", "event_control", "0"], code::KERNEL, NONE),
+    (&["map", "set", DEVICE, "up", ".rodata", "cfg.l2_len", "14"], code::PERMISSION, NONE),
+    (&["map", "set", DEVICE, "up", ".rodata", "cfg.l3_len", "14"], code::USAGE, NONE),
+    (&["map", "get", DEVICE, "up", ".rodata", "cfg.l2_len"], 0, NONE),
+    (&["load", "{variables}", DEVICE, "--tcx"], 0, NONE),
+    (&["map", "set", DEVICE, "variables", ".bss", "pairs[1].high", "7"], 0, NONE),
+    (&["map", "get", DEVICE, "variables", ".bss", "pairs"], 0, NONE),
+    (&["map", "set", DEVICE, "variables", "table", "1", "low=5,high=0x10"], 0, NONE),
+    (&["map", "set", DEVICE, "variables", "table", "1", "5"], code::USAGE, NONE),
+    (&["map", "set", DEVICE, "variables", ".data.own", "own", "1"], code::KERNEL, NONE),
+    (&["plan", "map", "set", DEVICE, "variables", ".bss", "bits.mode", "5"], 0, NONE),
+    (&["unload", DEVICE, "variables"], 0, NONE),
     (&["map", "dump", DEVICE, "up", "hands"], 0, NONE),
     (&["map", "dump", DEVICE, "up", "no_map"], code::USAGE, NONE),
     (&["map", "listen", DEVICE, "up", "events"], code::USAGE, NONE),
@@ -113,7 +128,7 @@ fn what_people_are_told() {
         let words: Vec<String> = line
             .iter()
             .map(|word| match word.strip_prefix('{').and_then(|word| word.strip_suffix('}')) {
-                Some("plan" | "packet") => files.line(ns, &[word]).remove(0),
+                Some("plan" | "packet" | "variables") => files.line(ns, &[word]).remove(0),
                 Some(name) => of(name),
                 None => word.to_string(),
             })

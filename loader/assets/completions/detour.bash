@@ -167,6 +167,9 @@ _detour() {
             detour__subcmd__help,watch)
                 cmd="detour__subcmd__help__subcmd__watch"
                 ;;
+            detour__subcmd__help__subcmd__map,del)
+                cmd="detour__subcmd__help__subcmd__map__subcmd__del"
+                ;;
             detour__subcmd__help__subcmd__map,dump)
                 cmd="detour__subcmd__help__subcmd__map__subcmd__dump"
                 ;;
@@ -200,8 +203,14 @@ _detour() {
             detour__subcmd__help__subcmd__plan,up)
                 cmd="detour__subcmd__help__subcmd__plan__subcmd__up"
                 ;;
+            detour__subcmd__help__subcmd__plan__subcmd__map,del)
+                cmd="detour__subcmd__help__subcmd__plan__subcmd__map__subcmd__del"
+                ;;
             detour__subcmd__help__subcmd__plan__subcmd__map,set)
                 cmd="detour__subcmd__help__subcmd__plan__subcmd__map__subcmd__set"
+                ;;
+            detour__subcmd__map,del)
+                cmd="detour__subcmd__map__subcmd__del"
                 ;;
             detour__subcmd__map,dump)
                 cmd="detour__subcmd__map__subcmd__dump"
@@ -220,6 +229,9 @@ _detour() {
                 ;;
             detour__subcmd__map,set)
                 cmd="detour__subcmd__map__subcmd__set"
+                ;;
+            detour__subcmd__map__subcmd__help,del)
+                cmd="detour__subcmd__map__subcmd__help__subcmd__del"
                 ;;
             detour__subcmd__map__subcmd__help,dump)
                 cmd="detour__subcmd__map__subcmd__help__subcmd__dump"
@@ -281,14 +293,23 @@ _detour() {
             detour__subcmd__plan__subcmd__help,up)
                 cmd="detour__subcmd__plan__subcmd__help__subcmd__up"
                 ;;
+            detour__subcmd__plan__subcmd__help__subcmd__map,del)
+                cmd="detour__subcmd__plan__subcmd__help__subcmd__map__subcmd__del"
+                ;;
             detour__subcmd__plan__subcmd__help__subcmd__map,set)
                 cmd="detour__subcmd__plan__subcmd__help__subcmd__map__subcmd__set"
+                ;;
+            detour__subcmd__plan__subcmd__map,del)
+                cmd="detour__subcmd__plan__subcmd__map__subcmd__del"
                 ;;
             detour__subcmd__plan__subcmd__map,help)
                 cmd="detour__subcmd__plan__subcmd__map__subcmd__help"
                 ;;
             detour__subcmd__plan__subcmd__map,set)
                 cmd="detour__subcmd__plan__subcmd__map__subcmd__set"
+                ;;
+            detour__subcmd__plan__subcmd__map__subcmd__help,del)
+                cmd="detour__subcmd__plan__subcmd__map__subcmd__help__subcmd__del"
                 ;;
             detour__subcmd__plan__subcmd__map__subcmd__help,help)
                 cmd="detour__subcmd__plan__subcmd__map__subcmd__help__subcmd__help"
@@ -907,8 +928,22 @@ _detour() {
             return 0
             ;;
         detour__subcmd__help__subcmd__map)
-            opts="list dump get set listen"
+            opts="list dump get set del listen"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        detour__subcmd__help__subcmd__map__subcmd__del)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1075,8 +1110,22 @@ _detour() {
             return 0
             ;;
         detour__subcmd__help__subcmd__plan__subcmd__map)
-            opts="set"
+            opts="set del"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        detour__subcmd__help__subcmd__plan__subcmd__map__subcmd__del)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 5 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1505,12 +1554,57 @@ _detour() {
             return 0
             ;;
         detour__subcmd__map)
-            opts="-n -j -p -v -q -h --netns --json --pretty --color --verbose --quiet --help list dump get set listen help"
+            opts="-n -j -p -v -q -h --netns --json --pretty --color --verbose --quiet --help list dump get set del listen help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --netns)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        detour__subcmd__map__subcmd__del)
+            opts="-n -j -p -v -q -h --types --transcript --netns --json --pretty --color --verbose --quiet --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --types)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --transcript)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
                 --netns)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1591,8 +1685,22 @@ _detour() {
             return 0
             ;;
         detour__subcmd__map__subcmd__help)
-            opts="list dump get set listen help"
+            opts="list dump get set del listen help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        detour__subcmd__map__subcmd__help__subcmd__del)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -2119,8 +2227,22 @@ _detour() {
             return 0
             ;;
         detour__subcmd__plan__subcmd__help__subcmd__map)
-            opts="set"
+            opts="set del"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        detour__subcmd__plan__subcmd__help__subcmd__map__subcmd__del)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 5 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -2399,7 +2521,7 @@ _detour() {
             return 0
             ;;
         detour__subcmd__plan__subcmd__map)
-            opts="-n -j -p -v -q -h --netns --json --pretty --color --verbose --quiet --help set help"
+            opts="-n -j -p -v -q -h --netns --json --pretty --color --verbose --quiet --help set del help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2424,9 +2546,102 @@ _detour() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        detour__subcmd__plan__subcmd__map__subcmd__help)
-            opts="set help"
+        detour__subcmd__plan__subcmd__map__subcmd__del)
+            opts="-n -j -p -v -q -h --types --bytes --undo --facts --save-facts --strace --pcap --against --netns --json --pretty --color --verbose --quiet --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --types)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --facts)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --save-facts)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --pcap)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --against)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                --netns)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        detour__subcmd__plan__subcmd__map__subcmd__help)
+            opts="set del help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        detour__subcmd__plan__subcmd__map__subcmd__help__subcmd__del)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 5 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

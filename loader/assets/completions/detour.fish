@@ -47,7 +47,7 @@ complete -c detour -n "__fish_detour_needs_command" -f -a "list" -d 'Every filte
 complete -c detour -n "__fish_detour_needs_command" -f -a "plan" -d 'Print every bpf(2) call and netlink message that a command would make; changes nothing'
 complete -c detour -n "__fish_detour_needs_command" -f -a "apply" -d 'Do what a reviewed plan says, if planning again gives exactly that plan; otherwise nothing'
 complete -c detour -n "__fish_detour_needs_command" -f -a "check" -d 'Read rules and say what they mean'
-complete -c detour -n "__fish_detour_needs_command" -f -a "map" -d 'Look into the maps of an instance, by their types where they are known, and write elements'
+complete -c detour -n "__fish_detour_needs_command" -f -a "map" -d 'Look into the maps of an instance, by their types where they are known, write and delete elements'
 complete -c detour -n "__fish_detour_needs_command" -f -a "inspect" -d 'Programs, maps, variables and types of an object; needs no kernel and no privilege'
 complete -c detour -n "__fish_detour_needs_command" -f -a "test" -d 'Run a program on packets without a device (BPF_PROG_TEST_RUN): verdict and packet afterwards'
 complete -c detour -n "__fish_detour_needs_command" -f -a "verify" -d 'Objects against their manifest; with --live, what the kernel runs against the objects and the plan'
@@ -236,7 +236,7 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_
 complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map flush help" -f -a "down" -d 'Detach and unpin what up made, and nothing else'
 complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map flush help" -f -a "load" -d 'Load tc programs of any object and attach them'
 complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map flush help" -f -a "unload" -d 'Detach and unpin an instance, and nothing else'
-complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map flush help" -f -a "map" -d 'Write elements'
+complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map flush help" -f -a "map" -d 'Write elements and variables, delete elements'
 complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map flush help" -f -a "flush" -d 'End translations: what follows is for the rules of now to decide'
 complete -c detour -n "__fish_detour_using_subcommand plan; and not __fish_seen_subcommand_from up down load unload map flush help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from up" -l prio -d 'Priority of the filters; lower ones run first' -r
@@ -376,7 +376,8 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from map" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from map" -s q -l quiet -d 'Errors only'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from map" -s h -l help -d 'Print help'
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from map" -f -a "set" -d 'Write one element'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from map" -f -a "set" -d 'Write one element, or one variable of a map of global data'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from map" -f -a "del" -d 'Delete one element'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from map" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l facts -d 'Facts of another machine, as \'plan … --save-facts\' wrote them, or of none at all' -r
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from flush" -l save-facts -d 'Write the facts to a file' -r -F
@@ -398,7 +399,7 @@ complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "down" -d 'Detach and unpin what up made, and nothing else'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "load" -d 'Load tc programs of any object and attach them'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "unload" -d 'Detach and unpin an instance, and nothing else'
-complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "map" -d 'Write elements'
+complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "map" -d 'Write elements and variables, delete elements'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "flush" -d 'End translations: what follows is for the rules of now to decide'
 complete -c detour -n "__fish_detour_using_subcommand plan; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c detour -n "__fish_detour_using_subcommand apply" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r -F
@@ -421,21 +422,22 @@ complete -c detour -n "__fish_detour_using_subcommand check" -s p -l pretty -d '
 complete -c detour -n "__fish_detour_using_subcommand check" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
 complete -c detour -n "__fish_detour_using_subcommand check" -s q -l quiet -d 'Errors only'
 complete -c detour -n "__fish_detour_using_subcommand check" -s h -l help -d 'Print help'
-complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set listen help" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
-complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set listen help" -l color -d 'Colours' -r -f -a "auto\t''
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set del listen help" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set del listen help" -l color -d 'Colours' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set listen help" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
-complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set listen help" -s p -l pretty -d 'Indented JSON'
-complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set listen help" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
-complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set listen help" -s q -l quiet -d 'Errors only'
-complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set listen help" -s h -l help -d 'Print help'
-complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set listen help" -f -a "list" -d 'The maps and their shapes'
-complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set listen help" -f -a "dump" -d 'All elements of a map'
-complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set listen help" -f -a "get" -d 'One element'
-complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set listen help" -f -a "set" -d 'Write one element'
-complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set listen help" -f -a "listen" -d 'Records of a ring buffer, a line each as they come, until a signal ends it'
-complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set listen help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set del listen help" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set del listen help" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set del listen help" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set del listen help" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set del listen help" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set del listen help" -f -a "list" -d 'The maps and their shapes'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set del listen help" -f -a "dump" -d 'All elements of a map'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set del listen help" -f -a "get" -d 'One element, or one variable of a map of global data'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set del listen help" -f -a "set" -d 'Write one element, or one variable of a map of global data'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set del listen help" -f -a "del" -d 'Delete one element'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set del listen help" -f -a "listen" -d 'Records of a ring buffer, a line each as they come, until a signal ends it'
+complete -c detour -n "__fish_detour_using_subcommand map; and not __fish_seen_subcommand_from list dump get set del listen help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from list" -l types -d 'The object that the instance was loaded from: its types are used' -r -F
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from list" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from list" -l color -d 'Colours' -r -f -a "auto\t''
@@ -477,6 +479,17 @@ complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subco
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from set" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from set" -s q -l quiet -d 'Errors only'
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from del" -l types -d 'The object that the instance was loaded from: its types are used' -r -F
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from del" -l transcript -d 'Write every step to FILE as it is made, a JSON object a line' -r -F
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from del" -s n -l netns -d 'Work in this network namespace (needs CAP_SYS_ADMIN)' -r
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from del" -l color -d 'Colours' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from del" -s j -l json -d 'One JSON document on stdout, errors as JSON on stderr'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from del" -s p -l pretty -d 'Indented JSON'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from del" -s v -l verbose -d 'Show each step as it is made, and whole verifier logs'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from del" -s q -l quiet -d 'Errors only'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from del" -s h -l help -d 'Print help'
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from listen" -l types -d 'The object that the instance was loaded from: its types are used' -r -F
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from listen" -l as -d 'Read records as this type: \'struct event\', or \'event\' for a struct, union, typedef, enum or number; of FILE or, with CAP_SYS_ADMIN, of what the programs were loaded with' -r
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from listen" -l count -d 'End after N of them' -r
@@ -491,8 +504,9 @@ complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subco
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from listen" -s h -l help -d 'Print help'
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from help" -f -a "list" -d 'The maps and their shapes'
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from help" -f -a "dump" -d 'All elements of a map'
-complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from help" -f -a "get" -d 'One element'
-complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from help" -f -a "set" -d 'Write one element'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from help" -f -a "get" -d 'One element, or one variable of a map of global data'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from help" -f -a "set" -d 'Write one element, or one variable of a map of global data'
+complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from help" -f -a "del" -d 'Delete one element'
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from help" -f -a "listen" -d 'Records of a ring buffer, a line each as they come, until a signal ends it'
 complete -c detour -n "__fish_detour_using_subcommand map; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c detour -n "__fish_detour_using_subcommand inspect" -l set -d 'Set a variable, VAR[.FIELD][[N]]=VALUE, before loading' -r
@@ -705,7 +719,7 @@ complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_
 complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor watch demo help" -f -a "plan" -d 'Print every bpf(2) call and netlink message that a command would make; changes nothing'
 complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor watch demo help" -f -a "apply" -d 'Do what a reviewed plan says, if planning again gives exactly that plan; otherwise nothing'
 complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor watch demo help" -f -a "check" -d 'Read rules and say what they mean'
-complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor watch demo help" -f -a "map" -d 'Look into the maps of an instance, by their types where they are known, and write elements'
+complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor watch demo help" -f -a "map" -d 'Look into the maps of an instance, by their types where they are known, write and delete elements'
 complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor watch demo help" -f -a "inspect" -d 'Programs, maps, variables and types of an object; needs no kernel and no privilege'
 complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor watch demo help" -f -a "test" -d 'Run a program on packets without a device (BPF_PROG_TEST_RUN): verdict and packet afterwards'
 complete -c detour -n "__fish_detour_using_subcommand help; and not __fish_seen_subcommand_from up down status asked flows rules load unload list plan apply check map inspect test verify run flush orig events metrics doctor watch demo help" -f -a "verify" -d 'Objects against their manifest; with --live, what the kernel runs against the objects and the plan'
@@ -722,10 +736,11 @@ complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subc
 complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from plan" -f -a "down" -d 'Detach and unpin what up made, and nothing else'
 complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from plan" -f -a "load" -d 'Load tc programs of any object and attach them'
 complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from plan" -f -a "unload" -d 'Detach and unpin an instance, and nothing else'
-complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from plan" -f -a "map" -d 'Write elements'
+complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from plan" -f -a "map" -d 'Write elements and variables, delete elements'
 complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from plan" -f -a "flush" -d 'End translations: what follows is for the rules of now to decide'
 complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from map" -f -a "list" -d 'The maps and their shapes'
 complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from map" -f -a "dump" -d 'All elements of a map'
-complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from map" -f -a "get" -d 'One element'
-complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from map" -f -a "set" -d 'Write one element'
+complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from map" -f -a "get" -d 'One element, or one variable of a map of global data'
+complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from map" -f -a "set" -d 'Write one element, or one variable of a map of global data'
+complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from map" -f -a "del" -d 'Delete one element'
 complete -c detour -n "__fish_detour_using_subcommand help; and __fish_seen_subcommand_from map" -f -a "listen" -d 'Records of a ring buffer, a line each as they come, until a signal ends it'

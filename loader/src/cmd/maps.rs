@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! `map list|dump|get|set|listen`: the pinned maps of an instance, their elements read by the object's types.
-use crate::cmd::{objects, Answer, Context};
+//! `map list|dump|get|set|del|listen`: the pinned maps of an instance, their elements read by the object's types.
+use crate::cmd::{elements, objects, Answer, Context};
 use crate::dnat::embedded;
-use crate::dnat::running::{entries, Element};
+use crate::dnat::running::entries;
 use crate::load::facts::{Facts, Instance};
 #[cfg(feature = "operate")]
 use crate::load::gather::open;
 use crate::load::gather::open_map;
 use crate::load::home::{map_pin, Dir};
 use crate::load::plan::Plan;
-use crate::load::plan_json::unhex;
 use crate::load::refusal::{Refusal, Stage};
-use crate::load::step::Step;
 #[cfg(feature = "operate")]
 use crate::load::types::of_program;
 use crate::load::types::{of_map, MapTypes};
@@ -23,16 +21,16 @@ use clap::ArgMatches;
 use detour_sys::Map;
 use std::os::fd::AsFd;
 
-/// `map list|dump|get|set|listen DEV NAME …`.
+/// `map list|dump|get|set|del|listen DEV NAME …`.
 pub fn map(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
     let Some((what, args)) = args.subcommand() else {
-        return Err(Refusal::new(Stage::Usage, "map what?", "map list, dump, get, set or listen"));
+        return Err(Refusal::new(Stage::Usage, "map what?", "map list, dump, get, set, del or listen"));
     };
     #[cfg(feature = "operate")]
     if what == "listen" {
         return crate::cmd::listen::listen(context, args);
     }
-    if what == "set" {
+    if matches!(what, "set" | "del") {
         context.lock()?;
     }
     let facts = context.facts_of_device(text(args, "dev"))?;
@@ -42,62 +40,72 @@ pub fn map(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> 
         let rows = here.rows()?;
         return Ok(Answer::done(maps::list(&rows, &context.paper), maps::list_json(&rows)));
     }
-    let name = text(args, "map");
-    let path = here.path(name)?;
-    let map = open_map(&path)?;
-    let info = info(&map, name)?;
-    let kernels = here.kernels(name, &map);
-    let (key, value) = here.types(name, &map, &info, kernels.as_ref());
+    let opened = here.open(text(args, "map"))?;
+    let name = opened.name;
+    let types = here.types(&opened);
     let elements = match what {
-        "dump" => entries(&map).map_err(|refusal| without_keys(refusal, name, &info))?,
+        "dump" => entries(&opened.map).map_err(|refusal| without_keys(refusal, name, &opened.info))?,
         "get" => {
-            let wanted = bytes(text(args, "key"), key, map.key_size())?;
-            let found = map.lookup(&wanted).map_err(|e| without_keys(refused(name, &e), "", &info))?;
-            let nothing = || {
-                Refusal::new(
-                    Stage::No,
-                    format!("'{}' has no such element", escape(name)),
-                    "'detour map dump' shows all that it has",
-                )
-            };
-            vec![(wanted, found.ok_or_else(nothing)?)]
+            if let Some(part) = elements::part(text(args, "key"), &types)? {
+                return Ok(elements::show_part(&opened, &part, &opened.element(&[0; 4])?));
+            }
+            let wanted = elements::bytes(text(args, "key"), types.key, opened.map.key_size())?;
+            let value = opened.element(&wanted)?;
+            vec![(wanted, value)]
         }
-        _ => {
-            let new = wanted(args, &map, key, value)?;
-            context.execute(&write(&path, &new), None).map_err(|refusal| unwritten(refusal, name, &info))?;
-            vec![new]
+        "set" | "del" => {
+            let change = elements::change(what, args, &opened, &types)?;
+            context
+                .execute(&change.plan, None)
+                .map_err(|refusal| elements::unwritten(refusal, name, &opened.info))?;
+            return Ok(change.answer);
         }
+        _ => return Err(Refusal::new(Stage::Usage, "map what?", "map list, dump, get, set or del")),
     };
-    let text = maps::elements(&elements, key, value);
-    Ok(Answer::done(text, maps::elements_json(name, &elements, key, value)))
+    Ok(elements::show(name, &elements, &types))
 }
 
-/// The steps of `map set`.
-pub fn set_plan(args: &ArgMatches, facts: &Facts) -> Result<Plan, Refusal> {
+/// The steps of `map set` and `map del`.
+pub fn change_plan(what: &str, args: &ArgMatches, facts: &Facts) -> Result<Plan, Refusal> {
     facts.reachable()?;
     let here = Here::find(facts, args)?;
-    let name = text(args, "map");
-    let path = here.path(name)?;
-    let map = open_map(&path)?;
-    let kernels = here.kernels(name, &map);
-    let (key, value) = here.types(name, &map, &info(&map, name)?, kernels.as_ref());
-    Ok(write(&path, &wanted(args, &map, key, value)?))
+    let opened = here.open(text(args, "map"))?;
+    Ok(elements::change(what, args, &opened, &here.types(&opened))?.plan)
 }
 
-/// The element that the command line says.
-fn wanted(args: &ArgMatches, map: &Map, key: Typed<'_>, value: Typed<'_>) -> Result<Element, Refusal> {
-    let key = bytes(text(args, "key"), key, map.key_size())?;
-    Ok((key, bytes(text(args, "value"), value, map.value_size())?))
-}
-
-fn write(path: &str, (key, value): &Element) -> Plan {
-    let steps =
-        vec![Step::get(path.to_string(), "%map"), Step::update("%map", key.clone(), value.clone().into())];
-    Plan { steps, notes: Vec::new() }
-}
-
-pub(super) fn text<'a>(args: &'a ArgMatches, name: &str) -> &'a str {
+/// An argument.
+pub fn text<'a>(args: &'a ArgMatches, name: &str) -> &'a str {
     args.get_one::<String>(name).map(String::as_str).unwrap_or_default()
+}
+
+/// A map of the instance.
+pub struct Opened<'a> {
+    /// As it was asked for.
+    pub name: &'a str,
+    /// Of its pin.
+    pub path: String,
+    /// Its descriptor.
+    pub map: Map,
+    /// Its shape.
+    pub info: Row,
+    /// The types that the kernel keeps, where no object is at hand.
+    kernels: Option<MapTypes>,
+}
+
+impl Opened<'_> {
+    /// The value at `key`.
+    fn element(&self, key: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let found = self.map.lookup(key).map_err(|e| without_keys(refused(self.name, &e), "", &self.info))?;
+        found.ok_or_else(|| elements::nothing(self.name))
+    }
+}
+
+/// The types of a map's keys and values.
+pub struct Types<'a> {
+    /// Of a key.
+    pub key: Typed<'a>,
+    /// Of a value; a per-CPU map's has one record for each CPU.
+    pub value: Typed<'a>,
 }
 
 /// An instance, where its pins are, and the object that it came from if that is at hand.
@@ -177,32 +185,30 @@ impl Here {
         })
     }
 
-    /// The types that the kernel keeps, where no object is at hand; asking for them needs CAP_SYS_ADMIN.
-    fn kernels(&self, name: &str, map: &Map) -> Option<MapTypes> {
-        match self.spec(&map_pin(name)) {
+    /// A map, with the types that the kernel keeps where no object is at hand; asking for them needs CAP_SYS_ADMIN.
+    fn open<'a>(&self, name: &'a str) -> Result<Opened<'a>, Refusal> {
+        let path = self.path(name)?;
+        let map = open_map(&path)?;
+        let info = info(&map, name)?;
+        let kernels = match self.spec(&map_pin(name)) {
             Some(_) => None,
             None => of_map(map.as_fd()).ok().flatten(),
-        }
+        };
+        Ok(Opened { name, path, map, info, kernels })
     }
 
-    /// The types of keys and values, from the object or the kernel; a per-CPU map's value has one record for each CPU.
-    fn types<'a>(
-        &'a self,
-        name: &str,
-        map: &Map,
-        info: &Row,
-        kernels: Option<&'a MapTypes>,
-    ) -> (Typed<'a>, Typed<'a>) {
-        let object = || Some((self.object.as_ref()?.btf.as_ref()?, self.spec(&map_pin(name))?));
-        let (key, value) = match (object(), kernels) {
+    /// The types of keys and values, from the object or the kernel.
+    fn types<'a>(&'a self, opened: &'a Opened<'_>) -> Types<'a> {
+        let object = || Some((self.object.as_ref()?.btf.as_ref()?, self.spec(&map_pin(opened.name))?));
+        let (key, value) = match (object(), &opened.kernels) {
             (Some((btf, spec)), _) => (Some((btf, spec.key_type_id)), Some((btf, spec.value_type_id))),
             (None, Some(types)) => (Some((&types.btf, types.key)), Some((&types.btf, types.value))),
             (None, None) => (None, None),
         };
         let some = |typed: Option<(&'a Btf, u32)>| typed.filter(|(_, id)| *id != 0);
-        let size = usize::try_from(info.value_size).unwrap_or(0);
-        let stride = if map.value_size() == size { 0 } else { size.next_multiple_of(8) };
-        (Typed { btf: some(key), stride: 0 }, Typed { btf: some(value), stride })
+        let size = usize::try_from(opened.info.value_size).unwrap_or(0);
+        let stride = if opened.map.value_size() == size { 0 } else { size.next_multiple_of(8) };
+        Types { key: Typed { btf: some(key), stride: 0 }, value: Typed { btf: some(value), stride } }
     }
 }
 
@@ -219,19 +225,6 @@ pub(super) fn info(map: &Map, name: &str) -> Result<Row, Refusal> {
     }
 }
 
-/// A key or value from the command line: by its type, or as hex.
-fn bytes(written: &str, typed: Typed<'_>, size: usize) -> Result<Vec<u8>, Refusal> {
-    let wrong = |what: String| {
-        Refusal::new(Stage::Usage, what, format!("hex: wants the {size} bytes as they lie in memory"))
-    };
-    let raw = written.strip_prefix("hex:").map(|digits| unhex(digits).filter(|bytes| bytes.len() == size));
-    match (raw, typed.btf, typed.stride) {
-        (Some(Some(bytes)), _, _) => Ok(bytes),
-        (None, Some((btf, id)), 0) => btf.encode(id, written).map_err(|e| wrong(e.to_string())),
-        _ => Err(wrong(format!("'{}' is not {size} bytes in hex", escape(written)))),
-    }
-}
-
 /// Why the kernel reads no element, as far as the map's type says it.
 fn without_keys(refusal: Refusal, name: &str, info: &Row) -> Refusal {
     let hint = format!("of a map of type {} only programs read what is in it", map_type(info.map_type));
@@ -241,21 +234,7 @@ fn without_keys(refusal: Refusal, name: &str, info: &Row) -> Refusal {
     }
 }
 
-/// The same of one that is written; what the kernel says of a map that is frozen is said already.
-fn unwritten(refusal: Refusal, name: &str, info: &Row) -> Refusal {
-    let more = format!(
-        "the map is of type {}, with {} entries at most: see bpf(2)",
-        map_type(info.map_type),
-        info.max_entries
-    );
-    let refusal = refusal.about(name);
-    if refusal.hint.is_empty() {
-        refusal.and_hint(&more)
-    } else {
-        refusal
-    }
-}
-
-fn refused(name: &str, error: &std::io::Error) -> Refusal {
+/// A look-up that the kernel refused.
+pub fn refused(name: &str, error: &std::io::Error) -> Refusal {
     Refusal::new(Stage::Kernel, format!("map '{}': {error}", escape(name)), "")
 }

@@ -13,6 +13,7 @@ mod context;
 mod demo;
 #[cfg(feature = "operate")]
 mod doctor;
+mod elements;
 #[cfg(feature = "operate")]
 mod events;
 #[cfg(feature = "operate")]

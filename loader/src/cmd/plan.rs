@@ -44,7 +44,7 @@ impl Planned {
     }
 }
 
-/// `plan up|down|flush|load|unload|map set …`. 1 where `--against` finds a difference.
+/// `plan up|down|flush|load|unload|map set|map del …`. 1 where `--against` finds a difference.
 pub fn plan(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusal> {
     let planned = make(context, args)?;
     let (_, args) = innermost(args)?;
@@ -87,9 +87,11 @@ fn innermost(args: &ArgMatches) -> Result<(Vec<&str>, &ArgMatches), Refusal> {
         args = inner;
     }
     match path.is_empty() {
-        true => {
-            Err(Refusal::new(Stage::Usage, "plan of what?", "plan up, down, flush, load, unload or map set"))
-        }
+        true => Err(Refusal::new(
+            Stage::Usage,
+            "plan of what?",
+            "plan up, down, flush, load, unload, map set or map del",
+        )),
         false => Ok((path, args)),
     }
 }
@@ -140,7 +142,7 @@ pub fn make(context: &mut Context, args: &ArgMatches) -> Result<Planned, Refusal
             objects::finish(&mut plan, args)?;
             (plan, Some(named))
         }
-        "map" => (maps::set_plan(args, &facts)?, None),
+        "map" => (maps::change_plan(path.last().copied().unwrap_or_default(), args, &facts)?, None),
         _ => (plan::unload(&attach::unload_name(args, &facts)?, &facts)?, None),
     };
     Ok(Planned { plan, facts: Some(facts), named, words })

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::object::{Btf, Extern, Kind, MapSpec, Origin};
+use crate::object::{data_flags, Btf, Extern, Kind, MapSpec, Origin};
 
 /// What is known of a kernel: `CONFIG_…` as its configuration says, `LINUX_…` as it says itself.
 #[derive(Clone, Debug, Default)]
@@ -57,7 +57,7 @@ pub fn map(btf: &Btf, externs: &[Extern], config: &Config) -> Option<(MapSpec, P
         // Without a value it has a place, for the kernel wants to see one in the types.
         places.insert(index, (u32::try_from(start).ok()?, value.map(|_| ())));
     }
-    let datasec = btf.find(Kind::Datasec, ".kconfig").map_or(0, |t| t.id);
+    let datasec = btf.find(Kind::Datasec, ".kconfig");
     let value_size = u32::try_from(contents.len()).ok()?;
     let map = MapSpec {
         name: ".kconfig".to_owned(),
@@ -66,12 +66,12 @@ pub fn map(btf: &Btf, externs: &[Extern], config: &Config) -> Option<(MapSpec, P
         key_size: 4,
         value_size,
         max_entries: 1,
-        flags: BPF_F_RDONLY_PROG,
+        flags: data_flags(true, datasec.as_ref().map(|datasec| (btf, datasec))),
         map_extra: 0,
         numa_node: None,
         pinning: 0,
         key_type_id: 0,
-        value_type_id: datasec,
+        value_type_id: datasec.map_or(0, |t| t.id),
         types_withheld: false,
         inner: None,
         slots: Vec::new(),
@@ -197,6 +197,5 @@ const NO_TYPE: &str =
     "is of a type that no configuration has: bool, char, an integer, enum libbpf_tristate or an array of \
                        char is wanted";
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
-const BPF_F_RDONLY_PROG: u32 = 1 << 7;
 /// Of one variable; no value of a kernel's configuration is longer.
 const MOST: usize = 4096;

@@ -7,12 +7,14 @@ use crate::load::message::Message;
 use crate::load::netlink::{NetlinkError, Socket};
 use crate::load::plan::Plan;
 use crate::load::signals::Signals;
-use crate::load::step::{Arg, Bpf, Effect, Expect, Step};
+use crate::load::step::{Arg, Bpf, Effect, Expect, Step, Store};
 use crate::load::symbols::{Handle, Symbols};
 use crate::load::tc::Filter;
 use crate::load::undo::{undo, Left};
-use crate::object::Tags;
+use crate::object::{Tags, Written};
+use detour_sys::window::Window;
 use detour_sys::{commands, Map};
+use nix::errno::Errno;
 use nix::fcntl::{open, OFlag};
 use nix::mount::{mount, umount, MsFlags};
 use nix::sys::signal::Signal;
@@ -160,6 +162,7 @@ fn is_noticed(effect: &Effect) -> bool {
     !matches!(
         effect,
         Effect::Bpf(_)
+            | Effect::Store(_)
             | Effect::Mkdir(_)
             | Effect::OpenDir { .. }
             | Effect::Rmdir(_)
@@ -192,6 +195,7 @@ pub(super) fn perform(step: &Step, symbols: &mut Symbols, socket: &mut Socket) -
                 false => Outcome::Warnings(reply.warnings),
             })
         }
+        Effect::Store(store) => done(self::store(store, symbols)),
         Effect::Mkdir(path) => done(fs::DirBuilder::new().mode(0o700).create(path)),
         Effect::OpenDir { path, gives } => {
             let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -246,7 +250,7 @@ fn bpf(step: &Step, call: &Bpf, symbols: &mut Symbols) -> Result<Outcome, Cause>
         return done(update(call, symbols));
     }
     if call.command == &commands::MAP_DELETE_ELEM {
-        return done(delete(call, symbols));
+        return done(delete(step, call, symbols));
     }
     let filled = symbols.filled(&call.args).map_err(Cause::Os)?;
     let args = symbols.resolve(&call.args, &filled, 0).map_err(Cause::Os)?;
@@ -324,9 +328,18 @@ fn update(call: &Bpf, symbols: &Symbols) -> io::Result<()> {
     map(call, symbols)?.update(&bytes(call, "key", symbols)?, &bytes(call, "value", symbols)?, flags)
 }
 
-/// Deleting what is not there is no failure: the next packet may have been faster.
-fn delete(call: &Bpf, symbols: &Symbols) -> io::Result<()> {
-    map(call, symbols)?.delete(&bytes(call, "key", symbols)?).map(|_| ())
+/// Deleting what is not there is no failure unless the step says so: the next packet may have been faster.
+fn delete(step: &Step, call: &Bpf, symbols: &Symbols) -> io::Result<()> {
+    let there = map(call, symbols)?.delete(&bytes(call, "key", symbols)?)?;
+    match step.expect == Some(Expect::Element) && !there {
+        true => Err(Errno::ENOENT.into()),
+        false => Ok(()),
+    }
+}
+
+fn store(store: &Store, symbols: &Symbols) -> io::Result<()> {
+    let Written { at, bytes, mask } = &store.written;
+    Window::map(symbols.map(&store.map)?, *at, bytes.len())?.store(bytes, mask)
 }
 
 fn map<'a>(call: &Bpf, symbols: &'a Symbols) -> io::Result<&'a Map> {

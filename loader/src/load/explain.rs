@@ -4,7 +4,7 @@ use crate::load::exec::{Cause, Failure};
 use crate::load::plan::Plan;
 use crate::load::refusal::{Refusal, Stage, BY_ID};
 use crate::load::shape_hint::shape_hint;
-use crate::load::step::{Arg, Effect};
+use crate::load::step::{Arg, Effect, Expect};
 use crate::load::{lacks, sockopt, tc, tcx, transcript};
 use crate::object::{Object, Program};
 use detour_sys::commands;
@@ -41,7 +41,10 @@ pub fn explain(plan: &Plan, failure: &Failure, object: Option<&Object>, verbose:
             Refusal::new(stage, format!("{call}: {error}"), tc::hint(error).unwrap_or_default())
         }
         Cause::Os(error) => {
-            let stage = stage_of(error.raw_os_error());
+            let stage = match step.expect == Some(Expect::Element) && is(error, Errno::ENOENT) {
+                true => Stage::No,
+                false => stage_of(error.raw_os_error()),
+            };
             Refusal::new(stage, format!("{call}: {error}"), os_hint(&step.effect, error))
         }
         Cause::Unexpected(text) => Refusal::new(Stage::Kernel, format!("{call}: {text}"), ""),
@@ -74,6 +77,10 @@ fn stage_of(errno: Option<i32>) -> Stage {
     }
 }
 
+fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno as i32)
+}
+
 /// The effect without its arguments, enough to find it in the plan.
 pub(super) fn short(effect: &Effect) -> String {
     match effect {
@@ -90,6 +97,7 @@ pub(super) fn short(effect: &Effect) -> String {
             let at = message.fields.number("tcm_parent").map(direction).unwrap_or_default();
             format!("netlink{at}")
         }
+        Effect::Store(store) => format!("mmap {}", store.map),
         other => transcript::effect(other),
     }
 }
@@ -114,6 +122,15 @@ fn os_hint(effect: &Effect, error: &io::Error) -> String {
                 Some(_) => sockopt::hint(errno),
                 None => tcx::hint(errno),
             }
+        }
+        (Effect::Store(_), Some(Errno::EPERM | Errno::EACCES)) => {
+            "its values are fixed when it is loaded: 'detour load --replace --set VAR=VALUE …'"
+        }
+        (Effect::Store(_), Some(Errno::EINVAL)) => {
+            "the map was made without BPF_F_MMAPABLE: load the object anew"
+        }
+        (Effect::Bpf(call), Some(Errno::EINVAL)) if call.command == &commands::MAP_DELETE_ELEM => {
+            "an array has all of its elements always: 'detour map set' writes zeros into one"
         }
         (Effect::Bpf(call), Some(Errno::EINVAL)) => shape_hint(call),
         (Effect::Bpf(call), Some(Errno::E2BIG)) if call.command == &commands::MAP_CREATE => {

@@ -5,7 +5,7 @@ use crate::load::step::{Arg, Bpf, Effect};
 use detour_sys::commands;
 
 /// Name and bytes of each map that the plan creates, the largest first. What the kernel adds for itself (one page a map, two
-/// for an array) is left out.
+/// for an array, global data up to the end of its page) is left out.
 pub fn maps(plan: &Plan, cpus: u32) -> Vec<(String, u64)> {
     let created = plan.steps.iter().filter_map(|step| match &step.effect {
         Effect::Bpf(call) if call.command == &commands::MAP_CREATE => Some(call),

@@ -5,10 +5,10 @@
 //! the object. Other bytes are carried as the runs that are not zero.
 use crate::load::message::Message;
 use crate::load::plan::Plan;
-use crate::load::step::{Arg, Blob, Bpf, Effect, Expect, Hole, Step};
+use crate::load::step::{Arg, Blob, Bpf, Effect, Expect, Hole, Step, Store};
 use crate::load::tc::Place;
 use crate::load::transcript::hex;
-use crate::object::{sha256, Tags};
+use crate::object::{sha256, Tags, Written};
 use detour_sys::attr::Command;
 use serde_json::{json, Map, Value};
 
@@ -54,6 +54,7 @@ fn step(step: &Step) -> Value {
     if let Some(expect) = &step.expect {
         value["expect"] = match expect {
             Expect::Tag(tags) => json!({"tag": self::tags(tags)}),
+            Expect::Element => json!({"element": true}),
             Expect::Filter { place, id, tags } => {
                 let place = json!({
                     "ifindex": place.ifindex, "parent": place.parent, "prio": place.prio, "handle": place.handle,
@@ -115,6 +116,9 @@ fn read_step(value: &Value, parts: Parts<'_>) -> Option<Step> {
 }
 
 fn read_expect(value: &Value) -> Option<Expect> {
+    if let Some(there) = value.get("element") {
+        return (there == &json!(true)).then_some(Expect::Element);
+    }
     let tag = |name: &str| unhex(value.get("tag")?.get(name)?.as_str()?)?.try_into().ok();
     let tags = Tags { sha1: tag("sha1")?, sha256: tag("sha256")? };
     let Some(place) = value.get("filter") else { return Some(Expect::Tag(tags)) };
@@ -150,6 +154,10 @@ pub fn effect(effect: &Effect) -> Value {
     match effect {
         Effect::Bpf(call) => bpf(call),
         Effect::Netlink(message) => json!({"do": "netlink", "message": message.to_json()}),
+        Effect::Store(Store { map, written: Written { at, bytes, mask } }) => {
+            let [bytes, bits] = [bytes, mask].map(|bytes| hex(bytes));
+            json!({"do": "store", "map": map, "at": at, "bytes": bytes, "bits": bits})
+        }
         Effect::Mkdir(path) => json!({"do": "mkdir", "path": path, "mode": "0700"}),
         Effect::OpenDir { path, gives } => json!({"do": "opendir", "path": path, "gives": gives}),
         Effect::Rmdir(path) => json!({"do": "rmdir", "path": path}),
@@ -175,6 +183,13 @@ fn read_effect(value: &Value, parts: Parts<'_>) -> Option<Effect> {
             Effect::Bpf(call)
         }
         "netlink" => Effect::Netlink(Message::from_json(value.get("message")?).ok()?),
+        "store" => {
+            let bytes = |name: &str| unhex(value.get(name)?.as_str()?);
+            let (bytes, mask) = (bytes("bytes")?, bytes("bits")?);
+            let at =
+                usize::try_from(value.get("at")?.as_u64()?).ok().filter(|_| bytes.len() == mask.len())?;
+            Effect::Store(Store { map: path("map")?, written: Written { at, bytes, mask } })
+        }
         "mkdir" => Effect::Mkdir(path("path")?),
         "opendir" => Effect::OpenDir { path: path("path")?, gives: path("gives")? },
         "rmdir" => Effect::Rmdir(path("path")?),

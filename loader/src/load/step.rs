@@ -6,7 +6,7 @@
 use crate::load::home::by_id;
 use crate::load::message::Message;
 use crate::load::tc::{Place, Tc};
-use crate::object::Tags;
+use crate::object::{Tags, Written};
 use detour_sys::commands;
 use detour_sys::Command;
 
@@ -91,6 +91,8 @@ pub enum Effect {
     Bpf(Bpf),
     /// A message to rtnetlink; where it needs a descriptor it holds the symbol.
     Netlink(Message),
+    /// mmap(2) of the pages of a map's element 0 that hold some bytes, a store to those, munmap(2).
+    Store(Store),
     /// mkdir(2) with mode 0700.
     Mkdir(String),
     /// open(2) of a folder, for its descriptor.
@@ -126,11 +128,22 @@ pub enum Effect {
     Memlock,
 }
 
+/// Bits of a map's element 0 that change while all others stay as programs make them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    /// The symbol of the map's descriptor.
+    pub map: String,
+    /// Which.
+    pub written: Written,
+}
+
 /// What a step's answer must show; anything else is a failure and is undone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expect {
     /// `OBJ_GET_INFO_BY_FD` reports this tag.
     Tag(Tags),
+    /// `MAP_DELETE_ELEM` finds the element.
+    Element,
     /// The echo of a filter shows our place, direct-action, this program id and tag.
     Filter {
         /// Where it must sit.
@@ -237,5 +250,36 @@ impl Step {
             ("value", Arg::Bytes(value)),
         ];
         Bpf::new(&commands::MAP_UPDATE_ELEM, args).into()
+    }
+
+    /// `MAP_DELETE_ELEM` through the descriptor `map`, of an element that must be there.
+    pub fn delete(map: &str, key: Vec<u8>) -> Step {
+        let args = vec![("map_fd", Arg::Fd(map.to_string())), ("key", Arg::Bytes(key.into()))];
+        Step::from(Bpf::new(&commands::MAP_DELETE_ELEM, args)).expect(Expect::Element)
+    }
+
+    /// A store to a variable, through the descriptor `map` (Linux 5.5): what programs change beside it meanwhile is not lost.
+    ///
+    /// ```no_run
+    /// use detour::load::{exec, gather::open_map, netlink::Socket, plan::Plan, step::Step, types};
+    /// use detour::ui::value::part;
+    /// use std::os::fd::AsFd;
+    ///
+    /// // The section .bss of the instance `it`, with the types that the kernel keeps.
+    /// let pin = "/sys/fs/bpf/detour/4026531840-3/it/map__bss";
+    /// let map = open_map(pin)?;
+    /// let types = types::of_map(map.as_fd())?.ok_or("it was made without types")?;
+    /// let limits = types.btf.place(types.value, "limits[1].packets")?;
+    /// let value = map.lookup(&[0; 4])?.ok_or("an array has all of its elements")?;
+    /// println!("it is {}", part(&types.btf, &limits, &value).text());
+    ///
+    /// let written = types.btf.write(&limits, "1000")?;
+    /// let steps = vec![Step::get(pin.into(), "%map"), Step::store("%map", written)];
+    /// exec::run(&Plan { steps, notes: Vec::new() }, &mut Socket::open()?, &mut |_| {})
+    ///     .map_err(|failure| format!("{failure:?}"))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn store(map: &str, written: Written) -> Step {
+        Effect::Store(Store { map: map.to_string(), written }).into()
     }
 }

@@ -5,9 +5,10 @@
 //! message is shown with its bytes, and its sequence number is 0.
 use crate::load::message::Message;
 use crate::load::plan::Plan;
-use crate::load::step::{Arg, Blob, Bpf, Effect};
+use crate::load::step::{Arg, Blob, Bpf, Effect, Store};
 use crate::load::transcript::hex;
 use detour_sys::attr::Kind;
+use detour_sys::window::pages;
 
 /// One line a step.
 pub fn plan(plan: &Plan) -> String {
@@ -18,6 +19,14 @@ fn effect(effect: &Effect) -> String {
     match effect {
         Effect::Bpf(call) => bpf(call),
         Effect::Netlink(message) => netlink(message),
+        // PROT_READ and PROT_WRITE, MAP_SHARED; strace sees no store.
+        Effect::Store(Store { map, written }) => {
+            let (at, length) = pages(written.at, written.bytes.len()).unwrap_or_default();
+            format!(
+                "mmap(NULL, {length}, 0x3, 0x1, {map}, {at:#x}) = %pages /* and a store of {} */",
+                bytes(&written.bytes)
+            )
+        }
         Effect::Mkdir(path) => format!("mkdir({}, 0700) = 0", text(path)),
         // AT_FDCWD; O_RDONLY, O_DIRECTORY and O_CLOEXEC.
         Effect::OpenDir { path, gives } => {

@@ -2,7 +2,8 @@
 //! Steps to lines of text that a person can review.
 use crate::load::message::Message;
 use crate::load::plan::Plan;
-use crate::load::step::{Arg, Blob, Bpf, Effect, Expect, Step};
+use crate::load::step::{Arg, Blob, Bpf, Effect, Expect, Step, Store};
+use crate::object::Written;
 use detour_sys::attr::{self, Kind};
 use std::fmt::Write;
 
@@ -43,6 +44,7 @@ pub fn step(step: &Step, detail: Detail) -> String {
             let (sha256, sha1) = (hex(&tags.sha256), hex(&tags.sha1));
             let _ = write!(text, "; tag must be {sha256} (from 6.18) or {sha1}");
         }
+        Some(Expect::Element) => text.push_str("; it must be there"),
         Some(Expect::Filter { id, .. }) => {
             let _ = write!(text, "; the echo must show direct-action, {id} and its tag");
         }
@@ -74,6 +76,7 @@ pub fn effect(effect: &Effect) -> String {
     match effect {
         Effect::Bpf(call) => format!("bpf     {}", bpf(call)),
         Effect::Netlink(message) => format!("netlink {message}"),
+        Effect::Store(store) => self::store(store),
         Effect::Mkdir(path) => format!("mkdir   {path} 0700"),
         Effect::OpenDir { path, gives } => format!("open    {path} directory -> {gives}"),
         Effect::Rmdir(path) => format!("rmdir   {path}"),
@@ -89,6 +92,16 @@ pub fn effect(effect: &Effect) -> String {
 fn bpf(call: &Bpf) -> String {
     let gives = call.gives.as_ref().map(|s| format!(" -> {s}")).unwrap_or_default();
     format!("{} {}{gives}", call.command.name, arguments(Some(call), &call.args))
+}
+
+/// `store   %map at 8 [2a00]`; of a bit-field with the bits that are meant.
+fn store(store: &Store) -> String {
+    let Written { at, bytes, mask } = &store.written;
+    let bits = match mask.iter().all(|byte| *byte == 0xff) {
+        true => String::new(),
+        false => format!(" bits [{}]", hex(mask)),
+    };
+    format!("store   {} at {at} {}{bits}", store.map, blob(&bytes.clone().into()))
 }
 
 fn attr_of(effect: &Effect) -> Option<&Bpf> {

@@ -14,7 +14,7 @@ use crate::load::tc::{protocol_name, Filter, Place, EGRESS, ETH_P_ALL};
 use crate::load::tcx;
 use crate::load::transcript::hex;
 use crate::load::types::of_map;
-use crate::object::{MapSpec, Object, Program, Tags};
+use crate::object::{MapSpec, Object, Program, Tags, BPF_F_MMAPABLE};
 use detour_sys::{commands, Map, Value};
 use std::fs;
 use std::io;
@@ -302,7 +302,12 @@ fn shape(map: &Map, call: &Bpf, spec: &MapSpec, object: &Object) -> io::Result<O
         let wanted = shown(call, name);
         let bytes = info.get(at..at.saturating_add(4)).and_then(|b| b.try_into().ok());
         let is = u64::from(bytes.map(u32::from_ne_bytes).unwrap_or(0));
-        if is != wanted & u64::from(u32::MAX) {
+        // An earlier version made global data without it, which is the same to every program.
+        let since = match (name, spec.name.starts_with('.')) {
+            ("map_flags", true) => wanted & u64::from(BPF_F_MMAPABLE),
+            _ => 0,
+        };
+        if is | since != wanted & u64::from(u32::MAX) {
             wrong.push((name, format!("{name} is {is}, not {wanted}")));
         }
     }

@@ -33,9 +33,12 @@ fn one_encoding(btf: &mut Btf) {
 
 /// Gives each DATASEC its section's size and its variables their offsets, rising.
 ///
-/// LLVM places static variables itself, as their names may not be enough: two may share one. GCC leaves them at 0.
+/// LLVM places static variables itself, as their names may not be enough: two may share one. GCC leaves them at 0. A `__hidden`
+/// one becomes static, as libbpf makes it: nobody outside is to find it.
 fn place_variables(btf: &mut Btf, elf: &Elf<'_>) -> Result<(), ObjectError> {
     let (globals, statics) = (global_variables(elf), static_variables(elf));
+    let hidden: BTreeSet<(usize, &str)> =
+        elf.symbols.iter().filter(|s| s.hidden).filter_map(|s| Some(place(s)?.0)).collect();
     let sections: Vec<(u32, String)> =
         btf.types().filter(|t| t.kind == Kind::Datasec).map(|t| (t.id, t.name().to_owned())).collect();
     for (id, name) in sections {
@@ -52,6 +55,9 @@ fn place_variables(btf: &mut Btf, elf: &Elf<'_>) -> Result<(), ObjectError> {
                 let offset =
                     globals.get(&(index, var.name())).ok_or(fault("places a variable that has no symbol"))?;
                 variable.offset = *offset;
+                if hidden.contains(&(index, var.name())) {
+                    btf.patch(variable.var, 3, STATIC).ok_or(fault("is cut short"))?;
+                }
             } else if let Some(Some(offset)) = statics.get(&(index, var.name())) {
                 variable.offset = *offset;
             }

@@ -2,7 +2,7 @@
 //! `.rodata`, `.data` and `.bss` sections to one-element array maps, and to the variables in them.
 
 use super::btf::Btf;
-use super::btf_type::Kind;
+use super::btf_type::{Kind, Type};
 use super::elf::{Elf, Role, Section};
 use super::error::ObjectError;
 use super::maps::kernel_name;
@@ -61,7 +61,7 @@ pub fn spec(
         key_size: 4,
         value_size,
         max_entries: 1,
-        flags: if read_only { BPF_F_RDONLY_PROG } else { 0 },
+        flags: flags(read_only, btf.zip(datasec.as_ref())),
         map_extra: 0,
         numa_node: None,
         pinning: 0,
@@ -76,21 +76,41 @@ pub fn spec(
     })
 }
 
+/// BPF_MAP_CREATE's `map_flags`. As libbpf's `map_is_mmapable()`: mmap(2) of data in which somebody outside is to find a variable
+/// by its name, so that one can be written while programs change the others.
+pub fn flags(read_only: bool, types: Option<(&Btf, &Type<'_>)>) -> u32 {
+    let seen = |(btf, datasec): (&Btf, &Type<'_>)| {
+        let mut variables = datasec.placed().filter_map(|placed| btf.get(placed.var));
+        variables.any(|var| var.kind == Kind::Var && var.linkage() != STATIC)
+    };
+    let mapped = types.is_some_and(seen);
+    let flag = |set: bool, flag: u32| if set { flag } else { 0 };
+    flag(read_only, BPF_F_RDONLY_PROG) | flag(mapped, BPF_F_MMAPABLE)
+}
+
 /// The variables that types name in these maps.
 pub fn variables(maps: &[MapSpec], btf: &Btf) -> Vec<Variable> {
     let mut found = Vec::new();
     for (map, spec) in maps.iter().enumerate().filter(|(_, m)| m.name.starts_with('.')) {
-        let Some(datasec) = btf.get(spec.value_type_id) else { continue };
-        for placed in datasec.placed() {
-            let Some(var) = btf.get(placed.var).filter(|v| v.kind == Kind::Var) else { continue };
-            let (name, type_id) = (var.name().to_owned(), var.type_id());
-            found.push(Variable { name, map, offset: placed.offset, size: placed.size, type_id });
-        }
+        found.extend(btf.get(spec.value_type_id).iter().flat_map(|datasec| of(datasec, btf, map)));
     }
     found
 }
 
+/// The variables of one section, a map's value.
+pub fn of<'a>(datasec: &Type<'a>, btf: &'a Btf, map: usize) -> impl Iterator<Item = Variable> + 'a {
+    datasec.placed().filter_map(move |placed| {
+        let var = btf.get(placed.var).filter(|v| v.kind == Kind::Var)?;
+        let (name, type_id) = (var.name().to_owned(), var.type_id());
+        Some(Variable { name, map, offset: placed.offset, size: placed.size, type_id })
+    })
+}
+
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_F_RDONLY_PROG: u32 = 1 << 7;
+/// Linux 5.5.
+pub const BPF_F_MMAPABLE: u32 = 1 << 10;
+/// BTF_VAR_STATIC.
+const STATIC: u32 = 0;
 /// `array_map_alloc_check()` (kernel/bpf/arraymap.c). Only `.bss` can claim more than the file holds.
 const MAX_SIZE: u32 = i32::MAX as u32;

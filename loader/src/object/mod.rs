@@ -50,6 +50,7 @@ mod link;
 mod listing;
 mod maps;
 mod parse;
+mod place;
 #[cfg(feature = "compat")]
 mod resize;
 #[cfg(test)]
@@ -66,7 +67,8 @@ mod words;
 
 pub use btf::Btf;
 pub use btf_type::{Array, IntEncoding, Kind, Member, Param, Placed, Type};
-pub use data::Variable;
+pub(crate) use data::flags as data_flags;
+pub use data::{Variable, BPF_F_MMAPABLE};
 pub use digest::{sha256, Tags};
 pub use error::ObjectError;
 pub use externs::{Extern, Origin};
@@ -75,6 +77,8 @@ pub use foreign::{Foreign, Function};
 pub use helpers::helper;
 pub use insn::{Insn, CALL};
 pub use listing::{Line, Source};
+pub use place::Place;
+pub use set::Written;
 
 /// Everything an ELF object says, linked and checked, before any kernel is asked.
 #[derive(Clone, Debug)]
@@ -229,7 +233,7 @@ pub struct MapSpec {
     pub value_size: u32,
     /// As defined: a ring buffer's size and a perf array's CPUs are for the loader to adapt.
     pub max_entries: u32,
-    /// `map_flags`; read-only data has BPF_F_RDONLY_PROG.
+    /// `map_flags`; read-only data has BPF_F_RDONLY_PROG, data with a variable that is not static BPF_F_MMAPABLE.
     pub flags: u32,
     /// `map_extra`.
     pub map_extra: u64,

@@ -5,6 +5,7 @@ use super::btf::Btf;
 use super::btf_type::{Kind, Type};
 use super::data::Variable;
 use super::error::ObjectError;
+use super::place::{self, Fault, Place};
 use super::MapSpec;
 
 /// Makes one assignment.
@@ -14,24 +15,38 @@ pub fn set(
     variables: &[Variable],
     maps: &mut [MapSpec],
 ) -> Result<(), ObjectError> {
-    let fault =
-        |Fault(what, known): Fault| ObjectError::Set { assignment: assignment.to_owned(), what, known };
+    let fault = |fault: Fault| fault.of(assignment);
     let (path, value) =
         assignment.split_once('=').ok_or_else(|| fault("is not of the form VAR=VALUE".into()))?;
     let btf = btf.ok_or_else(|| fault("the object has no BTF, so its variables are unknown".into()))?;
-    let place = locate(path, btf, variables).map_err(fault)?;
-    let spec = maps.get_mut(place.map).ok_or_else(|| fault("is in no map".into()))?;
+    let (map, place) = place::locate(path, btf, variables).map_err(fault)?;
+    let spec = maps.get_mut(map).ok_or_else(|| fault("is in no map".into()))?;
     let size = usize::try_from(spec.value_size).unwrap_or(usize::MAX);
     let contents = spec.contents.get_or_insert_with(|| vec![0; size]);
-    let outside = || fault("lies outside its map".into());
-    let room = contents.get_mut(place.offset..).ok_or_else(outside)?;
-    if place.bits != 0 {
-        let number = bit_field(value, btf, &place).map_err(fault)?;
-        return put_bits(room, number, place.shift, place.bits).ok_or_else(outside);
+    let written = write(value, btf, &place).map_err(fault)?;
+    written.put(contents).ok_or_else(|| fault("lies outside its map".into()))
+}
+
+/// Bits to be written into a value that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// In the value, in bytes.
+    pub at: usize,
+    /// The new ones.
+    pub bytes: Vec<u8>,
+    /// As many, with the bits that are meant: all of them unless it is a bit-field.
+    pub mask: Vec<u8>,
+}
+
+impl Written {
+    /// Writes them into a copy of the value; None where they lie outside it.
+    pub fn put(&self, value: &mut [u8]) -> Option<()> {
+        let room = value.get_mut(self.at..self.at.checked_add(self.bytes.len())?)?;
+        for ((byte, new), mask) in room.iter_mut().zip(&self.bytes).zip(&self.mask) {
+            *byte = *byte & !mask | new & mask;
+        }
+        Some(())
     }
-    let bytes = encode(value, btf, place.type_id).map_err(fault)?;
-    room.get_mut(..bytes.len()).ok_or_else(outside)?.copy_from_slice(&bytes);
-    Ok(())
 }
 
 impl Btf {
@@ -40,109 +55,37 @@ impl Btf {
     /// # Errors
     /// It is no value of that type, or the type is none that can be written as a whole.
     pub fn encode(&self, type_id: u32, value: &str) -> Result<Vec<u8>, ObjectError> {
-        let fault =
-            |Fault(what, known): Fault| ObjectError::Set { assignment: value.to_owned(), what, known };
-        encode(value, self, type_id).map_err(fault)
+        encode(value, self, type_id).map_err(|fault| fault.of(value))
+    }
+
+    /// The same of a part of a value, which may be a bit-field.
+    ///
+    /// ```
+    /// let object = detour::object::Object::parse(&std::fs::read("../elf/fixtures/globals.bpf.o")?)?;
+    /// let btf = object.btf.as_ref().ok_or("it has types")?;
+    /// let rodata = object.maps.iter().find(|map| map.name == ".rodata").ok_or("it has constants")?;
+    /// let place = btf.place(rodata.value_type_id, "pairs[1].high")?;
+    /// let written = btf.write(&place, "0x2a")?;
+    /// assert_eq!((written.at, written.bytes, written.mask), (place.offset, vec![0x2a, 0], vec![0xff; 2]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Btf::encode`].
+    pub fn write(&self, place: &Place, value: &str) -> Result<Written, ObjectError> {
+        write(value, self, place).map_err(|fault| fault.of(value))
     }
 }
 
-/// What is wrong, and the names that would have been right.
-struct Fault(&'static str, Vec<String>);
-
-impl From<&'static str> for Fault {
-    fn from(what: &'static str) -> Fault {
-        Fault(what, Vec::new())
+fn write(value: &str, btf: &Btf, place: &Place) -> Result<Written, Fault> {
+    let at = place.offset;
+    if place.bits == 0 {
+        let bytes = encode(value, btf, place.type_id)?;
+        return Ok(Written { at, mask: vec![0xff; bytes.len()], bytes });
     }
-}
-
-/// What a path leads to.
-struct Place {
-    map: usize,
-    /// In the map's value, in bytes.
-    offset: usize,
-    type_id: u32,
-    /// Of a bit-field: where it begins in that byte, and its width; a width of 0 for anything else.
-    shift: u32,
-    bits: u32,
-}
-
-fn locate(path: &str, btf: &Btf, variables: &[Variable]) -> Result<Place, Fault> {
-    let (variable, mut rest) = variable(path, variables)?;
-    let (mut offset, mut type_id) = (variable.offset, variable.type_id);
-    let (mut shift, mut bits) = (0, 0);
-    while !rest.is_empty() {
-        let found = btf.strip(type_id).ok_or("is of no known type")?;
-        let (step, inner);
-        if let Some(field) = rest.strip_prefix('.') {
-            let end = field.find(['.', '[']).unwrap_or(field.len());
-            let (name, after) = field.split_at(end);
-            let bit_offset;
-            (bit_offset, bits, inner) = member(btf, &found, name)?;
-            (step, shift, rest) = (bit_offset >> 3, bit_offset & 7, after);
-        } else {
-            let (number, after) =
-                rest.strip_prefix('[').and_then(|r| r.split_once(']')).ok_or("has a lone bracket")?;
-            let array = found.array().ok_or("is not an array")?;
-            let index: u32 = number.parse().map_err(|_| "has an index that is no number")?;
-            if index >= array.count {
-                return Err("has an index beyond the array".into());
-            }
-            let size = btf.size_of(array.element).ok_or("is an array of unknown size")?;
-            (step, inner, rest) = (index.checked_mul(size).ok_or("lies too far")?, array.element, after);
-        }
-        (offset, type_id) = (offset.checked_add(step).ok_or("lies too far")?, inner);
-    }
-    let offset = usize::try_from(offset).map_err(|_| "lies too far")?;
-    Ok(Place { map: variable.map, offset, type_id, shift, bits })
-}
-
-/// The variable whose name the path begins with. A static variable in a function is called `function.name`: the longest
-/// name wins.
-fn variable<'a, 'p>(path: &'p str, variables: &'a [Variable]) -> Result<(&'a Variable, &'p str), Fault> {
-    let rest = |v: &&Variable| {
-        path.strip_prefix(v.name.as_str()).filter(|r| r.is_empty() || r.starts_with(['.', '[']))
-    };
-    let longest = variables.iter().filter(|v| rest(v).is_some()).max_by_key(|v| v.name.len());
-    let Some(found) = longest else {
-        let what = "no program uses a variable of that name";
-        return Err(Fault(what, variables.iter().map(|v| v.name.clone()).collect()));
-    };
-    if variables.iter().filter(|v| v.name == found.name).count() > 1 {
-        return Err("several static variables have that name".into());
-    }
-    Ok((found, rest(&found).unwrap_or_default()))
-}
-
-/// Bit offset, bit-field width and type of a member.
-fn member(btf: &Btf, outer: &Type<'_>, name: &str) -> Result<(u32, u32, u32), Fault> {
-    if !matches!(outer.kind, Kind::Struct | Kind::Union) {
-        return Err("is not a struct or union".into());
-    }
-    let found = Some(name).filter(|name| !name.is_empty());
-    let found = found.and_then(|name| search(btf, outer, name, MAX_NESTING));
-    found.ok_or_else(|| Fault("has no such field", names(btf, outer, MAX_NESTING)))
-}
-
-/// The names of all members, those of unnamed structs and unions among them.
-fn names(btf: &Btf, outer: &Type<'_>, depth: usize) -> Vec<String> {
-    let Some(deeper) = depth.checked_sub(1) else { return Vec::new() };
-    let name = |m: super::btf_type::Member<'_>| match (m.name, btf.strip(m.type_id)) {
-        ("", Some(inner)) => names(btf, &inner, deeper),
-        (name, _) => vec![name.to_owned()],
-    };
-    outer.members().flat_map(name).collect()
-}
-
-/// Bit offset, bit-field width and type of a member, also inside unnamed structs and unions.
-fn search(btf: &Btf, outer: &Type<'_>, name: &str, depth: usize) -> Option<(u32, u32, u32)> {
-    let deeper = depth.checked_sub(1)?;
-    outer.members().find_map(|m| match m.name {
-        "" => {
-            let (offset, bits, id) = search(btf, &btf.strip(m.type_id)?, name, deeper)?;
-            Some((m.bit_offset.checked_add(offset)?, bits, id))
-        }
-        found => (found == name).then_some((m.bit_offset, m.bits, m.type_id)),
-    })
+    let number = bit_field(value, btf, place)?;
+    let [bytes, mask] = bits(number, place.shift, place.bits).ok_or("is too wide a bit-field")?;
+    Ok(Written { at, bytes, mask })
 }
 
 /// A value as the bytes a variable of this type has.
@@ -244,17 +187,13 @@ fn bit_field(value: &str, btf: &Btf, place: &Place) -> Result<i128, Fault> {
     }
 }
 
-/// Puts the low `bits` of a number into the bits from `shift` on, counted as little-endian machines do.
-fn put_bits(room: &mut [u8], number: i128, shift: u32, bits: u32) -> Option<()> {
+/// The low `bits` of a number in the bits from `shift` on, counted as little-endian machines do, and which bits those are.
+fn bits(number: i128, shift: u32, bits: u32) -> Option<[Vec<u8>; 2]> {
     let length = usize::try_from(shift.checked_add(bits)?.div_ceil(8)).ok()?;
-    let room = room.get_mut(..length)?;
-    let mut wide = [0; 16];
-    wide.get_mut(..length)?.copy_from_slice(room);
     let mask = u128::MAX.checked_shr(128_u32.checked_sub(bits)?)?.checked_shl(shift)?;
     let number = (number as u128).checked_shl(shift)? & mask;
-    let changed = (u128::from_le_bytes(wide) & !mask | number).to_le_bytes();
-    room.copy_from_slice(changed.get(..length)?);
-    Some(())
+    let bytes = |number: u128| Some(number.to_le_bytes().get(..length)?.to_vec());
+    Some([bytes(number)?, bytes(mask)?])
 }
 
 fn hex(digits: &str) -> Option<Vec<u8>> {
@@ -265,5 +204,3 @@ fn hex(digits: &str) -> Option<Vec<u8>> {
     };
     digits.chunks(2).map(byte).collect()
 }
-
-const MAX_NESTING: usize = 32;

@@ -89,6 +89,16 @@ pub fn elements(elements: &[(Vec<u8>, Vec<u8>)], key: Typed<'_>, value: Typed<'_
     elements.iter().map(line).collect()
 }
 
+/// A key, in one line.
+pub fn key(bytes: &[u8], key: Typed<'_>) -> String {
+    key.read(bytes).text()
+}
+
+/// The same for JSON.
+pub fn key_json(bytes: &[u8], key: Typed<'_>) -> Json {
+    key.read(bytes).json()
+}
+
 /// `{"schema":"detour.elements/1","map":…,"elements":[{"key":…,"value":…}]}`; per-CPU values are lists, a CPU each.
 pub fn elements_json(map: &str, elements: &[(Vec<u8>, Vec<u8>)], key: Typed<'_>, value: Typed<'_>) -> Json {
     let row = |(k, v): &(Vec<u8>, Vec<u8>)| json!({"key": key.read(k).json(), "value": value.read(v).json()});

@@ -3,7 +3,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 use super::text::escape;
 use crate::load::transcript::hex;
-use crate::object::{Btf, Kind, Type};
+use crate::object::{Btf, Kind, Place, Type};
 use serde_json::{json, Map, Value as Json};
 
 /// What bytes mean.
@@ -45,6 +45,19 @@ const DEPTH: usize = 32;
 pub fn value(btf: &Btf, type_id: u32, bytes: &[u8]) -> Value {
     let mut left = PARTS;
     value_within(btf, type_id, bytes, &mut left)
+}
+
+/// A part of a value, which may be a bit-field.
+pub fn part(btf: &Btf, place: &Place, bytes: &[u8]) -> Value {
+    let rest = bytes.get(place.offset..).unwrap_or_default();
+    let bits = || {
+        let found = btf.strip(place.type_id)?;
+        Some(scalar(&found, bit_field(rest, place.shift, place.bits, signed(&found))?))
+    };
+    match place.bits {
+        0 => value(btf, place.type_id, rest),
+        _ => bits().unwrap_or_else(|| Value::Bytes(rest.to_vec())),
+    }
 }
 
 /// The same of one of many values, which have `left` parts all together.

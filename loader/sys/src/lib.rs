@@ -11,11 +11,13 @@
 //! * [`heap`] gives the program its memory, out of a region that it brings along; which block is whose says `blocks`, safe code.
 //! * [`info`] asks what a descriptor is; two records point to lists, whose room it allocates by the kernel's own count.
 //! * [`ethtool`] asks a driver for one number.
-//! * [`ring`] maps a ring buffer and copies its records out.
+//! * `pages` maps a part of a map; it is unmapped when it is dropped.
+//! * [`ring`] copies the records of a ring buffer out of its pages.
 //! * [`rename`] swaps two names: two strings go to the kernel, nothing comes back.
 //! * [`landlock`] forbids files to the thread itself: a number and a descriptor come back.
 //! * [`netns`] asks a socket for the number of its network namespace.
 //! * [`terminal`] asks a terminal for its size.
+//! * [`window`] loads and stores bytes of a map of global data in its pages.
 //! * [`types`] maps the one file that is the kernel's memory.
 pub mod attr;
 pub mod batch;
@@ -28,10 +30,12 @@ pub mod info;
 pub mod landlock;
 pub mod map;
 pub mod netns;
+mod pages;
 pub mod rename;
 pub mod ring;
 pub mod terminal;
 pub mod types;
+pub mod window;
 
 pub use attr::{Command, Field, Kind, Value};
 pub use batch::{Batches, Element};

@@ -41,9 +41,10 @@ pub(super) fn plan() -> Command {
         .subcommand(of(load::unload()))
         .subcommand(
             Command::new("map")
-                .about("Write elements")
+                .about("Write elements and variables, delete elements")
                 .subcommand_required(true)
-                .subcommand(of(load::map_set())),
+                .subcommand(of(load::map_set()))
+                .subcommand(of(load::map_del())),
         );
     #[cfg(feature = "operate")]
     let plan = plan.subcommand(of(run::flush()));

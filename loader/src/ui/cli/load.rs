@@ -186,12 +186,18 @@ fn map_of(name: &'static str, about: &'static str) -> Command {
 }
 
 fn map_key() -> Arg {
-    argument("key", "KEY", "As 'load --set' takes values; hex:… where no type is known")
+    let help = "As 'load --set' takes values; hex:… where no type is known; the name of a variable where the map is global data";
+    argument("key", "KEY", help).allow_negative_numbers(true)
 }
 
 pub(super) fn map_set() -> Command {
-    let value = argument("value", "VALUE", "As the key");
-    map_of("set", "Write one element").arg(argument("map", "MAP", "The map")).arg(map_key()).arg(value)
+    let help =
+        "As the key; MEMBER=VALUE[,MEMBER=VALUE…] writes parts of a struct, the others stay as they are read";
+    map_of("set", "Write one element, or one variable of a map of global data")
+        .arg(argument("map", "MAP", "The map"))
+        .arg(map_key())
+        .arg(argument("value", "VALUE", help).allow_negative_numbers(true))
+        .after_help(VARIABLES)
 }
 
 #[cfg(feature = "operate")]
@@ -213,15 +219,30 @@ fn map_listen() -> Command {
         .arg(count)
 }
 
+pub(super) fn map_del() -> Command {
+    map_of("del", "Delete one element")
+        .arg(argument("map", "MAP", "The map"))
+        .arg(map_key())
+        .after_help("Exit status 1: there is no such element. The elements of an array cannot be deleted.")
+}
+
+/// Of KEY where the map is a section.
+const VARIABLES: &str =
+    "Of a map of global data (.data, .bss, .rodata, and .data.x and so on) KEY is VAR[.FIELD][[N]]. Nothing but that variable is \
+     written, so what programs count beside it is not lost. What is in .rodata is set when it is loaded: 'load --set VAR=VALUE'.";
+
 pub(super) fn map() -> Command {
     let name = || argument("map", "MAP", "The map");
     let map = Command::new("map")
-        .about("Look into the maps of an instance, by their types where they are known, and write elements")
+        .about("Look into the maps of an instance, by their types where they are known, write and delete elements")
         .subcommand_required(true)
         .subcommand(map_of("list", "The maps and their shapes"))
         .subcommand(map_of("dump", "All elements of a map").arg(name()))
-        .subcommand(map_of("get", "One element").arg(name()).arg(map_key()))
-        .subcommand(super::args::recorded(map_set()));
+        .subcommand(
+            map_of("get", "One element, or one variable of a map of global data").arg(name()).arg(map_key()),
+        )
+        .subcommand(super::args::recorded(map_set()))
+        .subcommand(super::args::recorded(map_del()));
     #[cfg(feature = "operate")]
     let map = map.subcommand(map_listen());
     map
