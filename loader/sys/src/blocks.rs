@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-or-later
-//! Sizes to blocks of a region of words: the one of that size that was freed last, or a new one; safe code.
+//! Sizes to blocks of a region of words: of those that were freed the smallest that is large enough, or a new one; safe code.
 //!
 //! The region is words that any thread may write; the link from one free block to the next lies in its first word, as an index.
-//! What has to be checked is that a block has one owner: [`Blocks::take`] and [`Blocks::give`] are the only places that move
-//! one, both under the lock, and [`Blocks::resized`] moves the end of the last one.
+//! What has to be checked is that a word has one owner: [`Lists::take`] and [`Lists::cut`] give words away, [`Lists::give`] and
+//! [`Lists::rest`] take them back, all under one lock. Free blocks that lie side by side are not joined: what is too large for
+//! any of them, in a program that runs for long, is the C library's.
 use std::alloc::Layout;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -32,6 +33,8 @@ struct Region([AtomicU64; WORDS]);
 struct Lists {
     /// Of each size the index of the block that was freed last, plus one: 0 is none.
     free: [AtomicU32; CLASSES],
+    /// Of which sizes there is one: a bit each.
+    some: AtomicU64,
     /// Where the part of the region begins that nobody has, in words.
     used: AtomicU32,
     /// Where the part begins that nobody ever had.
@@ -54,6 +57,7 @@ impl Blocks {
             region: Region([const { AtomicU64::new(0) }; WORDS]),
             lists: Lists {
                 free: [const { AtomicU32::new(0) }; CLASSES],
+                some: AtomicU64::new(0),
                 used: AtomicU32::new(0),
                 fresh: AtomicU32::new(0),
             },
@@ -78,8 +82,7 @@ impl Blocks {
 
     /// Whether a block of the class `old` is one of the class `new` now, where it is.
     pub fn resized(&self, index: usize, old: usize, new: usize) -> bool {
-        let cut = |lists: &Lists| lists.is_last(index, old) && lists.cut(index, new).is_some();
-        old == new || self.locked(cut)
+        old == new || self.locked(|lists| lists.resize(index, old, new, &self.region))
     }
 
     /// The index of a block of the region; None for any other address.
@@ -100,28 +103,25 @@ impl Blocks {
 }
 
 impl Lists {
-    /// A block that was freed, of this size or the next, which is this size's from now on; else a new one.
+    /// The smallest free block that is large enough, without what it has too much; where there is none, a new one.
     fn take(&self, class: usize, region: &Region) -> Option<usize> {
-        for list in self.free.get(class..)?.iter().take(2) {
-            if let Some(index) = list.load(Ordering::Relaxed).checked_sub(1) {
-                let index = index as usize;
-                let next = region.0.get(index)?.load(Ordering::Relaxed);
-                list.store(u32::try_from(next).unwrap_or(0), Ordering::Relaxed);
-                return Some(index);
-            }
+        let enough = self.some.load(Ordering::Relaxed) & u64::MAX.checked_shl(u32::try_from(class).ok()?)?;
+        if enough == 0 {
+            return self.cut(self.used.load(Ordering::Relaxed) as usize, class);
         }
-        self.cut(self.used.load(Ordering::Relaxed) as usize, class)
-    }
-
-    /// The block at `index`, behind which nothing is used, gets the size of `class`.
-    fn cut(&self, index: usize, class: usize) -> Option<usize> {
-        let end = index.checked_add(words(class)).filter(|end| *end <= WORDS)?;
-        let end = u32::try_from(end).ok()?;
-        self.used.store(end, Ordering::Relaxed);
-        self.fresh.store(end.max(self.fresh.load(Ordering::Relaxed)), Ordering::Relaxed);
+        let found = enough.trailing_zeros() as usize;
+        let list = self.free.get(found)?;
+        let index = list.load(Ordering::Relaxed).checked_sub(1)? as usize;
+        let next = u32::try_from(region.0.get(index)?.load(Ordering::Relaxed)).ok()?;
+        list.store(next, Ordering::Relaxed);
+        if next == 0 {
+            self.some.store(self.some.load(Ordering::Relaxed) & !(1 << found), Ordering::Relaxed);
+        }
+        self.rest(index, found, class, region);
         Some(index)
     }
 
+    /// Takes back a block that [`Lists::take`] gave.
     fn give(&self, index: usize, class: usize, region: &Region) {
         if self.is_last(index, class) {
             return self.used.store(u32::try_from(index).unwrap_or(0), Ordering::Relaxed);
@@ -129,7 +129,37 @@ impl Lists {
         if let (Some(list), Some(word)) = (self.free.get(class), region.0.get(index)) {
             word.store(list.load(Ordering::Relaxed).into(), Ordering::Relaxed);
             list.store(u32::try_from(index.saturating_add(1)).unwrap_or(0), Ordering::Relaxed);
+            self.some.store(self.some.load(Ordering::Relaxed) | 1 << class, Ordering::Relaxed);
         }
+    }
+
+    /// Gives back what a block of the class `old` has more than one of the class `new`, in blocks as large as they can be.
+    fn rest(&self, index: usize, old: usize, new: usize, region: &Region) {
+        let (mut at, mut rest) = (index + words(new), words(old).saturating_sub(words(new)));
+        while let Some(class) = largest_within(rest) {
+            self.give(at, class, region);
+            (at, rest) = (at + words(class), rest - words(class));
+        }
+    }
+
+    /// Whether a block of the class `old` is one of the class `new` now.
+    fn resize(&self, index: usize, old: usize, new: usize, region: &Region) -> bool {
+        if self.is_last(index, old) {
+            return self.cut(index, new).is_some();
+        }
+        if new < old {
+            self.rest(index, old, new, region);
+        }
+        new <= old
+    }
+
+    /// The block at `index`, behind which nobody has anything, gets the size of `class`.
+    fn cut(&self, index: usize, class: usize) -> Option<usize> {
+        let end = index.checked_add(words(class)).filter(|end| *end <= WORDS)?;
+        let end = u32::try_from(end).ok()?;
+        self.used.store(end, Ordering::Relaxed);
+        self.fresh.store(end.max(self.fresh.load(Ordering::Relaxed)), Ordering::Relaxed);
+        Some(index)
     }
 
     fn is_last(&self, index: usize, class: usize) -> bool {
@@ -148,6 +178,12 @@ pub fn class(layout: Layout) -> Option<usize> {
             Some(16 + (power - 8) * 4 + ((last >> (power - 2)) & 3))
         }
     }
+}
+
+/// The largest class whose blocks fit into so many words.
+pub fn largest_within(room: usize) -> Option<usize> {
+    let layout = Layout::from_size_align(room * 8, ALIGN).ok().filter(|_| room > 0)?;
+    class(layout).and_then(|class| if words(class) == room { Some(class) } else { class.checked_sub(1) })
 }
 
 /// The words of a block of this class.

@@ -2,7 +2,7 @@
 //! What a program may rely on: room, alignment, one owner of each byte, also among threads and when the region is full.
 #![allow(clippy::unwrap_used, clippy::multiple_unsafe_ops_per_block)]
 use super::*;
-use crate::blocks::{words, ALIGN, CLASSES, LARGEST, WORDS};
+use crate::blocks::{largest_within, words, ALIGN, CLASSES, LARGEST, WORDS};
 use std::collections::BTreeMap;
 
 fn layout(size: usize, align: usize) -> Layout {
@@ -136,6 +136,32 @@ fn when_the_region_is_full_the_c_library_gives_and_what_was_freed_is_given_again
     (0..fits).for_each(|_| held.alloc(layout(1000, 8), 7));
     assert_eq!(inside(&held), fits);
     (0..fits).for_each(|_| held.free(0));
+}
+
+#[test]
+fn a_smaller_block_leaves_the_rest_to_others() {
+    static HEAP: Heap = Heap::new();
+    let mut held = Held::new(&HEAP);
+    held.alloc(layout(40 << 10, 8), 1);
+    held.alloc(layout(16, 8), 2);
+    held.resize(0, 1024);
+    let end = *held.blocks.keys().next_back().unwrap();
+    // 39 KiB are free between the two: 38 blocks of 1 KiB at least, and nothing is cut off behind the second.
+    (0..38).for_each(|number| held.alloc(layout(1024, 8), number + 3));
+    assert_eq!(*held.blocks.keys().next_back().unwrap(), end);
+    (0..held.blocks.len()).for_each(|_| held.free(0));
+}
+
+#[test]
+fn every_size_of_rest_is_found() {
+    for class in 0..CLASSES {
+        let (room, next) = (words(class), words(class + 1));
+        assert!(
+            (room..next).all(|between| largest_within(between) == Some(class) || between > LARGEST / 8),
+            "{class}"
+        );
+    }
+    assert_eq!((largest_within(0), largest_within(1)), (None, None));
 }
 
 #[test]
