@@ -5,6 +5,7 @@ use super::btf::Btf;
 use super::btf_type::{Kind, Type};
 use super::data::{self, Variable};
 use super::error::ObjectError;
+use std::collections::BTreeSet;
 
 /// What is wrong, and the names that would have been right.
 pub struct Fault(pub &'static str, pub Vec<String>);
@@ -51,14 +52,6 @@ impl Btf {
             _ => follow(&format!(".{path}"), self, (0, type_id)),
         };
         found.map_err(|fault| fault.of(path))
-    }
-
-    /// How many bytes hold it.
-    pub fn length_of(&self, place: &Place) -> Option<usize> {
-        match place.bits {
-            0 => usize::try_from(self.size_of(place.type_id)?).ok(),
-            bits => usize::try_from(place.shift.checked_add(bits)?.div_ceil(8)).ok(),
-        }
     }
 }
 
@@ -120,26 +113,37 @@ fn member(btf: &Btf, outer: &Type<'_>, name: &str) -> Result<(u32, u32, u32), Fa
         return Err("is not a struct or union".into());
     }
     let found = Some(name).filter(|name| !name.is_empty());
-    let found = found.and_then(|name| search(btf, outer, name, MAX_NESTING));
-    found.ok_or_else(|| Fault("has no such field", names(btf, outer, MAX_NESTING)))
+    let found = found.and_then(|name| search(btf, outer, name, MAX_NESTING, &mut BTreeSet::new()));
+    found.ok_or_else(|| Fault("has no such field", names(btf, outer, MAX_NESTING, &mut BTreeSet::new())))
 }
 
-/// The names of all members, those of unnamed structs and unions among them.
-fn names(btf: &Btf, outer: &Type<'_>, depth: usize) -> Vec<String> {
-    let Some(deeper) = depth.checked_sub(1) else { return Vec::new() };
-    let name = |m: super::btf_type::Member<'_>| match (m.name, btf.strip(m.type_id)) {
-        ("", Some(inner)) => names(btf, &inner, deeper),
-        (name, _) => vec![name.to_owned()],
-    };
-    outer.members().flat_map(name).collect()
+/// The names of all members, those of unnamed structs and unions among them. Each type is looked at once: where unnamed members
+/// share one, and it has two of another, and so on, thirty types would have billions of names.
+fn names(btf: &Btf, outer: &Type<'_>, depth: usize, seen: &mut BTreeSet<u32>) -> Vec<String> {
+    let mut found = Vec::new();
+    let Some(deeper) = depth.checked_sub(1).filter(|_| seen.insert(outer.id)) else { return found };
+    for m in outer.members() {
+        match (m.name, btf.strip(m.type_id)) {
+            ("", Some(inner)) => found.extend(names(btf, &inner, deeper, seen)),
+            (name, _) => found.push(name.to_owned()),
+        }
+    }
+    found
 }
 
-/// Bit offset, bit-field width and type of a member, also inside unnamed structs and unions.
-fn search(btf: &Btf, outer: &Type<'_>, name: &str, depth: usize) -> Option<(u32, u32, u32)> {
-    let deeper = depth.checked_sub(1)?;
+/// Bit offset, bit-field width and type of a member, also inside unnamed structs and unions; in a type that did not have it once it
+/// is not looked for again.
+fn search(
+    btf: &Btf,
+    outer: &Type<'_>,
+    name: &str,
+    depth: usize,
+    seen: &mut BTreeSet<u32>,
+) -> Option<(u32, u32, u32)> {
+    let deeper = depth.checked_sub(1).filter(|_| seen.insert(outer.id))?;
     outer.members().find_map(|m| match m.name {
         "" => {
-            let (offset, bits, id) = search(btf, &btf.strip(m.type_id)?, name, deeper)?;
+            let (offset, bits, id) = search(btf, &btf.strip(m.type_id)?, name, deeper, seen)?;
             Some((m.bit_offset.checked_add(offset)?, bits, id))
         }
         found => (found == name).then_some((m.bit_offset, m.bits, m.type_id)),
