@@ -55,7 +55,8 @@ fn place_variables(btf: &mut Btf, elf: &Elf<'_>) -> Result<(), ObjectError> {
                 let offset =
                     globals.get(&(index, var.name())).ok_or(fault("places a variable that has no symbol"))?;
                 variable.offset = *offset;
-                if hidden.contains(&(index, var.name())) {
+                // A map is made and named all the same, as libbpf did before 1.1.
+                if name != ".maps" && hidden.contains(&(index, var.name())) {
                     btf.patch(variable.var, 3, STATIC).ok_or(fault("is cut short"))?;
                 }
             } else if let Some(Some(offset)) = statics.get(&(index, var.name())) {
