@@ -132,7 +132,9 @@ fn value_of(
     typed: Typed<'_>,
 ) -> Result<(Vec<u8>, bool), Refusal> {
     let size = opened.map.value_size();
-    let Some((btf, id)) = typed.btf.filter(|(btf, id)| members(btf, *id) && written.contains('=')) else {
+    let Some((btf, id)) =
+        typed.btf.filter(|(btf, id)| members(btf, *id) && written.contains('=') && !written.starts_with('"'))
+    else {
         return Ok((bytes(written, typed, size)?, false));
     };
     let wrong = |what: String| {
