@@ -130,7 +130,7 @@ fn os_hint(effect: &Effect, error: &io::Error) -> String {
             "the map was made without BPF_F_MMAPABLE: load the object anew"
         }
         (Effect::Bpf(call), Some(Errno::EINVAL)) if call.command == &commands::MAP_DELETE_ELEM => {
-            "an array has all of its elements always: 'detour map set' writes zeros into one"
+            "an array has all of its elements always ('detour map set' writes zeros into one), a queue or stack has no keys, and a prefix is no longer than its key"
         }
         (Effect::Bpf(call), Some(Errno::EINVAL)) => shape_hint(call),
         (Effect::Bpf(call), Some(Errno::E2BIG)) if call.command == &commands::MAP_CREATE => {
