@@ -71,8 +71,9 @@ impl Blocks {
             let fresh = lists.fresh.load(Ordering::Relaxed) as usize;
             Some((lists.take(class, &self.region)?, fresh))
         })?;
-        let at = self.region.0.get(index)?.as_ptr().cast();
-        Some(Block { at, dirty: fresh.saturating_sub(index).saturating_mul(8) })
+        // From the whole region: a pointer that was made of one word may not lead to the next.
+        let at = self.region.0.as_ptr().wrapping_add(index).cast_mut().cast();
+        (index < WORDS).then_some(Block { at, dirty: fresh.saturating_sub(index).saturating_mul(8) })
     }
 
     /// Takes back what [`Blocks::take`] gave.
