@@ -9,7 +9,7 @@ use crate::pages::{page_size, Pages};
 use crate::Map;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 
 /// The record is still being written.
 const BUSY: u32 = 1 << 31;
@@ -51,13 +51,16 @@ impl Ring {
             let ours = self.ours.cell::<AtomicU64>(0)?;
             let theirs = self.theirs.cell::<AtomicU64>(0)?;
             let at = ours.load(Ordering::Relaxed);
-            let waiting = theirs.load(Ordering::Acquire).checked_sub(at)?;
+            // Their pages are mapped for reading only, and there only a relaxed load is promised to be nothing but a load.
+            let waiting = theirs.load(Ordering::Relaxed).checked_sub(at)?;
+            fence(Ordering::Acquire);
             if waiting < HEADER || waiting > self.size || at % 8 != 0 {
                 return None;
             }
             let offset = self.page.checked_add(usize::try_from(at & (self.size - 1)).ok()?)?;
             // The kernel, too, uses it as an atomic 32-bit number (bpf_ringbuf_commit() exchanges it).
-            let length = self.theirs.cell::<AtomicU32>(offset)?.load(Ordering::Acquire);
+            let length = self.theirs.cell::<AtomicU32>(offset)?.load(Ordering::Relaxed);
+            fence(Ordering::Acquire);
             let bytes = u64::from(length & !(BUSY | DISCARD));
             if length & BUSY != 0 || bytes.checked_add(HEADER)? > waiting {
                 return None;
