@@ -18,7 +18,7 @@ those below, can gain none (no_new_privs), and let the kernel kill them (SIGSYS)
 filter is built from the table in `loader/src/load/allowed.rs`, and so is this page (`loader/tests/confine.rs`).
 
 What follows: of bpf(2) the process can look up and write elements of maps that are there, and open what is pinned; `map listen`
-can do nothing by it, for its ring buffer is mapped. Nobody of them can create a map, load a program, make a link, pin anything, open
+can do nothing by it, for its ring buffer is mapped. None of them can create a map, load a program, make a link, pin anything, open
 a socket, start a program or a thread, enter a namespace.
 Other rules and addresses are elements, so SIGHUP and changes of addresses still work.
 A device that comes back needs a load: then `run` ends with exit code 5 and says so, and a service manager starts it anew

@@ -54,7 +54,7 @@ const REASONS: &[(&str, &str)] = &[
     ("listen", "demo: its web server"),
     ("madvise", "memory"),
     ("mkdir", "our folders in /sys/fs/bpf"),
-    ("mmap", "memory; the ring buffer of `events`, `run`, `watch` and `map listen`"),
+    ("mmap", "memory; the ring buffer of `events`, `run`, `watch` and `map listen`; the pages of a variable that `map set` writes"),
     ("mount", "`--mount-bpffs`; demo: a BPF file system of its own"),
     ("mprotect", "memory, less of it writable"),
     ("mremap", "memory"),

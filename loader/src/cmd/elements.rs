@@ -124,6 +124,11 @@ pub fn show(name: &str, elements: &[Element], types: &Types<'_>) -> Answer {
     Answer::done(text, maps::elements_json(name, elements, types.key, types.value))
 }
 
+/// Whether it is MEMBER=VALUE, and no text with such a sign in it.
+fn assigns(written: &str) -> bool {
+    written.contains('=') && !written.starts_with('"')
+}
+
 /// A whole value, and whether members of it are as they were: `MEMBER=VALUE[,…]` writes into what is there, or into zeros.
 fn value_of(
     written: &str,
@@ -132,9 +137,7 @@ fn value_of(
     typed: Typed<'_>,
 ) -> Result<(Vec<u8>, bool), Refusal> {
     let size = opened.map.value_size();
-    let Some((btf, id)) =
-        typed.btf.filter(|(btf, id)| members(btf, *id) && written.contains('=') && !written.starts_with('"'))
-    else {
+    let Some((btf, id)) = typed.btf.filter(|(btf, id)| members(btf, *id) && assigns(written)) else {
         return Ok((bytes(written, typed, size)?, false));
     };
     let wrong = |what: String| {
@@ -216,7 +219,15 @@ pub fn unwritten(refusal: Refusal, name: &str, info: &Row) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use super::assignments;
+    use super::{assignments, assigns};
+
+    #[test]
+    fn a_text_assigns_nothing() {
+        assert_eq!(
+            ["a=1", "[2]=1", "a=\"b\"", "\"a=b\"", "7"].map(assigns),
+            [true, true, true, false, false]
+        );
+    }
 
     #[test]
     fn commas_in_quotes_part_nothing() {

@@ -51,8 +51,10 @@ pub fn listen(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusa
     let task = if here.dir().folder().is_some() { LISTEN } else { LISTEN | UNPINNED };
     context.confine(task, &Places::default(), None)?;
     let (mut count, mut others, mut open, mut gone) = (0_u64, 0_u64, true, false);
+    let mut took = true;
     while open && count < most {
-        wait(&ring, &signals);
+        wait(took.then_some(&ring), &signals);
+        let before = count;
         // What was submitted before the signal came is still read.
         let last = signals.pending().is_some();
         // As is what programs submitted before others took their place.
@@ -70,6 +72,7 @@ pub fn listen(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusa
                 false => records::text(&record, shape.as_ref()),
             });
         }
+        took = count > before;
         open &= !last && !gone;
     }
     let mut text = String::new();
@@ -85,12 +88,14 @@ pub fn listen(context: &mut Context, args: &ArgMatches) -> Result<Answer, Refusa
 }
 
 /// Until there is something to read, a signal came, or it is time to look whether the instance is still there; programs may
-/// also submit without waking anybody (BPF_RB_NO_WAKEUP).
-fn wait(ring: &Ring, signals: &Signals) {
-    let mut ready = vec![PollFd::new(ring.as_fd(), PollFlags::POLLIN)];
-    ready.extend(signals.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+/// also submit without waking anybody (BPF_RB_NO_WAKEUP). Where there was something last time and nothing could be taken, a record
+/// is still being written, or somebody else moved the position: then the ring would be ready at once, and is not asked.
+fn wait(ring: Option<&Ring>, signals: &Signals) {
+    let most = if ring.is_some() { 1000_u16 } else { 10 };
+    let watched = ring.map(|ring| ring.as_fd()).into_iter().chain(signals.fd());
+    let mut ready: Vec<PollFd<'_>> = watched.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
     // Interrupted or not: who waited looks at both anyway.
-    let _ = poll(&mut ready, 1000_u16);
+    let _ = poll(&mut ready, most);
 }
 
 fn seat(facts: &Facts, here: &Here, name: &str) -> Result<Seat, Refusal> {

@@ -85,6 +85,16 @@ impl Sample {
         index as u32
     }
 
+    /// The symbol that was added last.
+    pub fn last(&self) -> u32 {
+        self.symbols.len() as u32 / 24 - 1
+    }
+
+    /// `__hidden` in C.
+    pub fn hide(&mut self, symbol: u32) {
+        self.symbols[symbol as usize * 24 + 5] = 2;
+    }
+
     /// Relocations of a section: offset, type, symbol.
     pub fn relocations(&mut self, about: u16, entries: &[(u64, u32, u32)]) {
         let bytes = entries.iter().flat_map(|(offset, kind, symbol)| {

@@ -93,6 +93,39 @@ fn static_extern_and_filled_maps_are_refused_by_name() {
 }
 
 #[test]
+fn a_hidden_map_is_a_map() {
+    let mut sample = with_map(1, |t| vec![("type", t.uint(27)), ("max_entries", t.uint(4096))]);
+    sample.hide(sample.last());
+    assert_eq!(Object::parse(&sample.bytes()).unwrap().maps[0].name, "m");
+}
+
+/// Each unnamed struct is twice a member of the next: 2^28 ways lead to the innermost one.
+#[test]
+fn unnamed_members_that_multiply_are_looked_at_once() {
+    let mut types = Types::new();
+    let mut outer = types.structure(&[("innermost", 1)]);
+    for _ in 0..28 {
+        outer = types.add(4, 2, "", 8, &[0, outer, 0, 0, outer, 0]);
+    }
+    let var = types.add(14, 0, "v", outer, &[1]);
+    types.add(15, 1, ".data", 0, &[var, 0, 8]);
+    let [first, second] = load(0);
+    let mut sample = Sample::new();
+    let tc = sample.code("tc", &[first, second, EXIT]);
+    sample.symbol("it", FUNC | GLOBAL, tc, 0, 24);
+    let data = sample.data(".data", &[0; 8]);
+    let symbol = sample.symbol("v", OBJECT | GLOBAL, data, 0, 8);
+    sample.relocations(tc, &[(0, 1, symbol)]);
+    sample.data("license", b"GPL\0");
+    sample.section(".BTF", 1, 0, types.bytes());
+    let mut object = Object::parse(&sample.bytes()).unwrap();
+    let said = object.set("v.zz=1").unwrap_err().to_string();
+    assert_eq!(said.matches("innermost").count(), 1, "{said}");
+    object.set("v.innermost=7").unwrap();
+    assert_eq!(object.maps[0].contents.as_ref().unwrap()[..4], [7, 0, 0, 0]);
+}
+
+#[test]
 fn types_are_withheld_from_maps_that_refuse_them() {
     let withheld = |number: u32| {
         let spec =

@@ -33,8 +33,15 @@ impl Held<'_> {
     }
 
     fn alloc(&mut self, layout: Layout, byte: u8) {
-        // SAFETY: no size here is 0.
-        let block = unsafe { self.heap.alloc(layout) };
+        let block = if byte % 3 == 0 {
+            // SAFETY: no size here is 0.
+            let block = unsafe { self.heap.alloc_zeroed(layout) };
+            check(block, layout.size(), 0);
+            block
+        } else {
+            // SAFETY: no size here is 0.
+            unsafe { self.heap.alloc(layout) }
+        };
         assert!(!block.is_null());
         self.own(block, layout, byte);
     }
