@@ -145,6 +145,8 @@ fn others(lab: &Lab, files: &Files, seen: &mut Seen) {
         let object = tools::project().join(format!("elf/fixtures/{name}.bpf.o")).display().to_string();
         note(&detour::json(ns, &["inspect", &object]), "", "", seen);
     }
+    let core = tools::project().join("elf/fixtures/core.bpf.o").display().to_string();
+    note(&detour::json(ns, &["inspect", &core, "--disasm"]), "", "", seen);
     let judged = detour::run(ns, &["inspect", "@trace", "--policy", &policy, "-j"]);
     note(&judged.ends(detour::code::NO).json(), "", "", seen);
 
