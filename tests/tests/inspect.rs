@@ -40,7 +40,7 @@ fn variables_have_types_and_values() {
     for line in [
         "struct pair[2] pairs = {{.low = 1, .high = 2}, {.low = 3, .high = 4}}",
         "char[16] name = \"nobody\"",
-        "map      .rodata.own type array key 4 value 4 entries 1 flags rdonly_prog frozen",
+        "map      .rodata.own type array key 4 value 4 entries 1 flags rdonly_prog,mmapable frozen",
     ] {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
