@@ -64,7 +64,8 @@ fn members(value: &Value, names: &mut BTreeSet<String>) {
 fn the_page_has_the_members_and_no_others() {
     let scratch = Scratch::new();
     let other = compile(&scratch, "counts.bpf.o", &COUNTS);
-    let kinds = tools::project().join("elf/fixtures/kinds.bpf.o").display().to_string();
+    let [kinds, variables] = ["kinds", "variables"]
+        .map(|name| tools::project().join(format!("elf/fixtures/{name}.bpf.o")).display().to_string());
     let cgroup = Cgroup::empty();
     let option = format!("--original-dst={}", cgroup.path());
     let (file, transcript) = (scratch.write("facts", ""), scratch.write("transcript", ""));
@@ -97,6 +98,13 @@ fn the_page_has_the_members_and_no_others() {
     ns.run("mount", &["-t", "tmpfs", "none", "/sys/fs/bpf"]);
     plan(&["up", DEVICE, "--mount-bpffs"]);
     ns.run("umount", &["/sys/fs/bpf"]);
+    // One variable, and one element.
+    detour::run(ns, &["load", &variables, DEVICE]).done();
+    for line in [["set", ".data", "limit", "60"].as_slice(), &["del", "table", "7"]] {
+        let (what, rest) = line.split_first().unwrap();
+        let planned = [&["plan", "map", what, DEVICE, "variables"], rest].concat();
+        members(&detour::json(ns, &planned), &mut names);
+    }
     let up = detour::command(&["up", DEVICE, "--transcript", &transcript]);
     strace::inject(ns, &up, "rename", &Fault::error("rename", 1, "EPERM")).unwrap();
     for line in std::fs::read_to_string(&transcript).unwrap().lines() {
