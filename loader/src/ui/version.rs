@@ -58,7 +58,7 @@ pub fn text() -> String {
     for name in ["commit", "compiler", "target"] {
         let _ = writeln!(text, "{name:<9} {}", of(&document, name));
     }
-    let _ = writeln!(text, "unsafe    {} blocks, all in loader/sys", of(&document, "unsafe_blocks"));
+    let _ = writeln!(text, "unsafe    {} uses, all in loader/sys", of(&document, "unsafe_blocks"));
     let features = list("features");
     let on: Vec<&str> = features.iter().filter_map(Value::as_str).collect();
     let _ = writeln!(text, "features  {}", if on.is_empty() { "none".to_string() } else { on.join(" ") });
