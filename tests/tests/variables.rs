@@ -319,6 +319,11 @@ fn members_of_an_element_and_its_end() {
     assert_eq!(program(ns).run(&frame(), Sums::None).verdict, 5);
     map(ns, "set", &["table", "0", "middle=1"]).refused(code::USAGE, &["middle", "low, high"]);
     map(ns, "set", &["table", "0", "5"]).refused(code::USAGE, &["MEMBER=VALUE"]);
+    // What is said fits what was written: a number is no struct.
+    let number_is_too_large = map(ns, "set", &[".data", "limit", "0x100000000"]);
+    assert!(!number_is_too_large.stderr.contains("part by part"), "{}", number_is_too_large.stderr);
+    number_is_too_large.refused(code::USAGE, &["limit", "does not fit", "hex:"]);
+    map(ns, "set", &[".bss", "pairs", "5"]).refused(code::USAGE, &["pairs", "part by part"]);
     let said = map(ns, "del", &["table", "0"]).done().json();
     assert_eq!(said, json!({"schema": "detour.deleted/1", "map": "table", "key": 0}));
     assert_eq!(tools::map_dump(ns, number).len(), 1);

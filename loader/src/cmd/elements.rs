@@ -69,7 +69,11 @@ fn plan(opened: &Opened<'_>, step: Step) -> Plan {
 fn store(written: &str, opened: &Opened<'_>, part: &Part<'_>) -> Result<Change, Refusal> {
     let Part { path, place, btf, .. } = part;
     let new = btf.write(place, written).map_err(|e| {
-        Refusal::new(Stage::Usage, format!("{}: {e}", escape(path)), "a struct or an array is written part by part: 'map set … VAR.FIELD VALUE', 'VAR[N]'; or hex: and all its bytes")
+        let hint = match members(btf, place.type_id) {
+            true => "a struct or an array is written part by part: 'map set … VAR.FIELD VALUE', 'VAR[N]'; or hex: and all its bytes",
+            false => "hex: takes its bytes as they lie in memory",
+        };
+        Refusal::new(Stage::Usage, format!("{}: {e}", escape(path)), hint)
     })?;
     if opened.info.flags & BPF_F_MMAPABLE == 0 {
         return Err(unmapped(opened.name, part));
@@ -137,8 +141,12 @@ fn value_of(
     typed: Typed<'_>,
 ) -> Result<(Vec<u8>, bool), Refusal> {
     let size = opened.map.value_size();
-    let Some((btf, id)) = typed.btf.filter(|(btf, id)| members(btf, *id) && assigns(written)) else {
-        return Ok((bytes(written, typed, size)?, false));
+    let parts = typed.btf.filter(|(btf, id)| members(btf, *id));
+    let Some((btf, id)) = parts.filter(|_| assigns(written)) else {
+        let whole = bytes(written, typed, size);
+        let or = "MEMBER=VALUE[,MEMBER=VALUE…] writes parts of it";
+        let could = parts.is_some() && typed.stride == 0;
+        return whole.map(|bytes| (bytes, false)).map_err(|e| if could { e.and_hint(or) } else { e });
     };
     let wrong = |what: String| {
         Refusal::new(
@@ -158,11 +166,12 @@ fn value_of(
         return Err(wrong("a per-CPU map has one record for each CPU".into()));
     }
     let there = opened.map.lookup(key).map_err(|e| refused(opened.name, &e))?;
+    let kept = there.is_some();
     let mut value = there.unwrap_or_else(|| vec![0; size]);
     for one in all {
         one.put(&mut value).ok_or_else(|| wrong("a member lies outside the value".into()))?;
     }
-    Ok((value, true))
+    Ok((value, kept))
 }
 
 /// Whether values of this type have members or elements by which they can be written.
@@ -181,10 +190,8 @@ fn assignments(written: &str) -> impl Iterator<Item = &str> {
 
 /// A key or value from the command line: by its type, or as hex.
 pub fn bytes(written: &str, typed: Typed<'_>, size: usize) -> Result<Vec<u8>, Refusal> {
-    let parts = typed.btf.is_some_and(|(btf, id)| typed.stride == 0 && members(btf, id));
-    let or = if parts { "MEMBER=VALUE[,MEMBER=VALUE…] writes parts of a value; " } else { "" };
     let wrong = |what: String| {
-        Refusal::new(Stage::Usage, what, format!("{or}hex: wants the {size} bytes as they lie in memory"))
+        Refusal::new(Stage::Usage, what, format!("hex: wants the {size} bytes as they lie in memory"))
     };
     let raw = written.strip_prefix("hex:").map(|digits| unhex(digits).filter(|bytes| bytes.len() == size));
     match (raw, typed.btf, typed.stride) {
