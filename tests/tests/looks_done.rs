@@ -45,7 +45,7 @@ const DONE: [(&[&str], i32, usize); 63] = [
     (&["map", "get", DEVICE, "up", ".rodata", "cfg.l2_len"], 0, NONE),
     (&["load", "{variables}", DEVICE, "--tcx"], 0, NONE),
     (&["map", "set", DEVICE, "variables", ".bss", "pairs[1].high", "7"], 0, NONE),
-    (&["map", "get", DEVICE, "variables", ".bss", "pairs"], 0, NONE),
+    (&["map", "get", DEVICE, "variables", ".bss", "pairs[1]"], 0, NONE),
     (&["map", "set", DEVICE, "variables", "table", "1", "low=5,high=0x10"], 0, NONE),
     (&["map", "set", DEVICE, "variables", "table", "1", "5"], code::USAGE, NONE),
     (&["map", "set", DEVICE, "variables", ".data.own", "own", "1"], code::KERNEL, NONE),
